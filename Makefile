@@ -1,0 +1,42 @@
+# `make run` and `make test` do all the set-up they need on a machine with Python 3.11+, make and a C compiler.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ROOMS  := app domains graph neural nodes search training
+
+.PHONY: setup run test check clean
+
+setup: $(VENV)/.installed
+
+test: $(VENV)/.installed-test check
+	$(BIN)/pytest
+
+run: setup
+	$(BIN)/escalade demo
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit("Escalade needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip typings
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+# Type checkers do not follow the editable install: they read the package through links.
+typings:
+	mkdir -p typings/escalade
+	for file in escalade/*; do ln -sfn ../../$$file typings/escalade/; done
+	for room in $(ROOMS); do ln -sfn ../../$$room typings/escalade/$$room; done
+
+clean:
+	rm -rf $(VENV) typings build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What is decided: states, actions, rules, encodings and words. Knows neither torch nor LangGraph."""

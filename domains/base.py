@@ -1,0 +1,182 @@
+"""What a domain must say about itself, and the conventions everything else relies on.
+
+Perspective law. A value is in [-1, 1] and is seen from the player to move in that state: +1 is a sure win for the
+one who moves next, -1 a sure loss. The player to move is stored per state (`to_move`) and never assumed to
+alternate. `outcome` of a finished state obeys the same law: the player to move there is the one who would move next,
+so after a winning move in an alternating game the outcome is -1.
+
+Action law. Actions are the integers 0 .. num_actions - 1, fixed for the domain. `legal_actions` lists those allowed
+in a state; a finished state has none. Nothing downstream may choose another.
+
+Text law. `parse(format(state)) == state` for every reachable state, and `parse` refuses everything else with a
+`StateError` that names the place of the fault. `parse_action(action_name(a)) == a` for every action.
+
+A domain without a simulator (one-step: a text to a label) sets `has_simulator = False`; value lookahead and search
+are then skipped. `escalade domains check` tests all of this on any domain (`domains/conformance.py`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from escalade.domains.errors import ActionError, NoSimulatorError
+from numpy.typing import NDArray
+
+S = TypeVar("S")
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+KeyArray = NDArray[np.uint64]
+
+RUNGS = ("policy", "value", "reason", "search", "human")
+"""Every rung there is, in the order of the default ladder, cheapest first."""
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A relabelling of states and actions that leaves the rules unchanged.
+
+    name: what a person calls it, such as "mirror".
+    observations: maps encoded states `[B, *O]` float32 to those of the relabelled states, same shape.
+    actions: `[A]` int64, the relabelled action of each action.
+    """
+
+    name: str
+    observations: Callable[[FloatArray], FloatArray]
+    actions: IntArray
+
+
+@runtime_checkable
+class Domain(Protocol[S]):
+    """What is decided. Inherit from it: only the methods marked abstract need writing.
+
+    States may be any value with `==`; they are never mutated. `S` is their type.
+    """
+
+    name: str
+    num_actions: int
+    """A, the size of the fixed action space."""
+    observation_shape: tuple[int, ...]
+    """O, the shape of one encoded state."""
+    has_simulator: bool = True
+    ladder: tuple[str, ...] = RUNGS
+    """The order in which rungs are tried for this domain, unless a run says otherwise."""
+
+    # What a state is
+
+    @abstractmethod
+    def parse(self, source: Any) -> S:
+        """The state that a text (or JSON value) means. Raises StateError if it means none."""
+        ...
+
+    @abstractmethod
+    def format(self, state: S) -> str:
+        """The canonical text of a state, the inverse of `parse`."""
+        ...
+
+    @abstractmethod
+    def legal_actions(self, state: S) -> Sequence[int]:
+        """The allowed actions in ascending order; empty only in a finished state."""
+        ...
+
+    @abstractmethod
+    def encode(self, states: Sequence[S]) -> FloatArray:
+        """What a network sees: float32 `[B, *observation_shape]`, from the view of each state's player to move."""
+        ...
+
+    # The simulator; all of it is needed when `has_simulator`
+
+    def initial_state(self) -> S:
+        """The state a game starts from."""
+        raise NoSimulatorError(f"domain '{self.name}' has no simulator, so no initial state")
+
+    def step(self, state: S, action: int) -> S:
+        """The state after a legal action. Raises ActionError for an illegal one."""
+        raise NoSimulatorError(f"domain '{self.name}' has no simulator, so no next state")
+
+    def is_terminal(self, state: S) -> bool:
+        """Whether the state is finished."""
+        return False
+
+    def outcome(self, state: S) -> float:
+        """Result of a finished state in [-1, 1], from the view of its player to move."""
+        raise NoSimulatorError(f"domain '{self.name}' has no simulator, so no outcome")
+
+    def to_move(self, state: S) -> int:
+        """The player to move, 0 or 1. One-player domains keep 0."""
+        return 0
+
+    # Words
+
+    def describe(self, state: S) -> str:
+        """The state as told to a language model or a person: what is decided, and how things stand."""
+        return self.format(state)
+
+    def action_name(self, action: int) -> str:
+        """What a person types for an action."""
+        return str(action)
+
+    def parse_action(self, text: str) -> int:
+        """The action a person named. Raises ActionError for an unknown name."""
+        wanted = str(text).strip()
+        for action in range(self.num_actions):
+            if self.action_name(action) == wanted:
+                return action
+        raise ActionError(f"'{wanted[:40]}' is not an action of {self.name}")
+
+    # Structure
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Symmetries of the rules other than the identity."""
+        return ()
+
+
+@runtime_checkable
+class ArrayDomain(Domain[S], Protocol[S]):
+    """The fast path: the same rules as kernels over rows of integers, which search uses where it finds them.
+
+    One state is one row of `row_width` int64. Kernels trust their input: they are only given legal actions and
+    states that are not finished. They release the GIL, and agree with the plain methods (the conformance kit checks).
+    """
+
+    row_width: int
+
+    @abstractmethod
+    def to_rows(self, states: Sequence[S]) -> IntArray:
+        """States as int64 `[B, row_width]`."""
+        ...
+
+    @abstractmethod
+    def step_rows(self, rows: IntArray, actions: IntArray) -> IntArray:
+        """`[B, row_width]` after actions `[B]`."""
+        ...
+
+    @abstractmethod
+    def rules_rows(self, rows: IntArray) -> tuple[BoolArray, BoolArray, FloatArray, NDArray[np.int8]]:
+        """legal `[B, A]` bool (all False where finished), terminal `[B]` bool, outcome `[B]` float32
+        (0 where not finished), player to move `[B]` int8."""
+        ...
+
+    @abstractmethod
+    def encode_rows(self, rows: IntArray) -> FloatArray:
+        """The same as `encode`."""
+        ...
+
+    @abstractmethod
+    def playout_rows(self, rows: IntArray, keys: KeyArray) -> FloatArray:
+        """`[B]` float32: the outcome of one uniformly random game from each row, from the view of the player to move
+        in that row. `keys` `[B]` uint64 are the random seeds: equal key and row, equal result."""
+        ...
+
+
+def legal_mask(domain: Domain[Any], states: Sequence[Any]) -> BoolArray:
+    """Legal actions of each state as bool `[B, A]`."""
+    mask = np.zeros((len(states), domain.num_actions), dtype=np.bool_)
+    for row, state in enumerate(states):
+        mask[row, list(domain.legal_actions(state))] = True
+    return mask

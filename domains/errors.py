@@ -1,0 +1,73 @@
+"""Every error Escalade raises on purpose.
+
+EscaladeError
+├── StateError         a text or JSON value is not a state of the domain (ValueError)
+├── ActionError        a name or number is not an action, or not a legal one (ValueError)
+├── CatalogError       no such domain, or its options are wrong (ValueError)
+├── SettingsError      a setting or a run option is wrong (ValueError)
+├── NoSimulatorError   the domain cannot look ahead (TypeError)
+├── BundleError        a model bundle is damaged, foreign or unreadable (ValueError)
+├── OverloadedError    a bounded queue is full; try again later
+├── DeadlineError      the time a caller allowed had passed (TimeoutError)
+├── CancelledSearch    a search was told to stop before it had an answer
+└── NoDecisionError    no rung gave a legal action; carries the report of every rung
+
+Messages are one sentence that names the field at fault and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class EscaladeError(Exception):
+    """Base of all of them."""
+
+
+class StateError(EscaladeError, ValueError):
+    """A state is refused. `position` is the 1-based place of the fault in the text, None where there is none."""
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class ActionError(EscaladeError, ValueError):
+    pass
+
+
+class CatalogError(EscaladeError, ValueError):
+    pass
+
+
+class SettingsError(EscaladeError, ValueError):
+    pass
+
+
+class NoSimulatorError(EscaladeError, TypeError):
+    pass
+
+
+class BundleError(EscaladeError, ValueError):
+    pass
+
+
+class OverloadedError(EscaladeError):
+    pass
+
+
+class DeadlineError(EscaladeError, TimeoutError):
+    pass
+
+
+class CancelledSearch(EscaladeError):
+    pass
+
+
+class NoDecisionError(EscaladeError):
+    """No rung gave an action. `reports` are the rung reports as plain dicts, in ladder order."""
+
+    def __init__(self, message: str, *, reports: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.reports = list(reports)

@@ -1,0 +1,1 @@
+"""Estimating: networks, bundles, calibration, the batcher. Knows no LangGraph."""

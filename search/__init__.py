@@ -1,0 +1,1 @@
+"""Looking ahead: batched trees, evaluators without a network, exact solvers. Knows neither torch nor LangGraph."""

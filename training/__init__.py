@@ -1,0 +1,1 @@
+"""Getting better: fitting networks on what search and solvers know."""
