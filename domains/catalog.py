@@ -1,4 +1,4 @@
-"""Domains by name: those installed under the entry point group `escalade.domains`, or `module:Class` of a user's own."""
+"""Domains by name: installed ones (entry point group `escalade.domains`), or `module:Class` of a user's own."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ class ConnectFour(LineGame):
         board = "\n".join(lines)
         return (
             "Connect Four: discs fall to the lowest free place of a column; four in a line wins.\n"
-            f"1 2 3 4 5 6 7\n{board}\nYou are {'XO'[state.to_move]} and it is your turn. Choose a column that is not full."
+            f"1 2 3 4 5 6 7\n{board}\n"
+            f"You are {'XO'[state.to_move]} and it is your turn. Choose a column that is not full."
         )
 
     def symmetries(self) -> Sequence[Symmetry]:
