@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-
 Rung = Literal["policy", "value", "reason", "search", "human"]
 Outcome = Literal["accepted", "escalated", "skipped", "failed"]
 
@@ -38,7 +36,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     decision_id: str
     domain: str
     state: str = Field(description="The canonical text of the state decided.")

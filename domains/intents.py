@@ -33,7 +33,6 @@ class Intents(Domain[str]):
     name = "intents"
     observation_shape = (FEATURES,)
     has_simulator = False
-    # Without a simulator there is nothing to look ahead with, but the rungs stay in the report, skipped for cause.
 
     def __init__(self, labels: str | Path | Sequence[str] | None = None) -> None:
         """labels: a file (see the module's text), or the labels themselves, at least two."""
@@ -138,7 +137,8 @@ def _csv_labels(text: str, path: Path) -> list[str]:
     column = next((name for name in LABEL_COLUMNS if name in columns), columns[0] if len(columns) == 1 else None)
     if column is None:
         raise CatalogError(
-            f"option labels: '{path}' has no column named {' or '.join(LABEL_COLUMNS)}; it has {', '.join(columns) or 'none'}"
+            f"option labels: '{path}' has no column named {' or '.join(LABEL_COLUMNS)}; "
+            f"it has {', '.join(columns) or 'none'}"
         )
     return [row[column] or "" for row in rows]
 
