@@ -14,8 +14,8 @@ def best_action(trees: Trees, tree: int, node: int, plies: NDArray[np.int32]) ->
 
     A sure action's visits stop when it is proven, so a more visited one is preferred only if it also looks better. Of
     proven wins the shortest is played (`plies`, from `plies_to_end`), of proven losses the longest, and of those
-    the one that takes the most replies away from the winner, as a person would. Remaining ties go to the larger prior, then to
-    the smaller index.
+    the one that takes the most replies away from the winner, as a person would. Remaining ties go to the larger prior,
+    then to the smaller index.
     """
     legal = trees.prior[tree, node] >= 0
     sure = trees.lower[tree, node]
@@ -46,9 +46,11 @@ def _refutation(trees: Trees, tree: int, node: int, plies: NDArray[np.int32]) ->
 
 
 def visit_policy(trees: Trees, tree: int) -> FloatArray:
-    """Visit distribution at the root, `[A]` float32, without weight on actions that are proven worse than another."""
-    legal = trees.prior[tree, 0] >= 0
-    kept = legal & (trees.edge_upper[tree, 0] >= trees.lower[tree, 0])
+    """Visit distribution at the root, `[A]` float32, without weight on actions that are proven worse than another; once
+    the root is proven, only over actions proven to be best."""
+    kept = (trees.prior[tree, 0] >= 0) & (trees.edge_upper[tree, 0] >= trees.lower[tree, 0])
+    if trees.lower[tree, 0] == trees.upper[tree, 0]:
+        kept &= trees.edge_lower[tree, 0] == trees.lower[tree, 0]
     weights = np.where(kept, trees.edge_visits[tree, 0], 0).astype(np.float32)
     if not weights.any():
         weights = np.where(kept, np.maximum(trees.prior[tree, 0], 0), 0).astype(np.float32)

@@ -1,0 +1,127 @@
+"""The decision graph: parse, then the router and the rungs, then conclude. What Studio draws is the architecture."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from langchain_core.language_models import BaseChatModel
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer
+
+from escalade.domains.base import RUNGS, Domain
+from escalade.domains.catalog import load_domain
+from escalade.domains.evaluator import AnyEvaluator
+from escalade.neural.batcher import Batcher
+from escalade.neural.bundle import Bundle, read_bundle
+from escalade.nodes.conclude import conclude_node
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.human import human_node
+from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.parse import parse_node
+from escalade.nodes.policy import policy_node
+from escalade.nodes.reason import reason_node
+from escalade.nodes.resources import Resources, Sink
+from escalade.nodes.router import END_OF_LADDER, chosen_rung, router_node
+from escalade.nodes.search import search_node
+from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
+from escalade.nodes.value import value_node
+from escalade.search.evaluators import RolloutEvaluator
+
+DecisionStateGraph = StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
+DecisionGraph = CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
+
+
+def make_resources(
+    domain: Domain[Any] | str,
+    *,
+    bundle: Bundle | str | Path | None = None,
+    language_model: LanguageModel | BaseChatModel | None = None,
+    evaluator: AnyEvaluator | None = None,
+    defaults: DecisionContext | None = None,
+    sinks: Sequence[Sink] = (),
+    compute_usd_per_hour: float = 0.0,
+    clock: Callable[[], float] = time.time,
+) -> Resources:
+    """Everything the nodes of one decision graph work with.
+
+    domain: a domain, or the name of one. bundle: a trained bundle or its folder; without it the neural rungs are
+    skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`; without it that rung
+    is skipped. evaluator: what search asks about leaves; the bundle's network by default, random rollouts without one.
+    defaults: options of runs that give none. sinks: told of every decision. clock: seconds since the epoch.
+    Raises CatalogError or BundleError for what cannot be loaded.
+    """
+    if isinstance(domain, str):
+        domain = load_domain(domain)
+    if isinstance(bundle, str | Path):
+        bundle = read_bundle(bundle, domain)
+    if isinstance(language_model, BaseChatModel):
+        name = getattr(language_model, "model_name", None) or type(language_model).__name__
+        language_model = LanguageModel(language_model, str(name))
+    network = Batcher(bundle.network, clock=clock) if bundle else None
+    value_network = Batcher(bundle.value_network, clock=clock) if bundle and bundle.value_network else network
+    if evaluator is None and domain.has_simulator:
+        evaluator = network or RolloutEvaluator(domain)
+    if domain.has_simulator:
+        domain.encode([domain.initial_state()])  # kernels are compiled now, not on the event loop
+    return Resources(
+        domain=domain,
+        search_pool=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="escalade-search"),
+        defaults=defaults or DecisionContext(),
+        calibrators={rung: bundle.calibrator(rung) for rung in ("policy", "value")} if bundle else {},
+        network=network,
+        value_network=value_network,
+        search_evaluator=evaluator,
+        language_model=language_model,
+        bundle_version=bundle.version if bundle else None,
+        sinks=tuple(sinks),
+        compute_usd_per_hour=compute_usd_per_hour,
+        clock=clock,
+    )
+
+
+def wire(resources: Resources) -> DecisionStateGraph:
+    """The graph of nodes and edges, not yet compiled."""
+    graph: DecisionStateGraph = StateGraph(
+        DecisionState, context_schema=DecisionContext, input_schema=DecisionInput, output_schema=DecisionOutput
+    )
+    graph.add_node("parse", parse_node(resources))
+    graph.add_node("router", router_node(resources))
+    for rung in (policy_node, value_node, reason_node, search_node, human_node):
+        node = rung(resources)
+        graph.add_node(node.name, node)
+        graph.add_edge(node.name, "router")
+    graph.add_node("conclude", conclude_node(resources))
+    graph.add_edge(START, "parse")
+    graph.add_edge("parse", "router")
+    graph.add_conditional_edges("router", chosen_rung, {name: name for name in (*RUNGS, END_OF_LADDER)})
+    graph.add_edge("conclude", END)
+    return graph
+
+
+@overload
+def build_decision_graph(
+    domain: Domain[Any] | str, *, compiled: Literal[True] = True, checkpointer: Checkpointer = None, **options: Any
+) -> DecisionGraph: ...
+@overload
+def build_decision_graph(
+    domain: Domain[Any] | str, *, compiled: Literal[False], **options: Any
+) -> DecisionStateGraph: ...
+def build_decision_graph(
+    domain: Domain[Any] | str, *, compiled: bool = True, checkpointer: Checkpointer = None, **options: Any
+) -> DecisionGraph | DecisionStateGraph:
+    """The decision graph of a domain, to run or to embed.
+
+    Input `{"state": …}`, context `DecisionContext`, output `{"decision": …}` (a `Decision` as a dict).
+    options: as `make_resources`. compiled: False returns the `StateGraph`. checkpointer: needed for asking a person.
+    """
+    resources = make_resources(domain, **options)
+    graph = wire(resources)
+    if not compiled:
+        return graph
+    return graph.compile(checkpointer=checkpointer, name=f"decide_{resources.domain.name}")

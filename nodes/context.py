@@ -1,0 +1,107 @@
+"""What a person may choose per run: the graph's context."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from escalade.domains.decision import Rung
+from escalade.domains.errors import SettingsError
+
+Mode = Literal["auto", "neural_only", "llm_only", "search_only"]
+
+MODE_RUNGS: dict[Mode, tuple[Rung, ...]] = {
+    "auto": ("policy", "value", "reason", "search", "human"),
+    "neural_only": ("policy", "value"),
+    "llm_only": ("reason",),
+    "search_only": ("search",),
+}
+"""The rungs each mode may use. The `_only` modes take the first answer these give, whatever its confidence."""
+
+Threshold = Field(
+    default=None,
+    ge=0,
+    le=1,
+    description="Confidence from which this rung's answer is accepted, given by hand and so reported as uncertified; "
+    "empty: as certified.",
+)
+
+
+class DecisionContext(BaseModel):
+    """Options of one run. Empty fields keep what the graph was built with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode = Field(
+        default="auto",
+        description="auto climbs the ladder; the others ask only the networks, the language model or the search, and "
+        "take the answer whatever its confidence.",
+    )
+    ladder: tuple[Rung, ...] | None = Field(
+        default=None,
+        description="Rungs to try, in order, instead of the domain's own ladder. Naming 'human' here lets a person be "
+        "asked.",
+    )
+    policy_threshold: float | None = Threshold
+    value_threshold: float | None = Threshold
+    reason_threshold: float | None = Threshold
+    search_threshold: float | None = Threshold
+    simulations: int = Field(default=400, ge=1, le=1_000_000, description="Size of a search, in new nodes.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Source of all chance: equal seed, equal search.")
+    deadline_ms: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Time for the whole decision in ms; rungs that do not fit "
+        "are skipped. Waiting for a person does not count.",
+    )
+    budget_usd: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Money for the whole decision in USD; rungs that do not "
+        "fit, or whose price is not known, are skipped.",
+    )
+    human: bool = Field(default=False, description="Whether a person may be asked as the last rung.")
+
+    @field_validator("ladder")
+    @classmethod
+    def _distinct(cls, ladder: tuple[Rung, ...] | None) -> tuple[Rung, ...] | None:
+        if ladder is not None and (not ladder or len(set(ladder)) < len(ladder)):
+            raise ValueError("name at least one rung, and each only once")
+        return ladder
+
+    def threshold(self, rung: str) -> float | None:
+        """The threshold given by hand for a rung, if any."""
+        value: float | None = getattr(self, f"{rung}_threshold", None)
+        return value
+
+
+def make_context(values: dict[str, Any]) -> DecisionContext:
+    """Options from untyped values. Raises SettingsError naming the first field at fault."""
+    try:
+        return DecisionContext.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "options"
+        raise SettingsError(f"option {field}: {first['msg']}") from None
+
+
+def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
+    """This run's options, whatever the runtime holds.
+
+    `runtime.context` is ours when our graph is run by itself, None when nothing was given, and the parent's own when
+    we are a subgraph: then our part is what the parent keeps under `escalade` (a dict key or an attribute), if any.
+    Fields not set keep the graph's defaults.
+    """
+    if given is None:
+        return defaults
+    if not isinstance(given, DecisionContext):
+        ours = given.get("escalade") if isinstance(given, dict) else getattr(given, "escalade", None)
+        if ours is None:
+            return defaults
+        given = ours if isinstance(ours, DecisionContext) else make_context(dict(ours))
+    if not given.model_fields_set:
+        return defaults
+    return defaults.model_copy(update={field: getattr(given, field) for field in given.model_fields_set})

@@ -1,0 +1,54 @@
+"""The first node: a text or JSON value becomes a state of the domain, or is refused with the place of the fault."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import EscaladeError, StateError
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+from escalade.nodes.step import Step, Update
+
+MAX_ID_LENGTH = 200
+
+
+def parse_node(resources: Resources) -> Step:
+    def run(state: DecisionState, context: DecisionContext) -> Update:
+        text = canonical_text(resources.domain, state.get("state"))
+        return {
+            "text": text,
+            "decision_id": _decision_id(state.get("decision_id")),
+            # A thread may decide many times: what the last run left behind is cleared.
+            "reports": [],
+            "proposal": None,
+            "elapsed_ms": 0.0,
+        }
+
+    return Step("parse", resources, run)
+
+
+def canonical_text(domain: Domain[Any], source: Any) -> str:
+    """The canonical text of a state that can be decided. Raises StateError for anything else."""
+    if source is None:
+        raise StateError("no state was given: put it in the field 'state'")
+    try:
+        state = domain.parse(source)
+    except EscaladeError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise StateError(f"domain '{domain.name}' cannot read the state: {error}") from error
+    text = domain.format(state)
+    if domain.is_terminal(state):
+        raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))
+    return text
+
+
+def _decision_id(given: Any) -> str:
+    if given is None:
+        return str(uuid.uuid4())
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_ID_LENGTH:
+        raise StateError(f"decision_id must be a text of 1 to {MAX_ID_LENGTH} characters")
+    return given

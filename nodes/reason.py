@@ -1,0 +1,99 @@
+"""The language model's rung: one call constrained to the legal actions, its answer checked against them.
+
+Failure codes: `timeout`, `rate_limited`, `unauthorized`, `server_error`, `unreachable`, `refused` (another 4xx),
+`malformed_answer`, `illegal_action`, `error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage
+
+from escalade.domains.errors import ActionError
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.language_model import LanguageModel, chosen_name
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+from escalade.nodes.step import RungStep, Update, failed, log
+
+
+def reason_node(resources: Resources) -> RungStep:
+    domain, clock = resources.domain, resources.clock
+
+    def prepare(state: DecisionState) -> tuple[LanguageModel, Any, list[Any], Sequence[int], float]:
+        model = resources.language_model
+        assert model is not None  # the router asks only if there is one
+        parsed = domain.parse(state["text"])
+        legal = domain.legal_actions(parsed)
+        bound, messages = model.question(domain.describe(parsed), [domain.action_name(action) for action in legal])
+        allowance = state.get("allowance_ms")
+        timeout = model.timeout_s if allowance is None else min(model.timeout_s, allowance / 1000)
+        return model, bound, messages, legal, timeout
+
+    def proposal(model: LanguageModel, message: Any, legal: Sequence[int], started: float) -> Update:
+        usage = getattr(message, "usage_metadata", None)
+        cost = model.cost(usage)
+        tokens = {key: usage[key] for key in ("input_tokens", "output_tokens")} if usage else None
+        details = {"model": model.name, "tokens": tokens}
+        name = chosen_name(message) if isinstance(message, AIMessage) else None
+        if name is None:
+            return failed("malformed_answer", details, cost)
+        try:
+            action = domain.parse_action(name)
+        except ActionError:
+            action = -1
+        if action not in legal:
+            return failed("illegal_action", {**details, "answer": name[:80]}, cost)
+        model.took((clock() - started) * 1000)
+        # An LLM's own word on how sure it is counts for nothing, and one sample has no agreement to measure.
+        return {
+            "action": action,
+            "confidence": None,
+            "value": None,
+            "policy": None,
+            "cost_usd": cost,
+            "details": details,
+        }
+
+    def run(state: DecisionState, context: DecisionContext) -> Update:
+        model, bound, messages, legal, timeout = prepare(state)
+        started = clock()
+        try:
+            message = bound.invoke(messages, timeout=timeout)
+        except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
+            return failure(error, model)
+        return proposal(model, message, legal, started)
+
+    async def async_run(state: DecisionState, context: DecisionContext) -> Update:
+        model, bound, messages, legal, timeout = prepare(state)
+        started = clock()
+        try:
+            # The client's own time-out starts anew with every byte; this one does not.
+            message = await asyncio.wait_for(bound.ainvoke(messages, timeout=timeout), timeout)
+        except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
+            return failure(error, model)
+        return proposal(model, message, legal, started)
+
+    return RungStep("reason", resources, run, async_run)
+
+
+def failure(error: Exception, model: LanguageModel) -> Update:
+    """A failed proposal. Providers' messages can quote keys and prompts, so only the kind of error is told."""
+    name, status = type(error).__name__, getattr(error, "status_code", None)
+    log.warning("the language model failed: %s %s", name, status or "")
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        reason = "timeout"
+    elif status == 429:
+        reason = "rate_limited"
+    elif status in (401, 403):
+        reason = "unauthorized"
+    elif isinstance(status, int):
+        reason = "server_error" if status >= 500 else "refused"
+    else:
+        reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
+    # What a failed call cost, if anything, is not known.
+    cost = 0.0 if reason in ("unreachable", "unauthorized", "rate_limited", "refused") else model.cost(None)
+    return failed(reason, {"model": model.name, "error": name, "status": status}, cost)

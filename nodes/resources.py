@@ -1,0 +1,48 @@
+"""What the nodes work with, handed in once when the graph is built."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from escalade.domains.base import Domain
+from escalade.domains.decision import Decision
+from escalade.domains.evaluator import AnyEvaluator
+from escalade.neural.batcher import Batcher
+from escalade.neural.calibration import Calibrator, IdentityCalibrator
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.language_model import LanguageModel
+
+Sink = Callable[[Decision], None]
+"""Is told of every finished decision. Must be quick and must not block: it runs on the event loop."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """network: in front of the policy-value network; value_network: of the value network, or of the former again.
+    Both None without a bundle. search_evaluator: what search asks about leaves; None where the domain has no simulator.
+    language_model: None where no endpoint is configured. search_pool: threads for searches. calibrators: by rung,
+    identity where absent. compute_usd_per_hour: price of this machine's time. clock: seconds since the epoch."""
+
+    domain: Domain[Any]
+    search_pool: Executor
+    defaults: DecisionContext
+    calibrators: dict[str, Calibrator]
+    network: Batcher | None = None
+    value_network: Batcher | None = None
+    search_evaluator: AnyEvaluator | None = None
+    language_model: LanguageModel | None = None
+    bundle_version: str | None = None
+    sinks: tuple[Sink, ...] = ()
+    compute_usd_per_hour: float = 0.0
+    clock: Callable[[], float] = time.time
+
+    def calibrator(self, rung: str) -> Calibrator:
+        return self.calibrators.get(rung, IdentityCalibrator())
+
+    def compute_cost(self, milliseconds: float) -> float:
+        """USD for so much of this machine's time."""
+        return milliseconds / 3_600_000 * self.compute_usd_per_hour

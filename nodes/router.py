@@ -1,0 +1,154 @@
+"""The one place that decides where to go: it judges what the last rung proposed, then picks the next rung or the end.
+
+Conditional edges only read `next_rung`. Codes written here, per outcome:
+
+- accepted: `over_threshold`, `trusted` (the rung needs no threshold unless one is given), `mode` (an `_only` mode).
+- escalated: `under_threshold`, `no_certificate` (no certified threshold, none by hand), `no_confidence` (it gave none).
+- skipped: `no_model`, `no_simulator`, `no_llm`, `no_person`, `deadline`, `budget`, `unpriced`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from escalade.domains.decision import Rung
+from escalade.nodes.context import MODE_RUNGS, DecisionContext
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+from escalade.nodes.step import Step, Update
+
+END_OF_LADDER = "conclude"
+
+
+def router_node(resources: Resources) -> Step:
+    def run(state: DecisionState, context: DecisionContext) -> Update:
+        reports = list(state["reports"])
+        proposal = state.get("proposal")
+        if proposal is not None:
+            report = judge(proposal, context)
+            reports.append(report)
+            if report["outcome"] == "accepted":
+                why = f"{report['rung']} accepted: {report['reason']}"
+                return {"reports": reports, "proposal": None, "next_rung": END_OF_LADDER, "why": why}
+        reports, rung = next_rung(reports, state["text"], state["elapsed_ms"], context, resources)
+        if rung is None:
+            why = "no rung is left"
+            return {"reports": reports, "proposal": None, "next_rung": END_OF_LADDER, "why": why}
+        return {
+            "reports": reports,
+            "proposal": None,
+            "next_rung": rung,
+            "why": f"{rung} is the next rung that fits",
+            "allowance_ms": allowance(rung, state["elapsed_ms"], context, resources),
+        }
+
+    return Step("router", resources, run)
+
+
+def chosen_rung(state: DecisionState) -> str:
+    """What the conditional edge reads."""
+    return state["next_rung"]
+
+
+def judge(proposal: dict[str, Any], context: DecisionContext) -> dict[str, Any]:
+    """A proposal with its outcome, reason and threshold."""
+    if proposal.get("outcome") == "failed":
+        return proposal
+    rung, confidence = proposal["rung"], proposal.get("confidence")
+    threshold = context.threshold(rung)
+    if context.mode != "auto":
+        verdict = ("accepted", "mode")
+        threshold = None
+    elif threshold is None:
+        # Without a certificate the networks may not accept; the dear rungs are what they would be measured against.
+        verdict = ("escalated", "no_certificate") if rung in ("policy", "value") else ("accepted", "trusted")
+    elif confidence is None:
+        verdict = ("escalated", "no_confidence")
+    else:
+        verdict = ("accepted", "over_threshold") if confidence >= threshold else ("escalated", "under_threshold")
+    return {**proposal, "outcome": verdict[0], "reason": verdict[1], "threshold": threshold}
+
+
+def ladder_of(context: DecisionContext, resources: Resources) -> list[Rung]:
+    """The rungs of this run, in order."""
+    order = context.ladder or resources.domain.ladder
+    return cast(list[Rung], [rung for rung in order if rung in MODE_RUNGS[context.mode]])
+
+
+def next_rung(
+    reports: list[dict[str, Any]], text: str, elapsed_ms: float, context: DecisionContext, resources: Resources
+) -> tuple[list[dict[str, Any]], Rung | None]:
+    """The next rung that can be asked, None at the end, and the reports with those skipped on the way added."""
+    done = {report["rung"] for report in reports}
+    costs = [report["cost_usd"] for report in reports]
+    for rung in ladder_of(context, resources):
+        if rung in done:
+            continue
+        reason = unavailable(rung, context, resources) or does_not_fit(
+            rung, text, elapsed_ms, costs, context, resources
+        )
+        if reason is None:
+            return reports, rung
+        reports = [*reports, {"rung": rung, "outcome": "skipped", "reason": reason, "cost_usd": 0.0}]
+    return reports, None
+
+
+def unavailable(rung: Rung, context: DecisionContext, resources: Resources) -> str | None:
+    """Why a rung cannot be asked at all here, None if it can."""
+    if rung in ("policy", "value") and resources.network is None:
+        return "no_model"
+    if rung in ("value", "search") and not resources.domain.has_simulator:
+        return "no_simulator"
+    if rung == "reason" and resources.language_model is None:
+        return "no_llm"
+    if rung == "human" and not (context.human or (context.ladder and "human" in context.ladder)):
+        return "no_person"
+    return None
+
+
+def does_not_fit(
+    rung: Rung,
+    text: str,
+    elapsed_ms: float,
+    costs: list[float | None],
+    context: DecisionContext,
+    resources: Resources,
+) -> str | None:
+    """Why a rung is beyond this decision's time or money, None if it is not."""
+    model = resources.language_model
+    if context.deadline_ms is not None:
+        if elapsed_ms >= context.deadline_ms:
+            return "deadline"
+        granted = allowance(rung, elapsed_ms, context, resources)
+        if rung == "reason" and model is not None and granted is not None and granted < model.expected_ms:
+            return "deadline"
+    if context.budget_usd is not None:
+        if None in costs:
+            return "unpriced"  # money of unknown amount was already spent
+        left = context.budget_usd - sum(cost for cost in costs if cost is not None)
+        if left < 0:
+            return "budget"
+        if rung == "reason" and model is not None:
+            price = model.most_it_can_cost(resources.domain, text)
+            if price is None:
+                return "unpriced"
+            if price > left:
+                return "budget"
+    return None
+
+
+def allowance(rung: Rung, elapsed_ms: float, context: DecisionContext, resources: Resources) -> float | None:
+    """Milliseconds a rung may take, None without a deadline.
+
+    A language model that could use up all of the time gets half of it while a search stands behind it, so that a
+    hanging endpoint still leaves time for a legal answer.
+    """
+    if context.deadline_ms is None:
+        return None
+    left = max(0.0, context.deadline_ms - elapsed_ms)
+    if rung == "reason":
+        later = ladder_of(context, resources)
+        later = later[later.index("reason") + 1 :]
+        if "search" in later and unavailable("search", context, resources) is None:
+            return left / 2
+    return left

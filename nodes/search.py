@@ -1,0 +1,92 @@
+"""The search rung: a tree search in a worker thread, so that kernels never hold up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+
+from escalade.domains.base import Domain
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+from escalade.nodes.step import RungStep, Update, deadline_of
+from escalade.search.config import SearchConfig
+from escalade.search.engine import SearchResult, search
+
+
+def search_node(resources: Resources) -> RungStep:
+    domain, calibrator = resources.domain, resources.calibrator("search")
+
+    def look_ahead(state: DecisionState, context: DecisionContext, cancelled: threading.Event) -> Update:
+        assert resources.search_evaluator is not None  # the router asks only if there is one
+        (result,) = search(
+            domain,
+            [domain.parse(state["text"])],
+            resources.search_evaluator,
+            SearchConfig(simulations=context.simulations),
+            seed=[context.seed],
+            deadline=deadline_of(state, resources),
+            cancelled=cancelled.is_set,
+            clock=resources.clock,
+        )
+        raw = 1.0 if result.proven else float(result.policy[result.action])
+        return {
+            "action": result.action,
+            "confidence": calibrator.confidence(raw),
+            "value": result.value,
+            "policy": result.policy.tolist(),
+            "details": {**katago_report(domain, result), "raw_confidence": raw, "calibrator": calibrator.kind},
+        }
+
+    def run(state: DecisionState, context: DecisionContext) -> Update:
+        return look_ahead(state, context, threading.Event())
+
+    async def async_run(state: DecisionState, context: DecisionContext) -> Update:
+        cancelled = threading.Event()
+        work = resources.search_pool.submit(look_ahead, state, context, cancelled)
+        try:
+            return await asyncio.wrap_future(work)
+        finally:
+            cancelled.set()  # no effect once done; stops the thread's work if this task was cancelled
+
+    return RungStep("search", resources, run, async_run)
+
+
+def katago_report(domain: Domain[Any], result: SearchResult) -> dict[str, Any]:
+    """What was found, by the names of KataGo's analysis engine: `winrate` in [0, 1] and `utility` in [-1, 1] are the
+    value from the view of the player to move, `pv` is the principal variation, `order` the rank."""
+    legal = np.flatnonzero(~np.isnan(result.lower))
+    order = sorted(legal, key=lambda action: (action != result.action, -result.visits[action], -result.prior[action]))
+    moves = []
+    for rank, action in enumerate(order):
+        value = result.action_values[action]
+        exact = result.lower[action] == result.upper[action]
+        if np.isnan(value):
+            value = result.lower[action]
+        known = exact or result.visits[action] > 0
+        chosen = action == result.action
+        moves.append(
+            {
+                "move": domain.action_name(int(action)),
+                "order": rank,
+                "visits": int(result.visits[action]),
+                "prior": float(result.prior[action]),
+                "utility": float(value) if known else None,
+                "winrate": float((value + 1) / 2) if known else None,
+                "proven": bool(exact),
+                "pv": [domain.action_name(step) for step in result.principal_variation] if chosen else None,
+            }
+        )
+    return {
+        "rootInfo": {
+            "visits": result.simulations,
+            "utility": result.value,
+            "winrate": (result.value + 1) / 2,
+            "proven": result.proven,
+            "stopped": result.stopped,
+        },
+        "moveInfos": moves,
+    }

@@ -1,0 +1,35 @@
+"""What travels through the graph. Plain JSON-like values only: LangGraph checkpoints all of it."""
+
+from __future__ import annotations
+
+from typing import Any, Required, TypedDict
+
+
+class DecisionInput(TypedDict, total=False):
+    """state: a text, or a JSON value for domains that read one. decision_id: the caller's own name for the decision;
+    one is made up if absent."""
+
+    state: Required[Any]
+    decision_id: str
+
+
+class DecisionState(DecisionInput, total=False):
+    """text: the state's canonical text. reports: rung reports judged so far, as dicts, with the rung's `policy`
+    besides. proposal: what the last rung said, until the router has judged it. next_rung: where the router goes, and
+    why. allowance_ms: time the next rung may take. elapsed_ms, marked_at: see `nodes/step.py`."""
+
+    text: str
+    reports: list[dict[str, Any]]
+    proposal: dict[str, Any] | None
+    next_rung: str
+    why: str
+    allowance_ms: float | None
+    elapsed_ms: float
+    marked_at: float
+    decision: dict[str, Any]
+
+
+class DecisionOutput(TypedDict):
+    """decision: a `Decision` as a plain dict."""
+
+    decision: dict[str, Any]

@@ -1,0 +1,114 @@
+"""What every node has in common: it runs under `invoke` and `ainvoke`, reads this run's options, and keeps the time.
+
+Time. A run may be paused (for a person), forked in Studio, or resumed in another process after a restart, so the age
+of a run says nothing about the decision's latency. `elapsed_ms` adds up the nodes and the gaps between them; a gap of
+more than `PAUSE_S` was a pause and is left out. `marked_at` is when the last node ended, in seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import get_runtime
+
+from escalade.domains.errors import DeadlineError, OverloadedError
+from escalade.nodes.context import DecisionContext, read_context
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+
+PAUSE_S = 5.0
+
+Update = dict[str, Any]
+Run = Callable[[DecisionState, DecisionContext], Update]
+AsyncRun = Callable[[DecisionState, DecisionContext], Awaitable[Update]]
+
+log = logging.getLogger("escalade")
+
+
+class Step(Runnable[DecisionState, Update]):
+    """A node. `run` must not block for long, unless there is an `async_run` to use on the event loop."""
+
+    def __init__(self, name: str, resources: Resources, run: Run, async_run: AsyncRun | None = None) -> None:
+        self.name: str = name
+        self.resources = resources
+        self.run = run
+        self.async_run = async_run
+
+    def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        state, context, started = self._begin(input)
+        return self._end(state, self.run(state, context), started)
+
+    async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        state, context, started = self._begin(input)
+        update = self.run(state, context) if self.async_run is None else await self.async_run(state, context)
+        return self._end(state, update, started)
+
+    def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
+        context = read_context(get_runtime().context, self.resources.defaults)
+        now = self.resources.clock()
+        gap = now - state.get("marked_at", now)
+        counted = gap * 1000 if 0 <= gap <= PAUSE_S else 0.0
+        state = state.copy()
+        state["elapsed_ms"] = state.get("elapsed_ms", 0.0) + counted
+        return state, context, now
+
+    def _end(self, state: DecisionState, update: Update, started: float) -> Update:
+        now = self.resources.clock()
+        update["elapsed_ms"] = state["elapsed_ms"] + max(0.0, now - started) * 1000
+        update["marked_at"] = now
+        return update
+
+
+class RungStep(Step):
+    """A rung: its functions return a proposal, which is a rung report without outcome and reason, and with `policy`
+    (distribution over all actions, or None). Whatever goes wrong in it becomes a failed report: a rung fails, the
+    decision does not."""
+
+    def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        state, context, started = self._begin(input)
+        try:
+            proposal = self.run(state, context)
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # noqa: BLE001 -- see the class's text
+            proposal = self._failed(error)
+        return self._propose(state, proposal, started)
+
+    async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        state, context, started = self._begin(input)
+        try:
+            proposal = self.run(state, context) if self.async_run is None else await self.async_run(state, context)
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # noqa: BLE001 -- see the class's text
+            proposal = self._failed(error)
+        return self._propose(state, proposal, started)
+
+    def _failed(self, error: Exception) -> Update:
+        log.warning("rung %s failed", self.name, exc_info=error)
+        if isinstance(error, TimeoutError | DeadlineError):
+            reason = "deadline"
+        else:
+            reason = "overloaded" if isinstance(error, OverloadedError) else "error"
+        return failed(reason, {"error": type(error).__name__, "message": str(error)[:200]})
+
+    def _propose(self, state: DecisionState, proposal: Update, started: float) -> Update:
+        latency = max(0.0, self.resources.clock() - started) * 1000
+        proposal = {"rung": self.name, "latency_ms": latency, **proposal}
+        proposal.setdefault("cost_usd", self.resources.compute_cost(latency))
+        return self._end(state, {"proposal": proposal}, started)
+
+
+def failed(reason: str, details: dict[str, Any], cost_usd: float | None = 0.0) -> Update:
+    """The proposal of a rung that has none."""
+    return {"outcome": "failed", "reason": reason, "details": details, "cost_usd": cost_usd}
+
+
+def deadline_of(state: DecisionState, resources: Resources) -> float | None:
+    """When the rung that runs now must be done, by the resources' clock."""
+    allowance = state.get("allowance_ms")
+    return None if allowance is None else resources.clock() + allowance / 1000
