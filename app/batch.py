@@ -1,0 +1,111 @@
+"""Many states through one graph, concurrently, answered in input order; safe to stop and start again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from escalade.domains.errors import EscaladeError, SettingsError, StateError
+from escalade.graph.decision import DecisionGraph
+from escalade.nodes.context import DecisionContext
+
+CONCURRENCY = 16
+
+
+async def decide_many(
+    graph: DecisionGraph, states: Sequence[str], context: DecisionContext, concurrency: int = CONCURRENCY
+) -> AsyncIterator[dict[str, Any]]:
+    """A decision a state, in order, as dicts; `{"state": …, "error": …}` where there is none (and `"position"` where a
+    state was refused at some place). At most `concurrency` are under way, and not many more wait to be handed out."""
+
+    async def decide(state: str) -> dict[str, Any]:
+        try:
+            result = await graph.ainvoke(cast(Any, {"state": state}), context=context)
+        except EscaladeError as error:
+            refused: dict[str, Any] = {"state": state, "error": str(error)}
+            if isinstance(error, StateError) and error.position is not None:
+                refused["position"] = error.position
+            return refused
+        return cast(dict[str, Any], result["decision"])
+
+    under_way: list[asyncio.Task[dict[str, Any]]] = []
+    waiting = iter(states)
+    try:
+        for _, state in zip(range(concurrency), waiting, strict=False):
+            under_way.append(asyncio.create_task(decide(state)))
+        while under_way:
+            yield await under_way.pop(0)
+            for state in waiting:
+                under_way.append(asyncio.create_task(decide(state)))
+                break
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+def read_states(path: Path) -> list[str]:
+    """One state a line. Raises SettingsError for a file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--input '{path}' cannot be read: {error}") from None
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+class ResultFile:
+    """A JSON-lines file that appears whole. Until then lines go to a hidden file beside it, named for the work it
+    belongs to; after a crash the same work takes up where that file ends."""
+
+    def __init__(self, path: Path, work: Any) -> None:
+        """work: a JSON value that stands for the input and all options; other work gets another hidden file."""
+        self.path = path
+        fingerprint = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]
+        self.partial = path.with_name(f".{path.name}.{fingerprint}.partial")
+        try:
+            self.done = self._kept_lines()
+            self._file = self.partial.open("ab")
+        except OSError as error:
+            raise SettingsError(f"--output '{path}' cannot be written: {error}") from None
+
+    def _kept_lines(self) -> list[dict[str, Any]]:
+        """Lines that an earlier run finished; a line cut short by its end is dropped."""
+        if not self.partial.exists():
+            return []
+        whole, _, _ = self.partial.read_bytes().rpartition(b"\n")
+        lines = [json.loads(line) for line in whole.split(b"\n")] if whole else []
+        os.truncate(self.partial, len(whole) + 1 if whole else 0)
+        return lines
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Put the file in its place."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.partial.replace(self.path)
+
+
+async def decide_file(
+    graph: DecisionGraph,
+    states: Sequence[str],
+    context: DecisionContext,
+    output: ResultFile,
+    on_line: Callable[[dict[str, Any]], None],
+) -> None:
+    """Decide what `output` does not hold yet; `on_line` hears of every line, also of those an earlier run left."""
+    for line in output.done:
+        on_line(line)
+    async for line in decide_many(graph, states[len(output.done) :], context):
+        output.write(line)
+        on_line(line)
+    output.finish()

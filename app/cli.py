@@ -1,0 +1,57 @@
+"""The command line. Errors are one sentence on stderr: exit code 2 for wrong use, 1 for a decision that failed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from escalade import __version__
+from escalade.app import cli_decide, cli_domains, cli_play, cli_serve
+from escalade.domains.errors import EscaladeError, NoDecisionError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Repeated discrete decisions on a ladder: neural policy, neural value, language model, tree search, a person.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"escalade {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    # A user's own domain, named module:Class, is looked for where they stand. Last, so that a folder called
+    # `graph` or `search` there hides nothing that is installed.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+app.command("decide")(cli_decide.decide)
+app.command("solve")(cli_decide.solve)
+app.command("play")(cli_play.play)
+app.command("serve")(cli_serve.serve)
+app.add_typer(cli_domains.app, name="domains")
+
+
+def main() -> NoReturn:
+    """The entry point `escalade`."""
+    try:
+        app()
+    except EscaladeError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(1 if isinstance(error, NoDecisionError) else 2)
+    sys.exit(0)

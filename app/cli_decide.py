@@ -1,0 +1,117 @@
+"""`escalade decide` and `escalade solve`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from escalade.app.batch import ResultFile, decide_file, read_states
+from escalade.app.cli_options import (
+    BudgetOption,
+    BundleOption,
+    DeadlineOption,
+    DomainArgument,
+    DomainOptions,
+    JsonOption,
+    LadderOption,
+    ModeOption,
+    SeedOption,
+    SimulationsOption,
+    ThresholdOption,
+    decider_for,
+    domain_options,
+    run_context,
+)
+from escalade.app.render import decision_view
+from escalade.app.settings import read_settings
+from escalade.app.wiring import Decider
+from escalade.domains.catalog import load_domain
+from escalade.domains.decision import Decision
+from escalade.domains.errors import SettingsError
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.parse import canonical_text
+
+
+def decide(
+    domain: DomainArgument,
+    state: Annotated[str | None, typer.Argument(metavar="STATE", help="The state as text, such as 4455.")] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="Decide every line of this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Where the decisions go, as JSON lines.")] = None,
+    mode: ModeOption = None,
+    ladder: LadderOption = None,
+    threshold: ThresholdOption = None,
+    simulations: SimulationsOption = None,
+    seed: SeedOption = None,
+    deadline_ms: DeadlineOption = None,
+    budget_usd: BudgetOption = None,
+    bundle: BundleOption = None,
+    option: DomainOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide one state, or a file of them: which action, by which rung, how sure."""
+    if (state is None) == (input is None) or (input is None) != (output is None):
+        raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
+    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd)
+    decider = decider_for(read_settings(), domain, option, bundle)
+    if input is not None and output is not None:
+        _decide_file(decider, context, input, output)
+        return
+    result = asyncio.run(decider.graph.ainvoke({"state": state}, context=context))
+    if as_json:
+        typer.echo(json.dumps(result["decision"], allow_nan=False))
+    else:
+        Console().print(decision_view(decider.domain, Decision.model_validate(result["decision"])))
+
+
+def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path) -> None:
+    states = read_states(source)
+    work = [decider.domain.name, decider.resources.bundle_version, context.model_dump(mode="json"), states]
+    results = ResultFile(target, work)
+    if results.done:
+        typer.echo(f"taking up after {len(results.done)} lines of an earlier run", err=True)
+    sources: Counter[str] = Counter()
+    columns = (TextColumn("deciding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("deciding", total=len(states))
+
+        def on_line(line: dict[str, Any]) -> None:
+            sources["refused" if "error" in line else str(line["source"])] += 1
+            progress.advance(bar)
+
+        asyncio.run(decide_file(decider.graph, states, context, results, on_line))
+    told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
+    typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
+    if sources["refused"]:
+        raise typer.Exit(1)
+
+
+def solve(
+    domain: DomainArgument,
+    state: Annotated[str, typer.Argument(metavar="STATE", help="The state as text, such as 4455.")],
+    option: DomainOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The exact score of every action, for the player to move: positive wins, sooner is larger; 0 draws."""
+    from escalade.search.solvers import exact_solver
+
+    found = load_domain(domain, domain_options(option))
+    solver = exact_solver(found)
+    if solver is None:
+        raise SettingsError(f"domain '{found.name}' has no exact solver")
+    parsed = found.parse(canonical_text(found, state))
+    with Console(stderr=True).status("solving exactly; positions of few plies take long"):
+        scores = solver.scores(parsed)
+        value = solver.value(parsed)
+    if as_json:
+        typer.echo(json.dumps({"scores": scores, "value": value}))
+        return
+    for action, score in enumerate(scores):
+        typer.echo(f"{found.action_name(action)}: {'illegal' if score is None else f'{score:+g}'}")
+    typer.echo(f"value {value:+g} for the player to move")

@@ -1,0 +1,55 @@
+"""`escalade domains` and `escalade domains check`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.domains.catalog import domain_class, domain_names, load_domain
+from escalade.domains.conformance import check_domain
+
+app = typer.Typer(invoke_without_command=True, help="List the domains there are, or check one against its laws.")
+
+
+@app.callback()
+def domains(context: typer.Context) -> None:
+    """List all installed domains."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("domain", "simulator", "what it decides"):
+        table.add_column(column)
+    for name in domain_names():
+        found = domain_class(name)
+        text = (found.__doc__ or "").strip().split("\n")[0]
+        table.add_row(name, "yes" if found.has_simulator else "no", escape(text))
+    Console().print(table)
+
+
+@app.command("check")
+def check(
+    domain: DomainArgument,
+    option: DomainOptions = None,
+    state: Annotated[list[str] | None, typer.Option(help="A state to include; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all chance.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a domain against every law that search, networks and rungs rely on."""
+    report = check_domain(load_domain(domain, domain_options(option)), states=state or (), seed=seed)
+    if as_json:
+        laws = [{"law": r.law, "outcome": r.outcome, "cases": r.cases, "detail": r.detail} for r in report.results]
+        typer.echo(json.dumps({"domain": domain, "passed": report.passed, "laws": laws}))
+    else:
+        console = Console()
+        for result in report.results:
+            colour = {"passed": "green", "failed": "red", "skipped": "dim"}[result.outcome]
+            told = f": {escape(result.detail)}" if result.detail else ""
+            console.print(f"[{colour}]{result.outcome:8}[/]{escape(result.law)} [dim]({result.cases})[/]{told}")
+    if not report.passed:
+        raise typer.Exit(1)

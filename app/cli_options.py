@@ -1,0 +1,83 @@
+"""Options that several commands share, and how they become a run's context."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from escalade.app.settings import Settings
+from escalade.app.wiring import Decider, open_decider
+from escalade.domains.errors import SettingsError
+from escalade.nodes.context import DecisionContext, make_context
+
+DomainArgument = Annotated[
+    str, typer.Argument(metavar="DOMAIN", help="A name from `escalade domains`, or module:Class.")
+]
+DomainOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the domain, such as labels=FILE; repeatable."),
+]
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of a trained bundle.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModeOption = Annotated[str | None, typer.Option(help="auto, neural_only, llm_only or search_only.", show_default=False)]
+LadderOption = Annotated[
+    str | None, typer.Option(help="Rungs in order, such as policy,value,search.", show_default=False)
+]
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option("--threshold", metavar="RUNG=P", help="Accept this rung from confidence P, uncertified; repeatable."),
+]
+SimulationsOption = Annotated[int | None, typer.Option(help="Size of a search in new nodes.", show_default="400")]
+SeedOption = Annotated[int | None, typer.Option(help="Source of all chance.", show_default="0")]
+DeadlineOption = Annotated[float | None, typer.Option("--deadline-ms", help="Time for one decision in ms.")]
+BudgetOption = Annotated[float | None, typer.Option("--budget-usd", help="Money for one decision in USD.")]
+
+
+def domain_options(pairs: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` pairs as keyword arguments; values that are JSON are read as such."""
+    options: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise SettingsError(f"--option '{pair}' must be KEY=VALUE")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def run_context(
+    mode: str | None,
+    ladder: str | None,
+    thresholds: list[str] | None,
+    simulations: int | None,
+    seed: int | None,
+    deadline_ms: float | None,
+    budget_usd: float | None,
+) -> DecisionContext:
+    """The options that were given, checked."""
+    given: dict[str, Any] = {
+        "mode": mode,
+        "simulations": simulations,
+        "seed": seed,
+        "deadline_ms": deadline_ms,
+        "budget_usd": budget_usd,
+    }
+    if ladder is not None:
+        given["ladder"] = [rung.strip() for rung in ladder.split(",")]
+        if "human" in given["ladder"]:
+            raise SettingsError("--ladder: a person cannot be asked here: use `escalade play` or the LangGraph server")
+    for threshold in thresholds or []:
+        rung, equals, value = threshold.partition("=")
+        if not equals or rung not in ("policy", "value", "reason", "search"):
+            raise SettingsError(f"--threshold '{threshold}' must be RUNG=P, RUNG one of policy, value, reason, search")
+        given[f"{rung}_threshold"] = value
+    return make_context({key: value for key, value in given.items() if value is not None})
+
+
+def decider_for(settings: Settings, domain: str, options: list[str] | None, bundle: Path | None) -> Decider:
+    return open_decider(settings, domain, options=domain_options(options), bundle=bundle)

@@ -1,0 +1,185 @@
+"""The HTTP app: `escalade serve`, and mounted in the LangGraph API server by `langgraph.json`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from escalade import __version__
+from escalade.app.metrics import METRICS, Metrics
+from escalade.app.settings import Settings, read_settings
+from escalade.app.wiring import Decider, open_decider
+from escalade.domains.base import legal_mask
+from escalade.domains.decision import Decision
+from escalade.domains.errors import (
+    BundleError,
+    CatalogError,
+    DeadlineError,
+    EscaladeError,
+    NoDecisionError,
+    OverloadedError,
+    SettingsError,
+    StateError,
+)
+from escalade.neural.actions import action_probabilities, select_action
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.parse import MAX_ID_LENGTH, canonical_text
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """JSON has no NaN and no infinity, though Python's reader lets them through."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        _finite(part)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    return value
+
+
+State = Annotated[JsonValue, AfterValidator(_finite), Field(description="A state as its domain writes it: `4455`.")]
+DomainName = Annotated[str | None, Field(description="One of the domains served; the first by default.")]
+
+
+class PredictRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    state: State
+    temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False, description="0 takes the best action.")
+    domain: DomainName = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="Makes the draw repeatable.")
+
+
+class Prediction(BaseModel):
+    action: int
+    confidence: float = Field(description="Calibrated confidence in the action; identity until a calibrator is fitted.")
+    value: float
+    latency_ms: float
+
+
+class DecideRequest(DecisionContext):
+    state: State
+    domain: DomainName = None
+    decision_id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_LENGTH)
+
+    @model_validator(mode="after")
+    def _nobody_to_ask(self) -> DecideRequest:
+        if self.human or (self.ladder and "human" in self.ladder):
+            raise ValueError("a person cannot be asked over this route: run the graph on the LangGraph server instead")
+        return self
+
+    def context(self) -> DecisionContext:
+        """The options that were given, and no others."""
+        return DecisionContext(
+            **{f: getattr(self, f) for f in self.model_fields_set & DecisionContext.model_fields.keys()}
+        )
+
+
+class Health(BaseModel):
+    status: str
+    version: str
+    domains: dict[str, str | None] = Field(description="Domains served, with the version of their bundle, if any.")
+
+
+def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> FastAPI:
+    """The app; settings are read from the environment when it starts, unless given."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        chosen = settings or read_settings()
+        app.state.deciders = {}
+        for name in chosen.domains:
+            decider = open_decider(chosen, name, sinks=[metrics.record])
+            app.state.deciders[decider.domain.name] = decider
+        yield
+        for decider in app.state.deciders.values():
+            decider.close()
+
+    app = FastAPI(title="Escalade", version=__version__, lifespan=lifespan)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(EscaladeError, _failed)
+
+    @app.post("/predict")
+    async def predict(body: PredictRequest, request: Request) -> Prediction:
+        """The policy network alone: one action drawn at a temperature."""
+        started = time.perf_counter()
+        resources = _decider(request, body.domain).resources
+        domain, network = resources.domain, resources.network
+        if network is None:
+            raise NoDecisionError(f"domain '{domain.name}' has no trained bundle (no_model): set ESCALADE_BUNDLES")
+        parsed = [domain.parse(canonical_text(domain, body.state))]
+        legal = legal_mask(domain, parsed)
+        logits, values = await network.evaluate_async(domain.encode(parsed), legal)
+        generator = np.random.default_rng(body.seed)
+        action = int(select_action(logits, legal, body.temperature, generator=generator)[0])
+        raw = float(action_probabilities(logits, legal)[0, action])
+        confidence = resources.calibrator("policy").confidence(raw)
+        seconds = time.perf_counter() - started
+        metrics.record_prediction(confidence, seconds)
+        return Prediction(action=action, confidence=confidence, value=float(values[0]), latency_ms=seconds * 1000)
+
+    @app.post("/decide")
+    async def decide(body: DecideRequest, request: Request) -> Decision:
+        """The whole ladder."""
+        graph = _decider(request, body.domain).graph
+        given: Any = {"state": body.state} | ({"decision_id": body.decision_id} if body.decision_id else {})
+        result = await graph.ainvoke(given, context=body.context())
+        return Decision.model_validate(result["decision"])
+
+    @app.get("/health")
+    async def health(request: Request) -> Health:
+        deciders: dict[str, Decider] = request.app.state.deciders
+        versions = {name: decider.resources.bundle_version for name, decider in deciders.items()}
+        return Health(status="ok", version=__version__, domains=versions)
+
+    @app.get("/metrics")
+    @app.get("/app/metrics", include_in_schema=False)  # the LangGraph server keeps /metrics for itself
+    async def expose() -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+def _decider(request: Request, name: str | None) -> Decider:
+    deciders: dict[str, Decider] = request.app.state.deciders
+    if name is None:
+        return next(iter(deciders.values()))
+    if name not in deciders:
+        raise CatalogError(f"domain '{name[:80]}' is not served here: choose one of {', '.join(deciders)}")
+    return deciders[name]
+
+
+FIELDS: dict[type[EscaladeError], str] = {StateError: "state", CatalogError: "domain", SettingsError: "options"}
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """422 without the input itself, which may hold what JSON cannot say, or somebody's secret."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in error.errors()]
+    return JSONResponse({"detail": faults}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    for kind, field in FIELDS.items():
+        if isinstance(error, kind):
+            fault: dict[str, Any] = {"loc": ["body", field], "msg": str(error), "type": kind.__name__}
+            if isinstance(error, StateError) and error.position is not None:
+                fault["position"] = error.position
+            return JSONResponse({"detail": [fault]}, 422)
+    if isinstance(error, NoDecisionError):
+        return JSONResponse({"detail": str(error), "rungs": error.reports}, 503)
+    if isinstance(error, OverloadedError | DeadlineError):
+        return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "1"})
+    kind_name = "bundle" if isinstance(error, BundleError) else "internal"
+    return JSONResponse({"detail": f"{kind_name} error: {error}"}, 500)
+
+
+app = create_app()

@@ -1,0 +1,67 @@
+"""Every setting there is, read from the environment; nothing else in Escalade reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from escalade.domains.errors import SettingsError
+from escalade.nodes.context import DecisionContext
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable `ESCALADE_` + its name in capitals; lists and objects are JSON."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ESCALADE_", extra="forbid", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    domains: tuple[str, ...] = Field(
+        default=("connect_four", "tic_tac_toe"),
+        min_length=1,
+        description="Domains that servers offer: names or module:Class. The first is the default.",
+    )
+    domain_options: dict[str, dict[str, Any]] = Field(
+        default={}, description='Options of domains, such as {"intents": {"labels": "labels.csv"}}.'
+    )
+    bundles: dict[str, str] = Field(
+        default={}, description='Folder of the trained bundle of each domain, such as {"connect_four": "runs/best"}.'
+    )
+    defaults: DecisionContext = Field(
+        default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'
+    )
+    rollouts: int = Field(default=8, ge=1, le=10_000, description="Random games a leaf when search has no network.")
+    compute_usd_per_hour: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Price of this machine's time; 0: only provider bills count.",
+    )
+    llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
+    llm_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    llm_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
+    llm_max_tokens: int = Field(default=256, ge=1, description="Limit of one answer.")
+    llm_input_usd_per_mtok: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; empty: unpriced."
+    )
+    llm_output_usd_per_mtok: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
+    )
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with those given in place of it. Raises SettingsError naming the variable."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        inner = "".join(f".{part}" for part in first["loc"][1:])
+        name = field if field.startswith("OPENAI_") else f"ESCALADE_{field.upper()}"
+        raise SettingsError(f"{name}{inner}: {first['msg']}") from None
+    except SourceError as error:
+        raise SettingsError(f"{error}: the value must be JSON") from None

@@ -1,0 +1,98 @@
+"""From settings to working decision graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from escalade.app.settings import Settings
+from escalade.domains.base import Domain
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import SettingsError
+from escalade.graph.decision import DecisionGraph, make_resources, wire
+from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.resources import Resources, Sink
+from escalade.search.evaluators import RolloutEvaluator
+
+
+@dataclass(frozen=True)
+class Decider:
+    """One domain, ready to decide."""
+
+    resources: Resources
+    graph: DecisionGraph
+
+    @property
+    def domain(self) -> Domain[Any]:
+        return self.resources.domain
+
+    def close(self) -> None:
+        """Stop the threads behind it."""
+        self.resources.search_pool.shutdown(wait=False, cancel_futures=True)
+        for network in {self.resources.network, self.resources.value_network}:
+            if network is not None:
+                network.close()
+
+
+def open_decider(
+    settings: Settings,
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    bundle: str | Path | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Decider:
+    """The decision graph of a domain. options and bundle come before those of the settings.
+
+    Raises CatalogError, BundleError or SettingsError for what cannot be had.
+    """
+    # torch's threads busy-wait for each other and would fight with the search's; see neural/networks.py.
+    import torch
+
+    torch.set_num_threads(1)
+    domain = load_domain(name, options or settings.domain_options.get(name))
+    bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name)
+    rollouts = RolloutEvaluator(domain, settings.rollouts) if domain.has_simulator and not bundle else None
+    resources = make_resources(
+        domain,
+        bundle=bundle,
+        language_model=open_language_model(settings),
+        evaluator=rollouts,
+        defaults=settings.defaults,
+        sinks=sinks,
+        compute_usd_per_hour=settings.compute_usd_per_hour,
+    )
+    return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"))
+
+
+def open_language_model(settings: Settings) -> LanguageModel | None:
+    """The configured chat model behind any OpenAI-compatible endpoint, None if there is none."""
+    if settings.llm_model is None:
+        return None
+    if settings.llm_api_key is None and settings.llm_base_url is None:
+        raise SettingsError(
+            f"ESCALADE_LLM_MODEL is '{settings.llm_model}' but there is no endpoint: set OPENAI_API_KEY, or "
+            "OPENAI_BASE_URL for a server that needs no key"
+        )
+    from langchain_openai import ChatOpenAI  # takes a second to load
+
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
+    chat = ChatOpenAI(
+        model=settings.llm_model,
+        api_key=lambda: key,
+        base_url=settings.llm_base_url,
+        max_retries=0,  # a failed call is the router's to deal with
+        timeout=settings.llm_timeout_s,
+        max_completion_tokens=settings.llm_max_tokens,
+        temperature=0,
+    )
+    return LanguageModel(
+        chat,
+        settings.llm_model,
+        max_tokens=settings.llm_max_tokens,
+        timeout_s=settings.llm_timeout_s,
+        input_usd_per_mtok=settings.llm_input_usd_per_mtok,
+        output_usd_per_mtok=settings.llm_output_usd_per_mtok,
+    )
