@@ -6,13 +6,12 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from escalade.app.batch import ResultFile, decide_file, read_states
 from escalade.app.cli_options import (
     BudgetOption,
     BundleOption,
@@ -31,12 +30,13 @@ from escalade.app.cli_options import (
 )
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
-from escalade.app.wiring import Decider
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.parse import canonical_text
+
+if TYPE_CHECKING:
+    from escalade.app.wiring import Decider
 
 
 def decide(
@@ -71,6 +71,8 @@ def decide(
 
 
 def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path) -> None:
+    from escalade.app.batch import ResultFile, decide_file, read_states
+
     states = read_states(source)
     work = [decider.domain.name, decider.resources.bundle_version, context.model_dump(mode="json"), states]
     results = ResultFile(target, work)
@@ -99,6 +101,7 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """The exact score of every action, for the player to move: positive wins, sooner is larger; 0 draws."""
+    from escalade.nodes.parse import canonical_text
     from escalade.search.solvers import exact_solver
 
     found = load_domain(domain, domain_options(option))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from escalade.app.settings import Settings
-from escalade.app.wiring import Decider, open_decider
 from escalade.domains.errors import SettingsError
 from escalade.nodes.context import DecisionContext, make_context
+
+if TYPE_CHECKING:
+    from escalade.app.wiring import Decider
 
 DomainArgument = Annotated[
     str, typer.Argument(metavar="DOMAIN", help="A name from `escalade domains`, or module:Class.")
@@ -80,4 +82,6 @@ def run_context(
 
 
 def decider_for(settings: Settings, domain: str, options: list[str] | None, bundle: Path | None) -> Decider:
+    from escalade.app.wiring import open_decider  # brings LangGraph, which takes a second to load
+
     return open_decider(settings, domain, options=domain_options(options), bundle=bundle)

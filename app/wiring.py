@@ -48,12 +48,13 @@ def open_decider(
 
     Raises CatalogError, BundleError or SettingsError for what cannot be had.
     """
-    # torch's threads busy-wait for each other and would fight with the search's; see neural/networks.py.
-    import torch
-
-    torch.set_num_threads(1)
     domain = load_domain(name, options or settings.domain_options.get(name))
     bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name)
+    if bundle:
+        # torch's threads busy-wait for each other and would fight with the search's; see neural/networks.py.
+        import torch
+
+        torch.set_num_threads(1)
     rollouts = RolloutEvaluator(domain, settings.rollouts) if domain.has_simulator and not bundle else None
     resources = make_resources(
         domain,

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from escalade.domains.errors import ActionError, NoSimulatorError
 from numpy.typing import NDArray
+
+from escalade.domains.errors import ActionError, NoSimulatorError
 
 S = TypeVar("S")
 

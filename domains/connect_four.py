@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray, Symmetry
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
-from numba import njit
-from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 7, 6
 _STRIDE = HEIGHT + 1
@@ -22,6 +23,8 @@ FULL_BOARD = BOTTOM * ((1 << HEIGHT) - 1)
 
 
 class ConnectFour(LineGame):
+    """Which column to drop a disc into, of seven columns with six places each."""
+
     name = "connect_four"
     num_actions = WIDTH
     observation_shape = (3, HEIGHT, WIDTH)
@@ -52,8 +55,7 @@ class ConnectFour(LineGame):
         board = "\n".join(lines)
         return (
             "Connect Four: discs fall to the lowest free place of a column; four in a line wins.\n"
-            f"1 2 3 4 5 6 7\n{board}\n"
-            f"You are {'XO'[state.to_move]} and it is your turn. Choose a column that is not full."
+            f"1 2 3 4 5 6 7\n{board}\n{self.turn_text(state, 'Choose a column that is not full.')}"
         )
 
     def symmetries(self) -> Sequence[Symmetry]:

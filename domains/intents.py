@@ -1,65 +1,79 @@
 """Intents: which of a fixed set of labels a text belongs to (a queue, a FAQ entry, a tool). One step, no simulator.
 
-The labels are the user's. `labels` names a file:
-
-- CSV with a header; the labels are the distinct values of the column `label`, `category` or `intent`, else of the
-  only column. Rows of examples (text and label) will do as well as a bare list.
-- JSON: a list of labels; an object `{label: description}`; a list of objects with one of those keys; or, as in
-  CLINC150, an object of splits, each a list of `[text, label]`.
-
-The action space is the labels in order of first appearance.
+The labels are the user's; `domains/labels.py` says how they may be written. The action space is the labels in order
+of first appearance.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from escalade.domains.base import Domain, FloatArray
 from escalade.domains.errors import ActionError, CatalogError, StateError
+from escalade.domains.labels import read_labels, tidy_descriptions, tidy_labels
 
-LABEL_COLUMNS = ("label", "category", "intent")
 FEATURES = 4096
 MAX_CHARACTERS = 10_000
+# JSON can carry these, but a UTF-8 file or a database cannot.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Intents(Domain[str]):
-    """A state is a text of 1 to 10 000 characters, surrounding white space removed."""
+    """Which label a text belongs to, out of a fixed set of your own.
+
+    A state is a text of 1 to 10 000 characters, surrounding white space removed.
+    """
 
     name = "intents"
     observation_shape = (FEATURES,)
     has_simulator = False
 
-    def __init__(self, labels: str | Path | Sequence[str] | None = None) -> None:
-        """labels: a file (see the module's text), or the labels themselves, at least two."""
-        if labels is None:
+    def __init__(self, labels: str | Path | Sequence[str] | Mapping[str, str] | None = None) -> None:
+        """labels: a file (see `domains/labels.py`), or the labels themselves, at least two, with descriptions if it is
+        a mapping. Raises CatalogError."""
+        if labels is None or labels == "":
             raise CatalogError(
                 "domain 'intents' needs its labels: give the option labels=FILE, a CSV with a column 'label' or a JSON "
                 "list of labels (on the command line: -o labels=FILE; in the environment: "
                 'ESCALADE_DOMAIN_OPTIONS=\'{"intents": {"labels": "FILE"}}\')'
             )
+        described: Mapping[str, str] = {}
         if isinstance(labels, str | Path):
-            found, self.descriptions = read_labels(Path(labels))
+            source = f"'{labels}'"
+            found, described = read_labels(Path(labels))
+        elif isinstance(labels, Mapping | Sequence):
+            source, found = "what was given", list(labels)
+            described = labels if isinstance(labels, Mapping) else {}
         else:
-            found, self.descriptions = list(labels), {}
-        self.labels = _checked(found, labels)
+            raise CatalogError(f"option labels: give a file or a list of labels, not {type(labels).__name__}")
+        self.labels = tidy_labels(found, source)
+        self.descriptions = tidy_descriptions(described, source)
         self.num_actions = len(self.labels)
         self._index = {label: action for action, label in enumerate(self.labels)}
 
     def parse(self, source: Any) -> str:
+        """The text without surrounding white space. Raises StateError if nothing is left, or too much, or there is a
+        character in it that has no place in a text."""
         if not isinstance(source, str):
             raise StateError(f"an intents state is a text, not {type(source).__name__}")
         text = source.strip()
         if not text:
-            raise StateError("an intents state is a text with at least one character", position=1)
+            raise StateError("an intents state is a text with at least one visible character", position=1)
+        before = len(source) - len(source.lstrip())
         if len(text) > MAX_CHARACTERS:
             raise StateError(
-                f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read", position=MAX_CHARACTERS + 1
+                f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read",
+                position=before + MAX_CHARACTERS + 1,
             )
+        if fault := _UNSTORABLE.search(text):
+            what = "NUL" if fault[0] == "\0" else "half of a surrogate pair"
+            place = before + fault.start() + 1
+            raise StateError(f"the text holds {what} at character {place}", position=place)
         return text
 
     def format(self, state: str) -> str:
@@ -69,12 +83,14 @@ class Intents(Domain[str]):
         return range(self.num_actions)
 
     def encode(self, states: Sequence[str]) -> FloatArray:
-        """Hashed word 1- and 2-grams and character 2- to 4-grams, each half scaled to length 1: float32 `[B, 4096]`.
+        """Hashed word 1- and 2-grams and character 2- to 4-grams: float32 `[B, 4096]`.
 
-        Stateless feature hashing (K. Weinberger et al., ICML 2009), so there is no vocabulary to fit or to ship.
+        Each half is scaled to length 1; the words' half is zero for a text without a word of two characters. Stateless
+        feature hashing (K. Weinberger et al., ICML 2009), so there is no vocabulary to fit or to ship.
         """
-        words, characters = _vectorizers()
-        halves = [vectorizer.transform(states).toarray() for vectorizer in (words, characters)]
+        if not states:
+            return np.zeros((0, FEATURES), dtype=np.float32)
+        halves = [vectorizer.transform(states).toarray() for vectorizer in _vectorizers()]
         return np.ascontiguousarray(np.hstack(halves), dtype=np.float32)
 
     def describe(self, state: str) -> str:
@@ -88,68 +104,16 @@ class Intents(Domain[str]):
         )
 
     def action_name(self, action: int) -> str:
+        if not 0 <= action < self.num_actions:
+            raise ActionError(f"{action!r} is not an action of intents: those are 0 to {self.num_actions - 1}")
         return self.labels[action]
 
     def parse_action(self, text: str) -> int:
+        wanted = str(text).strip()
         try:
-            return self._index[text.strip()]
+            return self._index[wanted]
         except KeyError:
-            raise ActionError(f"'{text.strip()[:40]}' is not one of the {self.num_actions} labels") from None
-
-
-def read_labels(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Labels and, where given, their descriptions, from a CSV or JSON file. Raises CatalogError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogError(f"option labels: cannot read '{path}': {error}") from None
-    if path.suffix.lower() != ".json":
-        return _csv_labels(text, path), {}
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise CatalogError(f"option labels: '{path}' is not valid JSON: {error}") from None
-    if isinstance(data, dict) and data and all(isinstance(value, str) for value in data.values()):
-        return list(data), dict(data)
-    rows = [row for split in data.values() for row in split] if _is_splits(data) else data
-    if not isinstance(rows, list):
-        raise CatalogError(f"option labels: '{path}' is neither a list of labels nor an object of descriptions")
-    return [_json_label(row, number, path) for number, row in enumerate(rows, start=1)], {}
-
-
-def _is_splits(data: object) -> bool:
-    return isinstance(data, dict) and all(isinstance(value, list) for value in data.values())
-
-
-def _json_label(row: object, number: int, path: Path) -> str:
-    if isinstance(row, dict):
-        row = next((row[key] for key in LABEL_COLUMNS if key in row), None)
-    elif isinstance(row, list) and row:
-        row = row[-1]
-    if not isinstance(row, str):
-        raise CatalogError(f"option labels: entry {number} of '{path}' has no label")
-    return row
-
-
-def _csv_labels(text: str, path: Path) -> list[str]:
-    rows = csv.DictReader(text.splitlines())
-    columns = list(rows.fieldnames or [])
-    column = next((name for name in LABEL_COLUMNS if name in columns), columns[0] if len(columns) == 1 else None)
-    if column is None:
-        raise CatalogError(
-            f"option labels: '{path}' has no column named {' or '.join(LABEL_COLUMNS)}; "
-            f"it has {', '.join(columns) or 'none'}"
-        )
-    return [row[column] or "" for row in rows]
-
-
-def _checked(found: Iterable[str], source: object) -> tuple[str, ...]:
-    labels = tuple(dict.fromkeys(label.strip() for label in found))
-    if "" in labels:
-        raise CatalogError(f"option labels: '{source}' holds an empty label")
-    if len(labels) < 2:
-        raise CatalogError(f"option labels: '{source}' holds {len(labels)} label(s); at least two are needed")
-    return labels
+            raise ActionError(f"'{wanted[:40]}' is not one of the {self.num_actions} labels") from None
 
 
 def _vectorizers() -> tuple[Any, Any]:

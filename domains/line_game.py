@@ -6,11 +6,13 @@ Cells are bits of one integer a player. A game supplies its move characters, whe
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from escalade.domains.base import ArrayDomain, FloatArray, IntArray
 from escalade.domains.errors import ActionError, StateError
 
@@ -54,23 +56,29 @@ class LineGame(ArrayDomain[LineState]):
     # States as text
 
     def parse(self, source: Any) -> LineState:
-        """Play the moves in the text. Raises StateError with the 1-based place of the first impossible move."""
+        """Play the moves in the text; white space around them is ignored.
+
+        Raises StateError with the 1-based place in the text of the first impossible move. Reading stops there, so a
+        long text costs no more than a long game.
+        """
         what = f"{self.move_noun}s {self.move_characters[0]}-{self.move_characters[-1]}"
         if not isinstance(source, str):
             raise StateError(
                 f"a {self.name} state is a text of {what} in the order played, such as '{self.move_characters[:2]}', "
                 f"not {_kind(source)}"
             )
+        before = len(source) - len(source.lstrip())
         state = self.initial_state()
-        for position, character in enumerate(source.strip(), start=1):
+        for number, character in enumerate(source.strip(), start=1):
             action = self.move_characters.find(character)
-            where = f"{self.name} state refused at move {position} ('{character}')"
+            # repr: a line break or half a surrogate pair would spoil the message.
+            where = f"{self.name} state refused at move {number} ({character!r})"
             if action < 0:
-                raise StateError(f"{where}: a move is one of the {what}", position=position)
+                raise StateError(f"{where}: a move is one of the {what}", position=before + number)
             if self.is_terminal(state):
-                raise StateError(f"{where}: the game was over after move {position - 1}", position=position)
+                raise StateError(f"{where}: the game was over after move {number - 1}", position=before + number)
             if not self.landing(state.mine | state.theirs, action):
-                raise StateError(f"{where}: {self.full_reason(action)}", position=position)
+                raise StateError(f"{where}: {self.full_reason(action)}", position=before + number)
             state = self.step(state, action)
         return state
 
@@ -92,8 +100,9 @@ class LineGame(ArrayDomain[LineState]):
         return [action for action in range(self.num_actions) if self.landing(occupied, action)]
 
     def step(self, state: LineState, action: int) -> LineState:
-        if not 0 <= action < self.num_actions or self.is_terminal(state):
-            raise ActionError(f"action {action} is not legal after '{state.moves}' in {self.name}")
+        action = self._plain(action)
+        if self.is_terminal(state):
+            raise ActionError(f"action {action} is not legal: the {self.name} game '{state.moves}' is over")
         bit = self.landing(state.mine | state.theirs, action)
         if not bit:
             raise ActionError(f"action {action} is not legal after '{state.moves}': {self.full_reason(action)}")
@@ -110,7 +119,14 @@ class LineGame(ArrayDomain[LineState]):
     # Words
 
     def action_name(self, action: int) -> str:
-        return self.move_characters[action]
+        return self.move_characters[self._plain(action)]
+
+    def turn_text(self, state: LineState, request: str) -> str:
+        """The last line of a description: whose turn it is and what is asked, or how the game ended."""
+        me, other = "XO"[state.to_move], "OX"[state.to_move]
+        if self.is_terminal(state):
+            return f"The game is over: {other} has won." if self.outcome(state) else "The game is over: a draw."
+        return f"You are {me} and it is your turn. {request}"
 
     # Rows
 
@@ -121,8 +137,25 @@ class LineGame(ArrayDomain[LineState]):
         """Planes of the mover's cells, the other's, and the empty ones: float32 `[B, 3, height, width]`."""
         return self.encode_rows(self.to_rows(states))
 
+    def _plain(self, action: object) -> int:
+        """An action as a plain int, so that no NumPy scalar gets into a state. Raises ActionError if it is none."""
+        try:
+            number = operator.index(action)  # type: ignore[arg-type]
+        except TypeError:
+            number = -1
+        if isinstance(action, bool) or not 0 <= number < self.num_actions:
+            raise ActionError(f"{action!r} is not an action of {self.name}: those are 0 to {self.num_actions - 1}")
+        return number
+
 
 def _kind(value: object) -> str:
     """The JSON name of a value's type, for an error message."""
-    names = {dict: "an object", list: "a list", type(None): "null", bool: "a boolean", int: "a number"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    names = {
+        dict: "an object",
+        list: "a list",
+        type(None): "null",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), f"a value of type {type(value).__name__}")

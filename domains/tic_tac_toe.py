@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray, Symmetry
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
-from numba import njit
-from numpy.typing import NDArray
 
 LINES = (0b111, 0b111000, 0b111000000, 0b1001001, 0b10010010, 0b100100100, 0b100010001, 0b1010100)
 _LINES = np.array(LINES, dtype=np.int64)
@@ -18,6 +19,8 @@ _FULL = 0b111111111
 
 
 class TicTacToe(LineGame):
+    """Which free cell to take, on three by three cells."""
+
     name = "tic_tac_toe"
     num_actions = 9
     observation_shape = (3, 3, 3)
@@ -35,13 +38,12 @@ class TicTacToe(LineGame):
         return f"cell {self.action_name(action)} is taken"
 
     def describe(self, state: LineState) -> str:
-        me = "XO"[state.to_move]
         x, o = (state.mine, state.theirs) if state.to_move == 0 else (state.theirs, state.mine)
         cells = ["X" if x >> i & 1 else "O" if o >> i & 1 else str(i + 1) for i in range(9)]
         board = "\n".join(" ".join(cells[row : row + 3]) for row in (0, 3, 6))
         return (
             "Tic-tac-toe: three in a row, column or diagonal wins. Free cells show their number.\n"
-            f"{board}\nYou are {me} and it is your turn. Choose the number of a free cell."
+            f"{board}\n{self.turn_text(state, 'Choose the number of a free cell.')}"
         )
 
     def symmetries(self) -> Sequence[Symmetry]:

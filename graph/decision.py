@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
@@ -18,7 +18,6 @@ from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.neural.batcher import Batcher
-from escalade.neural.bundle import Bundle, read_bundle
 from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.human import human_node
@@ -32,6 +31,9 @@ from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
 from escalade.nodes.value import value_node
 from escalade.search.evaluators import RolloutEvaluator
+
+if TYPE_CHECKING:
+    from escalade.neural.bundle import Bundle
 
 DecisionStateGraph = StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
 DecisionGraph = CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
@@ -59,6 +61,8 @@ def make_resources(
     if isinstance(domain, str):
         domain = load_domain(domain)
     if isinstance(bundle, str | Path):
+        from escalade.neural.bundle import read_bundle  # brings torch, which takes a second to load
+
         bundle = read_bundle(bundle, domain)
     if isinstance(language_model, BaseChatModel):
         name = getattr(language_model, "model_name", None) or type(language_model).__name__

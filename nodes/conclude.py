@@ -17,7 +17,6 @@ TRUST = ("policy", "value", "reason", "search", "human")
 ADVICE = {
     "no_model": "give a trained bundle (--bundle DIR or ESCALADE_BUNDLES)",
     "no_llm": "configure a language model (ESCALADE_LLM_MODEL, with OPENAI_API_KEY or OPENAI_BASE_URL)",
-    "no_simulator": "the domain has no simulator",
     "no_person": "allow a person to be asked (human=true)",
     "deadline": "allow more time (deadline_ms)",
     "budget": "allow more money (budget_usd)",

@@ -1,0 +1,53 @@
+"""One request to the batcher: what it asks, when it is bad, and what counts as an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+
+import numpy as np
+
+from escalade.domains.base import BoolArray, FloatArray
+from escalade.domains.errors import EscaladeError
+
+Answer = tuple[FloatArray, FloatArray]
+"""Logits `[k, A]` and values `[k]`, float32."""
+
+
+class Item(Future[Answer]):
+    """One request: a future that takes itself out of the queue when it is cancelled."""
+
+    def __init__(
+        self, observations: FloatArray, legal: BoolArray, deadline: float | None, forget: Callable[[Item], None]
+    ) -> None:
+        super().__init__()
+        self.observations = observations
+        self.legal = legal
+        self.deadline = deadline
+        self._forget = forget
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled:
+            self._forget(self)
+        return cancelled
+
+
+def fault_of(logits: FloatArray, values: FloatArray, legal: BoolArray) -> str | None:
+    """Why these are no answer, if they are none."""
+    # Written so that NaN, for which every comparison is False, is a fault.
+    if not (np.abs(values) <= 1.0 + 1e-5).all():
+        return "the evaluator gave a value that is NaN or outside [-1, 1]"
+    if not (np.isfinite(logits) | ~legal).all():
+        return "the evaluator gave a logit that is not finite for a legal action"
+    return None
+
+
+def passed_on(error: BaseException) -> BaseException:
+    """The error as a future can carry it: an exit or a cancellation inside an evaluator is no caller's own, and a
+    StopIteration cannot cross into a task at all."""
+    if isinstance(error, Exception) and not isinstance(error, CancelledError | StopIteration):
+        return error
+    wrapped = EscaladeError(f"the evaluator stopped with {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,210 @@
+"""The networks: a trunk of linear layers with heads for the policy and the value.
+
+Conventions. Observations are float32 `[B, *O]`, flattened to `[B, prod(O)]`. LayerNorm (J. L. Ba et al., 2016)
+rather than batch normalisation, so a row's estimate does not depend on what shares its batch and a batch of one
+works. `forward` returns what the heads give before any squashing, which is what losses want; `to_value` is the one
+place where that becomes a value in [-1, 1] from the view of the player to move.
+
+Inference. `evaluate`, `values` and what builds on them turn dropout off, track no gradients and may be called from
+many threads. On one CPU a row's result can differ in the last bits with the size of its batch, as the matrix library
+picks another order of summation.
+
+Threads. How many threads share one matrix product is a setting of the whole process, so it is left to the
+application: `torch.set_num_threads(1)` at its start is right for serving, and wherever search or an event loop works
+beside the networks. The threads of a product wait for each other actively, so a core that is busy with anything else
+delays all of them by whole time slices; more than one pays only for batches of 64 rows and up on cores that are idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from escalade.domains.base import BoolArray, FloatArray, IntArray
+from escalade.neural import actions
+from escalade.neural.spec import NetworkSpec, TrunkSpec, ValueSpec
+
+ValueKind = Literal["tanh", "sigmoid", "wdl"]
+WIN, DRAW, LOSS = 0, 1, 2
+"""Order of the win-draw-loss logits, from the view of the player to move."""
+
+
+def to_value(output: Tensor, kind: ValueKind) -> Tensor:
+    """What a value head gives, as values `[B]` in [-1, 1].
+
+    output: `[B, 1]` (tanh, sigmoid: before squashing) or `[B, 3]` (wdl: logits of win, draw, loss).
+    A sigmoid's [0, 1] is stretched to [-1, 1]; win-draw-loss gives P(win) - P(loss).
+    """
+    if kind == "wdl":
+        chances = output.softmax(dim=1)
+        return chances[:, WIN] - chances[:, LOSS]
+    if kind == "sigmoid":
+        return output[:, 0].sigmoid() * 2.0 - 1.0
+    return output[:, 0].tanh()
+
+
+class ResidualBlock(nn.Module):
+    """`[B, width_in]` to `[B, width_out]`: x + f(LayerNorm(x)), f two linear layers with a ReLU between them.
+
+    Pre-activation as in K. He et al., "Identity mappings in deep residual networks", ECCV 2016; where the widths
+    differ the shortcut is a linear projection without bias.
+    """
+
+    def __init__(self, width_in: int, width_out: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width_in)
+        self.first = nn.Linear(width_in, width_out)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Linear(width_out, width_out)
+        self.shortcut: nn.Module = (
+            nn.Identity() if width_in == width_out else nn.Linear(width_in, width_out, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.second(self.dropout(self.first(self.norm(x)).relu()))
+        return self.shortcut(x) + added
+
+
+def build_trunk(spec: TrunkSpec) -> nn.Sequential:
+    """Layers from `[B, observation_size]` to features `[B, hidden[-1]]`."""
+    layers: list[nn.Module] = []
+    if spec.kind == "perceptron":
+        width = spec.observation_size
+        for out in spec.hidden:
+            layers += [nn.Linear(width, out), nn.LayerNorm(out), nn.ReLU()]
+            if spec.dropout:
+                layers.append(nn.Dropout(spec.dropout))
+            width = out
+    else:
+        width = spec.hidden[0]
+        layers.append(nn.Linear(spec.observation_size, width))
+        for out in spec.hidden:
+            layers.append(ResidualBlock(width, out, spec.dropout))
+            width = out
+        layers += [nn.LayerNorm(width), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class PolicyValueNetwork(nn.Module):
+    """One trunk, two heads; an `Evaluator`.
+
+    forward: observations `[B, *O]` float32 to logits `[B, A]` and the value head's output (`to_value` reads it).
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.trunk = build_trunk(spec)
+        self.policy_head = nn.Linear(spec.hidden[-1], spec.num_actions)
+        self.value_head = nn.Linear(spec.hidden[-1], 3 if spec.value_head == "wdl" else 1)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        return self.spec.observation_shape
+
+    @property
+    def num_actions(self) -> int:
+        return self.spec.num_actions
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(_flat(observations, self.spec))
+        return self.policy_head(features), self.value_head(features)
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """observations `[B, *O]` float32 and legal `[B, A]` bool to logits `[B, A]` float32 (not masked) and values
+        `[B]` float32 in [-1, 1]. Raises ValueError for other shapes or dtypes. Leaves the network in eval mode."""
+        _check(observations, self.spec)
+        _check_legal(legal, len(observations), self.spec.num_actions)
+        if self.training:
+            self.eval()
+        with torch.inference_mode():
+            logits, output = self(_tensor(observations, self.value_head.weight.device))
+            values = to_value(output, self.spec.value_head)
+        return logits.cpu().numpy(), values.cpu().numpy()
+
+    def action_probabilities(
+        self, observations: FloatArray, legal: BoolArray, temperature: float = 1.0, top_k: int | None = None
+    ) -> FloatArray:
+        """`[B, A]` float32; see `escalade.neural.actions.action_probabilities`."""
+        logits, _ = self.evaluate(observations, legal)
+        return actions.action_probabilities(logits, legal, temperature, top_k)
+
+    def select_action(
+        self,
+        observations: FloatArray,
+        legal: BoolArray,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> IntArray:
+        """`[B]` int64; see `escalade.neural.actions.select_action`."""
+        logits, _ = self.evaluate(observations, legal)
+        return actions.select_action(logits, legal, temperature, top_k, generator)
+
+
+class ValueNetwork(nn.Module):
+    """The value alone; an `Evaluator` without an opinion on actions.
+
+    forward: observations `[B, *O]` float32 to `[B, 1]`, before squashing.
+    """
+
+    def __init__(self, spec: ValueSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.trunk = build_trunk(spec)
+        self.value_head = nn.Linear(spec.hidden[-1], 1)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        return self.spec.observation_shape
+
+    def forward(self, observations: Tensor) -> Tensor:
+        output: Tensor = self.value_head(self.trunk(_flat(observations, self.spec)))
+        return output
+
+    def values(self, observations: FloatArray) -> FloatArray:
+        """observations `[B, *O]` float32 to values `[B]` float32 in [-1, 1], whatever the range of the head.
+        Raises ValueError for another shape or dtype. Leaves the network in eval mode."""
+        _check(observations, self.spec)
+        if self.training:
+            self.eval()
+        with torch.inference_mode():
+            output = self(_tensor(observations, self.value_head.weight.device))
+            return to_value(output, self.spec.output).cpu().numpy()
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """As `PolicyValueNetwork.evaluate`, with logits all 0: a uniform prior."""
+        values = self.values(observations)
+        _check_legal(legal, len(values), legal.shape[-1] if legal.ndim else 0)
+        return np.zeros(legal.shape, dtype=np.float32), values
+
+
+def _check_legal(legal: BoolArray, rows: int, num_actions: int) -> None:
+    if legal.shape != (rows, num_actions) or legal.dtype != np.bool_:
+        raise ValueError(f"legal must be bool {[rows, num_actions]}, not {legal.dtype} {list(legal.shape)}")
+
+
+def _flat(observations: Tensor, spec: TrunkSpec) -> Tensor:
+    return observations.reshape(len(observations), spec.observation_size)
+
+
+def _check(observations: FloatArray, spec: TrunkSpec) -> None:
+    if observations.ndim == 0 or observations.shape[1:] != spec.observation_shape:
+        raise ValueError(f"observations must be {_batch_of(spec.observation_shape)}, not {list(observations.shape)}")
+    if observations.dtype != np.float32:
+        raise ValueError(f"observations must be float32, not {observations.dtype}")
+
+
+def _tensor(observations: FloatArray, device: torch.device) -> Tensor:
+    flags = observations.flags
+    if not (flags.c_contiguous and flags.writeable):
+        observations = observations.copy()  # torch takes neither negative strides nor read-only memory
+    return torch.from_numpy(observations).to(device)
+
+
+def _batch_of(shape: Sequence[int]) -> str:
+    return f"[{', '.join(['B', *map(str, shape)])}]"

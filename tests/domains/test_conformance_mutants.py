@@ -1,0 +1,350 @@
+"""Of a domain with one law broken the kit fails that law and no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from escalade.domains.base import Domain, Symmetry
+from escalade.domains.conformance import LAW_NAMES, check_domain
+from escalade.domains.errors import ActionError, StateError
+from escalade.domains.line_game import LineState
+from escalade.domains.tic_tac_toe import TicTacToe
+
+GAME = TicTacToe()
+
+
+@dataclass
+class Board:
+    """A state that can be changed, so that a domain can do wrong by it."""
+
+    moves: str
+
+
+class EqualToAll(Board):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None
+
+
+@functools.cache
+def position(state_moves: str) -> LineState:
+    return GAME.parse(state_moves)
+
+
+class Plain(Domain[Board]):
+    """Tic-tac-toe without kernels, with states that can be changed. Right in everything."""
+
+    name = "plain"
+    num_actions = 9
+    observation_shape = (3, 3, 3)
+
+    def parse(self, source: Any) -> Board:
+        return Board(GAME.parse(source).moves)
+
+    def format(self, state: Board) -> str:
+        return state.moves
+
+    def legal_actions(self, state: Board) -> Sequence[int]:
+        return GAME.legal_actions(position(state.moves))
+
+    def encode(self, states: Sequence[Board]) -> Any:
+        return GAME.encode([position(state.moves) for state in states])
+
+    def initial_state(self) -> Board:
+        return Board("")
+
+    def step(self, state: Board, action: int) -> Board:
+        return Board(GAME.step(position(state.moves), action).moves)
+
+    def is_terminal(self, state: Board) -> bool:
+        return GAME.is_terminal(position(state.moves))
+
+    def outcome(self, state: Board) -> float:
+        return GAME.outcome(position(state.moves))
+
+    def to_move(self, state: Board) -> int:
+        return len(state.moves) % 2
+
+    def describe(self, state: Board) -> str:
+        return f"Moves so far: {state.moves}"
+
+    def action_name(self, action: int) -> str:
+        return GAME.action_name(action)
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        return GAME.symmetries()
+
+
+def breaks(law: str, words: str, base: type = Plain, **changes: Any) -> Any:
+    """A mutant for the table below: `law` begins the name of the law that must fail, `words` stand in what is told.
+
+    `changes` are attributes, or functions that are given the right method first and then what it is called with.
+    """
+    body = {}
+    for name, change in changes.items():
+        body[name] = _method(getattr(base, name), change) if callable(change) else change
+    mutant = type("Mutant", (base,), body)
+    return pytest.param(mutant, law, words, id=re.sub(r"\W+", "-", f"{law}: {words}"))
+
+
+def _method(right: Callable[..., Any], change: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *arguments: change(functools.partial(right, self), *arguments)
+
+
+def refusing(error: Exception | None) -> Callable[..., Any]:
+    """A step that answers an illegal action by this error, or by doing nothing."""
+
+    def step(right: Any, state: Board, action: int) -> Board:
+        try:
+            return right(state, action)
+        except ActionError:
+            if error:
+                raise error from None
+            return Board(state.moves)
+
+    return step
+
+
+def failing_at(plies: int, error: Exception) -> Callable[..., Any]:
+    """A step that fails on a legal action."""
+
+    def step(right: Any, state: Board, action: int) -> Board:
+        after = right(state, action)
+        if len(state.moves) == plies:
+            raise error
+        return after
+
+    return step
+
+
+def endless_step(right: Any, state: Board, action: int) -> Board:
+    if action not in range(9):
+        raise ActionError("no such cell")
+    return Board(state.moves)
+
+
+def counting_from_zero(right: Any, source: Any) -> Board:
+    try:
+        return right(source)
+    except StateError as error:
+        raise StateError(str(error), position=error.position and error.position - 1) from None
+
+
+def any_name(right: Any, text: str) -> int:
+    try:
+        return right(text)
+    except ActionError:
+        return 0
+
+
+def step_in_place(right: Any, state: Board, action: int) -> Board:
+    state.moves = right(state, action).moves
+    return Board(state.moves)
+
+
+def refused_step_in_place(right: Any, state: Board, action: int) -> Board:
+    moves, state.moves = state.moves, ""
+    after = right(Board(moves), action)
+    state.moves = moves
+    return after
+
+
+def encode_and_shorten(right: Any, states: Sequence[Board]) -> Any:
+    encoded = right(states)
+    for state in states:
+        state.moves = state.moves[:2]
+    return encoded
+
+
+def ever_new(numbers: Iterator[int]) -> Callable[..., Any]:
+    return lambda _, state: f"{state.moves} {next(numbers)}"
+
+
+def one_buffer(buffer: Any) -> Callable[..., Any]:
+    def encode(right: Any, states: Sequence[Board]) -> Any:
+        buffer[: len(states)] = right(states)
+        return buffer[: len(states)]
+
+    return encode
+
+
+def without_centre(right: Any, states: Sequence[Board]) -> Any:
+    encoded = right(states)
+    encoded[:, :, 1, 1] = 0
+    return encoded
+
+
+def without_owners(right: Any, states: Sequence[Board]) -> Any:
+    encoded = right(states)
+    encoded[:, 0] = encoded[:, 1] = 1 - encoded[:, 2]
+    return encoded
+
+
+def quarter_turn(**fields: Any) -> Callable[..., Any]:
+    """The symmetries of the square, with some fields of a quarter turn replaced."""
+    return lambda right: [
+        dataclasses.replace(symmetry, **fields) if symmetry.name == "90 degrees" else symmetry for symmetry in right()
+    ]
+
+
+BACKWARDS = next(np.argsort(symmetry.actions) for symmetry in GAME.symmetries() if symmetry.name == "90 degrees")
+ATTRIBUTES, GAMES, INVERSE = "its attributes", "games can be played", "parse and format are inverse"
+REFUSES, NAMES, LEGAL, OVER = "parse refuses", "action names", "legal actions are", "finished states, and only they"
+ILLEGAL, CHANGE, SAME, PLAIN = "step refuses", "no call changes", "the same question", "answers are plain"
+PLAYER, OUTCOME, VIEW, WORDS = "the player to move", "outcomes are finite", "outcomes are seen", "describe gives"
+ENCODE, ALIKE, SYMMETRY = "encode gives", "states that encode alike", "symmetries leave"
+
+PLAIN_MUTANTS = [
+    breaks(ATTRIBUTES, "'my game'", name="my game"),
+    breaks(ATTRIBUTES, "num_actions is True", num_actions=True),
+    breaks(ATTRIBUTES, "(3, 0)", observation_shape=(3, 0)),
+    breaks(ATTRIBUTES, "('policy', 'oracle')", ladder=("policy", "oracle")),
+    breaks(
+        *(GAMES, "not over after 50 actions"),
+        is_terminal=lambda *_: False,
+        legal_actions=lambda *_: range(9),
+        step=endless_step,
+    ),
+    breaks(GAMES, "raised KeyError: 'grid'", step=failing_at(2, KeyError("grid"))),
+    breaks(GAMES, "raised ActionError: not there", step=failing_at(3, ActionError("not there"))),
+    breaks(INVERSE, "make parse and format", parse=lambda right, source: Board(right(source).moves[:3])),
+    breaks(INVERSE, "raised StateError", format=lambda _, state: state.moves + "!"),
+    breaks(INVERSE, "it must give a text", format=lambda _, state: list(state.moves)),
+    breaks(
+        *(INVERSE, "count as equal"),
+        parse=lambda right, source: EqualToAll(right(source).moves),
+        step=lambda right, state, action: EqualToAll(right(state, action).moves),
+    ),
+    breaks(REFUSES, "parse(None) raised AttributeError", parse=lambda right, source: right(source.strip())),
+    breaks(REFUSES, "position 0", parse=counting_from_zero),
+    breaks(REFUSES, "parse accepts None, but", parse=lambda _, source: Board(str(source))),
+    breaks(NAMES, "actions 0 and 1 are both", action_name=lambda right, action: right(max(action, 1))),
+    breaks(NAMES, "parse_action('9') is 0", parse_action=lambda right, text: 0 if text == "9" else right(text)),
+    breaks(NAMES, "no action has that name", parse_action=any_name),
+    breaks(LEGAL, "in ascending order", legal_actions=lambda right, state: list(right(state))[::-1]),
+    breaks(
+        LEGAL, "holds 9; actions are 0 to 8", legal_actions=lambda right, state: right(state) and [*right(state), 9]
+    ),
+    breaks(
+        *(OVER, "in a finished state; give none there"),
+        legal_actions=lambda _, state: [action for action in range(9) if str(action + 1) not in state.moves],
+    ),
+    breaks(OVER, "is empty, but", is_terminal=lambda right, state: right(state) and len(state.moves) < 9),
+    breaks(ILLEGAL, "raise ActionError", step=refusing(None)),
+    breaks(ILLEGAL, "raised IndexError: no", step=refusing(IndexError("no"))),
+    breaks(CHANGE, "step changed the state it was given, '', to", step=step_in_place),
+    breaks(CHANGE, "to ''; work on a copy", step=refused_step_in_place),
+    breaks(CHANGE, "encode changed the state it was given", encode=encode_and_shorten),
+    breaks(SAME, "describe('') gave two answers", describe=ever_new(iter(range(10**9)))),
+    breaks(PLAIN, "numpy.int64", legal_actions=lambda right, state: list(np.array(right(state), dtype=np.int64))),
+    breaks(PLAIN, "is a numpy.float32; give a plain float", outcome=lambda right, state: np.float32(right(state))),
+    breaks(PLAIN, "is a numpy.bool; give a plain bool", is_terminal=lambda right, state: np.bool_(right(state))),
+    breaks(PLAYER, "is 2; players are 0 and 1", to_move=lambda right, state: right(state) + 1),
+    breaks(OUTCOME, "is -100.0; scale outcomes", outcome=lambda right, state: 100 * right(state)),
+    breaks(OUTCOME, "is nan", outcome=lambda right, state: right(state) or float("nan")),
+    breaks(VIEW, "player 0 lost all", outcome=lambda right, state: -right(state)),
+    breaks(VIEW, "player 0 lost all 2", outcome=lambda right, state: right(state) * (1 - len(state.moves) % 2 * 2)),
+    breaks(VIEW, "player 1 lost all", outcome=lambda right, state: right(state) * (len(state.moves) % 2 * 2 - 1)),
+    breaks(WORDS, "is ' '", describe=lambda *_: " "),
+    breaks(ENCODE, "encode gives float64", encode=lambda right, states: right(states).astype(np.float64)),
+    breaks(ENCODE, "encode gives list", encode=lambda right, states: right(states).tolist()),
+    breaks(ENCODE, "has shape", encode=lambda right, states: right(states).reshape(len(states), 27)),
+    breaks(ENCODE, "encode each by itself", encode=lambda right, states: right(states) - right(states).mean(axis=0)),
+    breaks(ENCODE, "when encode was called again", encode=one_buffer(np.zeros((256, 3, 3, 3), np.float32))),
+    breaks(
+        ENCODE, "holds NaN", encode=lambda right, states: np.where(right(states) > 0, np.float32("nan"), right(states))
+    ),
+    breaks(ALIKE, "differ in legal actions", encode=without_centre),
+    breaks(ALIKE, "brings their mover", encode=without_owners),
+    breaks(SYMMETRY, "each of 0 to A - 1 once", symmetries=quarter_turn(actions=np.zeros(9, dtype=np.int64))),
+    breaks(SYMMETRY, "but observations does not turn", symmetries=quarter_turn(actions=BACKWARDS)),
+    breaks(SYMMETRY, "but observations does not turn the", symmetries=quarter_turn(observations=np.copy)),
+    breaks(SYMMETRY, "none turns into another", symmetries=quarter_turn(observations=np.negative)),
+    breaks(SYMMETRY, "must keep shape", symmetries=quarter_turn(observations=lambda boards: boards.reshape(-1, 27))),
+    breaks(
+        *(SYMMETRY, "but their outcomes are"),
+        outcome=lambda right, state: right(state) * (0.5 if state.moves.endswith("1") else 1.0),
+    ),
+]
+
+
+def with_rules(legal: Any = None, terminal: Any = None, outcome: Any = None, to_move: Any = None) -> Callable[..., Any]:
+    """Kernel rules with some of the four arrays passed through a function."""
+
+    def rules_rows(right: Any, rows: Any) -> Any:
+        changes = (legal, terminal, outcome, to_move)
+        return tuple(change(array) if change else array for change, array in zip(changes, right(rows), strict=True))
+
+    return rules_rows
+
+
+def blind_to_a_diagonal(right: Any, rows: Any) -> Any:
+    wins = (rows[:, 1] & 0b100010001) == 0b100010001
+    return right(np.where(wins[:, None], rows & ~np.array([0, 0b10000, 0]), rows))
+
+
+def step_rows_in_place(right: Any, rows: Any, actions: Any) -> Any:
+    rows[:] = right(rows, actions)
+    return rows.copy()
+
+
+def first_players_view(right: Any, rows: Any, keys: Any) -> Any:
+    return right(rows, keys) * (1 - 2 * rows[:, 2]).astype(np.float32)
+
+
+ROWS, STEPS, RULES, ENCODINGS = "to_rows gives", "step_rows agrees", "rules_rows agrees", "encode_rows agrees"
+PLAYOUT, MEANS = "playout_rows depends", "playout_rows plays"
+
+KERNEL_MUTANTS = [
+    breaks(ROWS, "gives int32", TicTacToe, to_rows=lambda right, states: right(states).astype(np.int32)),
+    breaks(STEPS, "to_rows of what step", TicTacToe, step_rows=lambda right, *given: right(*given)[:, [1, 0, 2]]),
+    breaks(STEPS, "changed the rows", TicTacToe, step_rows=step_rows_in_place),
+    breaks(RULES, "says outcome 1.0", TicTacToe, rules_rows=with_rules(outcome=np.negative)),
+    breaks(RULES, "player to move", TicTacToe, rules_rows=with_rules(to_move=np.zeros_like)),
+    breaks(RULES, "(outcome) gives float64", TicTacToe, rules_rows=with_rules(outcome=np.float64)),
+    breaks(RULES, "and the plain methods say", TicTacToe, rules_rows=blind_to_a_diagonal),
+    breaks(
+        *(ENCODINGS, "encode_rows and encode differ", TicTacToe),
+        encode=lambda _, states: GAME.encode(states),
+        encode_rows=lambda right, rows: right(rows)[:, [1, 0, 2]],
+    ),
+    breaks(
+        *(PLAYOUT, "for one key", TicTacToe),
+        playout_rows=lambda right, rows, keys: right(rows, keys + np.arange(len(keys), dtype=np.uint64)),
+    ),
+    breaks(PLAYOUT, "are in [-1, 1]", TicTacToe, playout_rows=lambda right, *given: right(*given) * 2),
+    breaks(MEANS, "view of the row's player", TicTacToe, playout_rows=lambda right, *given: -right(*given)),
+    breaks(MEANS, "more than chance allows", TicTacToe, playout_rows=first_players_view),
+    breaks(
+        *(MEANS, "choose uniformly", TicTacToe),
+        playout_rows=lambda right, rows, keys: right(rows, np.zeros_like(keys)),
+    ),
+]
+
+
+def test_the_domain_that_the_mutants_come_from_keeps_every_law():
+    assert check_domain(Plain(), games=40).failures == ()
+
+
+@pytest.mark.parametrize(("mutant", "law", "words"), [*PLAIN_MUTANTS, *KERNEL_MUTANTS])
+def test_the_broken_law_is_found_and_no_other(mutant, law, words):
+    report = check_domain(mutant(), games=40, max_plies=50)
+    (failure,) = report.failures
+    assert failure.law.startswith(law)
+    assert words in failure.detail
+    assert failure.cases >= 1
+    assert "\n" not in failure.detail
+
+
+def test_there_is_a_mutant_for_every_law():
+    broken = {parameters.values[1] for parameters in (*PLAIN_MUTANTS, *KERNEL_MUTANTS)}
+    assert [name for name in LAW_NAMES if not any(name.startswith(law) for law in broken)] == []
