@@ -41,8 +41,12 @@ class Settings(BaseSettings):
         description="Price of this machine's time; 0: only provider bills count.",
     )
     llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
-    llm_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
-    llm_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    llm_api_key: SecretStr | None = Field(
+        default=None, validation_alias="OPENAI_API_KEY", description="The endpoint's key."
+    )
+    llm_base_url: str | None = Field(
+        default=None, validation_alias="OPENAI_BASE_URL", description="The endpoint, if it is not OpenAI's own."
+    )
     llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
     llm_max_tokens: int = Field(default=256, ge=1, description="Limit of one answer.")
     llm_input_usd_per_mtok: float | None = Field(

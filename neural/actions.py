@@ -62,9 +62,9 @@ def select_action(
     if generator is None:
         raise SettingsError(f"temperature {temperature:g} draws at random: give a generator, or temperature 0")
     heights = _weights(masked, temperature, top_k).cumsum(axis=1)
-    total = heights[:, -1:]
-    # A draw of almost 1 could round up to the total and fall past every action.
-    drawn = np.minimum(generator.random((len(heights), 1)) * total, np.nextafter(total, 0.0))
+    # Below the total even when the random number is the largest below 1: the total is at least 1, so the product
+    # does not round up to it.
+    drawn = generator.random((len(heights), 1)) * heights[:, -1:]
     # The first height above the draw rose at that action, so its weight is not 0.
     return (heights > drawn).argmax(axis=1)
 

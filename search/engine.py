@@ -190,7 +190,7 @@ def _result(
     return SearchResult(
         action=action,
         policy=policy,
-        value=float(trees.value[tree, 0]),
+        value=float(trees.value[tree, 0]) + 0.0,  # plain zero, never -0.0
         visits=visits.copy(),
         action_values=values,
         prior=np.where(legal, prior, np.float32(0)),

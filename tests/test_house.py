@@ -48,7 +48,10 @@ RUNS_CODE = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "j
 
 def faults(source: str, path: str) -> list[str]:
     """What a file does that its place forbids. `path` is relative to the root, such as "search/tree.py"."""
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        return [f"{path}:{error.lineno}: does not parse"]
     room = path.split("/")[0]
     found = [
         (line, what)
@@ -209,6 +212,7 @@ def test_lower_rooms_load_nothing_of_the_upper_ones():
         ("neural/a.py", "import torch as t\nt.jit.load('x')", "torch.load runs code; weights are safetensors"),
         ("neural/a.py", "from torch import load", "torch.load runs code"),
         ("neural/a.py", "import numpy\nnumpy.load('x', allow_pickle=True)", "allow_pickle runs code"),
+        ("app/a.py", "def (", "does not parse"),
         ("app/a.py", "eval('1')", "eval runs code"),
         ("app/a.py", "run = exec", "exec runs code"),
         ("app/a.py", "import builtins\nbuiltins.eval('1')", "eval runs code"),

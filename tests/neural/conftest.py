@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.batcher import Batcher
+from escalade.neural.bundle import Bundle, write_bundle
+from escalade.neural.calibration import IdentityCalibrator
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
 from escalade.neural.spec import NetworkSpec, ValueSpec
 
@@ -60,6 +66,24 @@ def positions() -> tuple[np.ndarray, np.ndarray]:
     return observations, legal
 
 
+@pytest.fixture
+def bundle(tmp_path, domain, make_network, make_value_network) -> Bundle:
+    return write_bundle(
+        tmp_path / "model",
+        domain=domain,
+        network=make_network(),
+        value_network=make_value_network(output="sigmoid"),
+        calibrators={"policy": IdentityCalibrator()},
+        metrics={"optimal": 0.97},
+        created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    )
+
+
+@pytest.fixture
+def path(bundle: Bundle) -> Path:
+    return bundle.path
+
+
 class Echo:
     """An evaluator whose answers show whose question they answer, and that can be told to misbehave.
 
@@ -87,6 +111,12 @@ class Echo:
         values = observations[:, 0] / 2**20
         values[observations[:, 1] == self.NAN] = np.nan
         return np.where(legal, observations[:, :1], -np.inf).astype(np.float32), values
+
+    def hold(self, batcher: Batcher) -> Future:
+        """Submit an item whose pass waits at the gate, so that what follows queues up."""
+        future = batcher.submit(*self.item(1))
+        assert self.started.acquire(timeout=30)
+        return future
 
     @property
     def rows_seen(self) -> list[int]:

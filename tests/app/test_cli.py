@@ -1,0 +1,188 @@
+"""The command line, as a person runs it: the installed program in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from escalade import Decision, __version__
+from escalade.neural.bundle import Bundle
+
+PROGRAM = str(Path(sys.executable).with_name("escalade"))
+
+
+def run(*arguments: str, stdin: str = "", cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **env},
+    )
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"escalade {__version__}\n"
+
+
+def test_decide_prints_the_decision_and_every_rung() -> None:
+    done = run("decide", "connect_four", "4455", "--simulations", "50")
+    assert done.returncode == 0
+    for word in ("policy", "no_model", "no_llm", "search", "accepted", "ms"):
+        assert word in done.stdout
+
+
+def test_decide_json_is_a_decision_and_repeats_by_seed() -> None:
+    first, second = (
+        run("decide", "tic_tac_toe", "51", "--mode", "search_only", "--simulations", "80", "--seed", "4", "--json")
+        for _ in range(2)
+    )
+    decisions = [Decision.model_validate_json(done.stdout) for done in (first, second)]
+    assert decisions[0].policy == decisions[1].policy
+    assert decisions[0].source == "search"
+
+
+def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle) -> None:
+    path = str(tic_tac_toe_bundle.path)
+    done = run("decide", "tic_tac_toe", "51", "--bundle", path, "--threshold", "policy=0", "--json")
+    decision = Decision.model_validate_json(done.stdout)
+    assert decision.source == "policy"
+    assert not decision.certified
+    foreign = run("decide", "connect_four", "4455", "--bundle", path)
+    assert foreign.returncode == 2
+    assert "tic_tac_toe" in foreign.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["decide", "connect_four", "44444444"], "column 4 is full"),
+        (["decide", "connect_four", "9"], "move 1"),
+        (["decide", "chess", ""], "no domain named 'chess'"),
+        (["decide", "no_such_module:Thing", ""], "cannot be imported"),
+        (["decide", "connect_four", "4", "--mode", "fast"], "mode"),
+        (["decide", "connect_four", "4", "--ladder", "policy,luck"], "ladder"),
+        (["decide", "connect_four", "4", "--simulations", "0"], "simulations"),
+        (["decide", "connect_four", "4", "--deadline-ms", "nan"], "deadline_ms"),
+        (["decide", "connect_four", "4", "--threshold", "policy"], "RUNG=P"),
+        (["decide", "connect_four", "4", "--bundle", "/no/such/bundle"], "/no/such/bundle"),
+        (["decide", "connect_four"], "STATE"),
+        (["decide", "connect_four", "--input", "x"], "--output"),
+        (["decide", "connect_four", "--input", "/no/such/file", "--output", "y"], "/no/such/file"),
+        (["decide", "intents", "hello"], "labels=FILE"),
+        (["decide", "intents", "hello", "-o", "labels=/no/such.csv"], "/no/such.csv"),
+        (["solve", "intents", "hello", "-o", 'labels=["a", "b"]'], "labels"),
+        (["play", "intents"], "labels"),
+        (["decide", "connect_four", "4", "--wrong"], "--wrong"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_code_2(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_settings_are_named() -> None:
+    done = run("decide", "connect_four", "4", ESCALADE_ROLLOUTS="many")
+    assert done.returncode == 2
+    assert "ESCALADE_ROLLOUTS" in done.stderr
+    done = run("decide", "connect_four", "4", ESCALADE_LLM_MODEL="gpt")
+    assert done.returncode == 2
+    assert "OPENAI_API_KEY" in done.stderr
+    done = run("decide", "connect_four", "4", ESCALADE_BUNDLES="x")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_intents_with_nothing_configured_says_what_to_configure(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("label\ncard\nloan\n")
+    done = run("decide", "intents", "where is my card?", "-o", f"labels={labels}")
+    assert done.returncode == 1
+    for word in ("no_model", "no_llm", "no_simulator", "ESCALADE_LLM_MODEL", "OPENAI_API_KEY", "--bundle"):
+        assert word in done.stderr
+
+
+def test_a_users_own_domain_by_module_and_class(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from escalade.domains.tic_tac_toe import TicTacToe\nclass Mine(TicTacToe):\n    name = 'mine'\n"
+    )
+    done = run("decide", "mine:Mine", "51", "--json", "--simulations", "20", cwd=tmp_path)
+    assert json.loads(done.stdout)["domain"] == "mine"
+    checked = run("domains", "check", "mine:Mine", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    (tmp_path / "broken.py").write_text(
+        "from escalade.domains.tic_tac_toe import TicTacToe\n"
+        "class Broken(TicTacToe):\n    name = 'broken'\n    def format(self, state): return ''\n"
+    )
+    assert run("domains", "check", "broken:Broken", cwd=tmp_path).returncode == 1
+
+
+def test_domains_lists_what_is_installed() -> None:
+    listed = run("domains").stdout
+    assert all(name in listed for name in ("connect_four", "tic_tac_toe", "intents"))
+
+
+def test_a_file_is_decided_in_order_and_a_refused_line_goes_on(tmp_path: Path) -> None:
+    source, target = tmp_path / "states.txt", tmp_path / "out.jsonl"
+    source.write_text("5\nx\n51\n\n5555\n519\n")
+    done = run("decide", "tic_tac_toe", "--input", str(source), "--output", str(target), "--simulations", "20")
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [line["state"] for line in lines] == ["5", "x", "51", "", "5555", "519"]
+    assert [set(line) == {"state", "error", "position"} for line in lines] == [False, True, False, False, True, False]
+    assert "refused 2" in done.stderr
+    assert list(tmp_path.iterdir()) != []
+    assert {path.name for path in tmp_path.iterdir()} == {"states.txt", "out.jsonl"}
+    source.write_text("5\n51\n")
+    assert run("decide", "tic_tac_toe", "--input", str(source), "--output", str(target)).returncode == 0
+
+
+def test_a_killed_batch_takes_up_where_it_was(tmp_path: Path) -> None:
+    source, target = tmp_path / "states.txt", tmp_path / "out.jsonl"
+    states = [f"{a}{b}" for a in "123456789" for b in "123456789" if a != b] * 20
+    source.write_text("\n".join(states) + "\n")
+    arguments = ["decide", "tic_tac_toe", "--input", str(source), "--output", str(target), "--simulations", "100"]
+    process = subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.DEVNULL)
+    partial: list[Path] = []
+    while process.poll() is None and not (partial and partial[0].stat().st_size > 20_000):
+        time.sleep(0.02)
+        partial = list(tmp_path.glob(".out.jsonl.*.partial"))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists(), "it was done before it could be killed"
+    kept = partial[0].read_bytes().split(b"\n")[0]
+    done = run(*arguments)
+    assert "taking up after" in done.stderr
+    lines = target.read_bytes().splitlines()
+    assert lines[0] == kept
+    assert [json.loads(line)["state"] for line in lines] == states
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_solve_gives_the_exact_scores() -> None:
+    done = run("solve", "connect_four", "11157411523147666", "--json")
+    assert json.loads(done.stdout) == {"scores": [None, -9, -10, 1, -9, -9, -9], "value": 1}
+    assert "illegal" in run("solve", "tic_tac_toe", "51").stdout
+
+
+def test_a_game_can_be_played_to_its_end() -> None:
+    done = run("play", "tic_tac_toe", "--second", "--simulations", "400", stdin="9\nx\n" + "\n".join("123456789") * 9)
+    assert done.returncode == 0
+    assert "your move" in done.stdout
+    assert "is not an action" in done.stdout
+    assert "You lose." in done.stdout or "A draw." in done.stdout
+    stopped: Any = run("play", "tic_tac_toe", stdin="q\n")
+    assert stopped.returncode == 0

@@ -1,0 +1,167 @@
+"""The LangGraph API server (`langgraph dev`) on loopback, offline and without a key, through `langgraph_sdk`."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph_sdk import get_sync_client
+
+from escalade import Decision
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [str(Path(sys.executable).with_name("langgraph")), "dev", "--no-browser", "--no-reload"]
+    environment = {
+        **os.environ,
+        "ESCALADE_DOMAINS": '["tic_tac_toe", "connect_four"]',
+        "LANGGRAPH_CLI_NO_ANALYTICS": "1",
+        "LANGSMITH_TRACING": "false",
+        "BG_JOB_ISOLATED_LOOPS": "false",
+    }
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--host", "127.0.0.1"],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{base}/ok").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("the server did not start in a minute:\n" + log.read_text()[-3000:])
+        assert server.poll() is None, log.read_text()[-3000:]
+        yield base
+    finally:
+        server.terminate()
+        server.wait(20)
+    told = log.read_text()
+    assert "BlockingError" not in told, told[-3000:]
+    assert "Traceback" not in re.sub(r"(?s)StateError.*?\n\n", "", told) or "BlockingError" not in told
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Any]:
+    with get_sync_client(url=url) as client:
+        yield client
+
+
+def state_of(client: Any, thread_id: str) -> Any:
+    return client.threads.get_state(thread_id)
+
+
+def test_a_run_decides(client: Any) -> None:
+    thread = client.threads.create()
+    result = client.runs.wait(thread["thread_id"], "decision", input={"state": "51"}, context={"simulations": 20})
+    decision = Decision.model_validate(result["decision"])
+    assert decision.domain == "tic_tac_toe"
+    assert decision.source == "search"
+
+
+def test_updates_stream_node_by_node(client: Any) -> None:
+    events = client.runs.stream(
+        None, "decision", input={"state": "51"}, context={"simulations": 20}, stream_mode="updates"
+    )
+    nodes = [name for event in events if event.event == "updates" for name in event.data]
+    assert nodes == ["parse", "router", "search", "router", "conclude"]
+
+
+def test_a_person_is_asked_with_a_form_and_answers(client: Any) -> None:
+    thread_id = client.threads.create()["thread_id"]
+    context = {"ladder": ["search", "human"], "search_threshold": 1.0, "simulations": 5}
+    asked = client.runs.wait(thread_id, "decision", input={"state": "51"}, context=context)
+    (question,) = asked["__interrupt__"]
+    assert question["value"]["legal_actions"] == ["2", "3", "4", "6", "7", "8", "9"]
+    assert state_of(client, thread_id)["next"] == ["human"]
+    answered = client.runs.wait(thread_id, "decision", command={"resume": {"action_name": "9"}}, context=context)
+    assert answered["decision"]["source"] == "human"
+    assert answered["decision"]["action_name"] == "9"
+
+
+def test_history_shows_every_step_and_each_can_be_forked(client: Any) -> None:
+    thread_id = client.threads.create()["thread_id"]
+    context = {"simulations": 20}
+    first = client.runs.wait(thread_id, "decision", input={"state": "51"}, context=context)["decision"]
+    history = client.threads.get_history(thread_id, limit=20)
+    steps = [snapshot["next"] for snapshot in reversed(history)]
+    assert steps == [["__start__"], ["parse"], ["router"], ["search"], ["router"], ["conclude"], []]
+    for snapshot in history[1:-1]:
+        again = client.runs.wait(thread_id, "decision", input=None, context=context, checkpoint=snapshot["checkpoint"])
+        assert again["decision"]["action"] == first["action"]
+    at_search = next(snapshot for snapshot in history if snapshot["next"] == ["search"])
+    forked = client.threads.update_state(
+        thread_id, {"next_rung": "human"}, as_node="router", checkpoint=at_search["checkpoint"]
+    )
+    asked = client.runs.wait(thread_id, "decision", input=None, context=context, checkpoint=forked["checkpoint"])
+    assert "__interrupt__" in asked
+
+
+def test_a_refused_state_comes_back_as_an_error(client: Any) -> None:
+    result = client.runs.wait(None, "decision", input={"state": "5x"}, raise_error=False)
+    assert "move 2" in str(result["__error__"])
+    with pytest.raises(Exception, match=r"(?i)simulations|400|422|error"):
+        client.runs.wait(None, "decision", input={"state": "5"}, context={"simulations": "many"})
+
+
+def test_studio_finds_typed_options_and_the_drawing(client: Any) -> None:
+    (assistant,) = client.assistants.search(graph_id="decision")
+    schemas = client.assistants.get_schemas(assistant["assistant_id"])
+    options = schemas["context_schema"]["properties"]
+    assert options["simulations"]["default"] == 400
+    assert options["simulations"]["maximum"] == 1_000_000
+    assert all("description" in option for option in options.values())
+    drawn = client.assistants.get_graph(assistant["assistant_id"])
+    assert {node["id"] for node in drawn["nodes"]} >= {"parse", "router", "policy", "human", "conclude"}
+
+
+def test_our_own_routes_are_mounted_and_count_its_runs(client: Any, url: str) -> None:
+    assert httpx.get(f"{url}/health").json()["domains"].keys() == {"tic_tac_toe", "connect_four"}
+    decided = httpx.post(f"{url}/decide", json={"state": "51", "simulations": 5})
+    assert Decision.model_validate(decided.json()).state == "51"
+    client.runs.wait(None, "decision", input={"state": "51"}, context={"simulations": 5})
+    counted = httpx.get(f"{url}/app/metrics").text
+    match = re.search(r'decisions_total\{best_effort="false",domain="tic_tac_toe",source="search"\} (\d+)', counted)
+    assert match is not None
+    assert int(match[1]) >= 2
+
+
+def test_many_run_at_once_on_threads_of_their_own(client: Any) -> None:
+    answers: list[str] = []
+
+    def one(state: str) -> None:
+        result = client.runs.wait(None, "decision", input={"state": state}, context={"simulations": 10})
+        answers.append(result["decision"]["state"])
+
+    threads = [threading.Thread(target=one, args=(str(cell),)) for cell in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == list("123456")

@@ -1,0 +1,77 @@
+"""What the tests of all rooms share: data beside the checkout, and a small trained bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from escalade.domains.base import legal_mask
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.bundle import Bundle, write_bundle
+from escalade.neural.spec import NetworkSpec
+from escalade.search.solvers import exact_solver, optimal_actions
+from escalade.training.fit import fit_labelled
+
+# The first call of a kernel compiles it, which no deadline should count; and the same examples run every time.
+settings.register_profile("escalade", deadline=None, derandomize=True)
+settings.load_profile("escalade")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings() -> Iterator[None]:
+    """Tests say what they set; nothing of this machine's settings reaches them, and no trace leaves."""
+    kept = {
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(("ESCALADE_", "OPENAI_", "LANG"))
+    }
+    os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("intents/banking77/train.csv")`: the path, or the test is skipped with the reason."""
+
+    def find(relative: str) -> Path:
+        path = SHARED / relative
+        if not path.is_file():
+            pytest.skip(f"needs the shared data file {relative}, which is not here")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tic_tac_toe_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny network fitted in seconds to the solver's whole table of tic-tac-toe."""
+    domain = TicTacToe()
+    solver = exact_solver(domain)
+    assert solver is not None
+    states = [state for state in solver.reachable_positions() if not domain.is_terminal(state)]
+    policy = np.zeros((len(states), 9), np.float32)
+    for row, state in enumerate(states):
+        best = optimal_actions(solver.scores(state))
+        policy[row, best] = 1 / len(best)
+    values = np.array([solver.value(state) for state in states], np.float32)
+    spec = NetworkSpec(observation_shape=domain.observation_shape, num_actions=9, hidden=(128, 128))
+    network = fit_labelled(
+        spec,
+        domain.encode(states),
+        legal_mask(domain, states),
+        policy,
+        values,
+        epochs=30,
+        batch_size=128,
+        learning_rate=3e-3,
+        seed=0,
+    )
+    path = tmp_path_factory.mktemp("bundles") / "tic_tac_toe"
+    return write_bundle(path, domain=domain, network=network)

@@ -1,0 +1,177 @@
+"""The language model's rung against a real server on loopback that speaks the OpenAI wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from escalade import Decision, DecisionContext
+from escalade.app.settings import Settings
+from escalade.app.wiring import open_language_model
+from escalade.graph.decision import build_decision_graph
+
+KEY = "sk-canary-5f1c"
+
+
+def completion(message: dict[str, Any], usage: dict[str, int] | None = None) -> dict[str, Any]:
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "scripted",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}],
+        "usage": usage or {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010},
+    }
+
+
+def call(arguments: str, name: str = "choose_action") -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+
+
+@pytest.fixture
+def ask(httpserver: HTTPServer) -> Callable[..., Decision]:
+    """`ask(answer)`: a decision on tic-tac-toe 51 with an endpoint that gives this answer (a body, or a function)."""
+
+    def decide(answer: Any, *, prices: tuple[float, float] | None = None, **context: Any) -> Decision:
+        def respond(request: Request) -> Response:
+            if callable(answer):
+                return answer(request)
+            return Response(json.dumps(answer), content_type="application/json")
+
+        httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
+        settings = Settings(
+            llm_model="scripted",
+            llm_api_key=KEY,
+            llm_base_url=httpserver.url_for("/v1"),
+            llm_input_usd_per_mtok=prices[0] if prices else None,
+            llm_output_usd_per_mtok=prices[1] if prices else None,
+        )
+        graph = build_decision_graph("tic_tac_toe", language_model=open_language_model(settings))
+        options = DecisionContext(**{"simulations": 10, **context})
+        given: Any = {"state": "51"}
+        result = asyncio.run(graph.ainvoke(given, context=options))
+        assert KEY not in json.dumps(result)
+        return Decision.model_validate(result["decision"])
+
+    return decide
+
+
+def test_a_legal_answer_is_accepted_and_priced_by_the_usage_record(ask: Any, httpserver: HTTPServer) -> None:
+    decision = ask(completion(call('{"action": "9"}')), prices=(1.0, 4.0))
+    assert decision.source == "reason"
+    assert decision.action_name == "9"
+    assert decision.confidence is None  # one sample has no agreement to measure
+    assert decision.cost_usd == pytest.approx((1000 * 1.0 + 10 * 4.0) / 1e6)
+    report = decision.rungs[-1]
+    assert report.details["tokens"] == {"input_tokens": 1000, "output_tokens": 10}
+    (request, _) = httpserver.log[0]
+    body = json.loads(request.data)
+    assert body["tool_choice"]["function"]["name"] == "choose_action"
+    allowed = body["tools"][0]["function"]["parameters"]["properties"]["action"]["enum"]
+    assert allowed == ["2", "3", "4", "6", "7", "8", "9"]
+
+
+def test_an_unpriced_model_is_unpriced_not_free(ask: Any) -> None:
+    decision = ask(completion(call('{"action": "9"}')))
+    assert decision.cost_usd is None
+    assert decision.rungs[-1].cost_usd is None
+
+
+@pytest.mark.parametrize("text", ["9", ' {"action": "9"} ', '{"action": 9}'])
+def test_an_answer_in_plain_text_is_read_strictly(ask: Any, text: str) -> None:
+    assert ask(completion({"content": text})).action_name == "9"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (call('{"action": "5"}'), "illegal_action"),
+        (call('{"action": "resign"}'), "illegal_action"),
+        (call('{"action": ["9"]}'), "malformed_answer"),
+        (call('{"act'), "malformed_answer"),
+        (call('{"action": "9"}', name="rm"), "malformed_answer"),
+        ({"content": ""}, "malformed_answer"),
+        ({"content": "I would play 9.\nOr 8."}, "malformed_answer"),
+        ({"content": '{"action": '}, "malformed_answer"),
+        ({"content": "[" * 100_000}, "malformed_answer"),
+        ({"content": "9" * 1_000_000}, "malformed_answer"),
+    ],
+)
+def test_what_is_not_a_legal_action_fails_and_search_decides(ask: Any, message: dict[str, Any], reason: str) -> None:
+    decision = ask(completion(message))
+    reports = {report.rung: report for report in decision.rungs}
+    assert (reports["reason"].outcome, reports["reason"].reason) == ("failed", reason)
+    assert decision.source == "search"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(429, "rate_limited"), (500, "server_error"), (401, "unauthorized"), (404, "refused")],
+)
+def test_http_errors_fail_the_rung_after_one_attempt(
+    ask: Any, httpserver: HTTPServer, status: int, reason: str
+) -> None:
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    decision = ask(lambda _: Response(body, status=status, content_type="application/json"))
+    reports = {report.rung: report for report in decision.rungs}
+    assert (reports["reason"].outcome, reports["reason"].reason) == ("failed", reason)
+    assert decision.source == "search"
+    assert len(httpserver.log) == 1
+
+
+def test_an_answer_that_is_no_completion_fails_the_rung(ask: Any) -> None:
+    for body in ({}, {"choices": []}, []):
+        decision = ask(body)
+        assert decision.rungs[2].outcome == "failed"
+        assert decision.source == "search"
+
+
+def test_a_hanging_endpoint_leaves_time_for_search(ask: Any) -> None:
+    def hang(_: Request) -> Response:
+        time.sleep(2.5)
+        return Response("{}")
+
+    decision = ask(hang, deadline_ms=1500, simulations=50)
+    reports = {report.rung: report for report in decision.rungs}
+    assert (reports["reason"].outcome, reports["reason"].reason) == ("failed", "timeout")
+    assert decision.source == "search"
+    assert decision.latency_ms < 2400
+
+
+def test_an_endpoint_that_is_not_there_fails_the_rung() -> None:
+    settings = Settings(llm_model="scripted", llm_base_url="http://127.0.0.1:9/v1")
+    graph = build_decision_graph("tic_tac_toe", language_model=open_language_model(settings))
+    given: Any = {"state": "51"}
+    decision = graph.invoke(given, context=DecisionContext(simulations=10))["decision"]
+    assert decision["rungs"][2]["reason"] == "unreachable"
+    assert decision["source"] == "search"
+    assert decision["cost_usd"] == 0.0
+
+
+def test_llm_only_without_an_answer_is_a_clear_error(ask: Any) -> None:
+    from escalade import NoDecisionError
+
+    with pytest.raises(NoDecisionError, match=r"reason failed \(illegal_action\)"):
+        ask(completion(call('{"action": "1"}')), mode="llm_only")
+
+
+def test_any_chat_model_of_langchain_can_be_given() -> None:
+    from langchain_core.language_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
+
+    class WithTools(GenericFakeChatModel):
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+            return self
+
+    chat = WithTools(messages=iter([AIMessage("7")]))
+    graph = build_decision_graph("tic_tac_toe", language_model=chat)
+    given: Any = {"state": "51"}
+    assert graph.invoke(given)["decision"]["action_name"] == "7"

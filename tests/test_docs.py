@@ -1,0 +1,90 @@
+"""What the README and the docs show is run, and what they list is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from escalade import Decision, RungReport
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+DECISION = (ROOT / "docs" / "decision.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"(?s)```{language}\n(.*?)```", README)
+
+
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_every_python_snippet_runs(snippet: str, tmp_path: Path) -> None:
+    script = tmp_path / "snippet.py"
+    script.write_text(snippet)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "False" not in done.stdout
+
+
+def test_there_are_snippets_to_run() -> None:
+    assert len(blocks("python")) >= 3
+    assert len(blocks("sh")) >= 2
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.strip().splitlines()])
+def test_every_command_runs(line: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.getbasetemp() / "readme"  # one folder for all: later lines use what earlier ones wrote
+    place.mkdir(exist_ok=True)
+    program = shlex.quote(str(Path(sys.executable).with_name("escalade")))
+    command = line.replace(".venv/bin/escalade", program)
+    done = subprocess.run(["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_domain_of_the_readme_takes_about_forty_lines() -> None:
+    (snippet,) = [block for block in blocks("python") if "class Nim" in block]
+    body = snippet[snippet.index("class Nim") : snippet.index("print(")]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 40
+
+
+def test_the_drawing_and_the_settings_are_those_of_the_program() -> None:
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "docs" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    refresh: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(refresh)
+    for path, content in refresh.pages().items():
+        assert path.read_text() == content, "run `make docs`"
+    assert "router -.-> policy" in README
+
+
+def test_every_field_and_reason_is_explained() -> None:
+    for field in (*Decision.model_fields, *RungReport.model_fields):
+        assert f"`{field}`" in DECISION
+    written = (ROOT / "nodes" / "router.py").read_text() + (ROOT / "nodes" / "reason.py").read_text()
+    written += (ROOT / "nodes" / "step.py").read_text()
+    reasons = set(re.findall(r'(?:failed\(|return |accepted", |escalated", |reason = )"([a-z_]+)"', written))
+    assert {"no_model", "timeout", "under_threshold", "malformed_answer"} <= reasons
+    for reason in reasons:
+        assert f"`{reason}`" in DECISION, reason
+
+
+def test_nothing_tells_of_the_place_it_was_made(tmp_path: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not listed:
+        pytest.skip("not a git checkout")
+    home = re.compile(rf"(?<![\w.]){re.escape(str(ROOT.parent) + os.sep)}|/root/")
+    for name in listed:
+        path = ROOT / name
+        if path.is_file() and path.suffix in (".py", ".md", ".toml", ".json", ".txt", ".yml", ""):
+            assert not home.search(path.read_text()), name
