@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOMS  := app domains graph neural nodes search training
 
-.PHONY: setup run test check clean
+.PHONY: setup run test check docs clean
 
 setup: $(VENV)/.installed
 
@@ -12,7 +12,7 @@ test: $(VENV)/.installed-test check
 	$(BIN)/pytest
 
 run: setup
-	$(BIN)/escalade demo
+	$(BIN)/python examples/decide_connect_four.py
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -37,6 +37,10 @@ typings:
 	mkdir -p typings/escalade
 	for file in escalade/*; do ln -sfn ../../$$file typings/escalade/; done
 	for room in $(ROOMS); do ln -sfn ../../$$room typings/escalade/$$room; done
+
+# Writes the graph's drawing and the table of settings into the docs.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/refresh.py
 
 clean:
 	rm -rf $(VENV) typings build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -13,6 +13,7 @@ from rich.table import Table
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.domains.catalog import domain_class, domain_names, load_domain
 from escalade.domains.conformance import check_domain
+from escalade.domains.errors import CatalogError
 
 app = typer.Typer(invoke_without_command=True, help="List the domains there are, or check one against its laws.")
 
@@ -26,7 +27,11 @@ def domains(context: typer.Context) -> None:
     for column in ("domain", "simulator", "what it decides"):
         table.add_column(column)
     for name in domain_names():
-        found = domain_class(name)
+        try:
+            found = domain_class(name)
+        except CatalogError as error:  # somebody's broken package must not hide the others
+            table.add_row(name, "", f"[red]{escape(str(error))}[/]")
+            continue
         text = (found.__doc__ or "").strip().split("\n")[0]
         table.add_row(name, "yes" if found.has_simulator else "no", escape(text))
     Console().print(table)
@@ -37,11 +42,23 @@ def check(
     domain: DomainArgument,
     option: DomainOptions = None,
     state: Annotated[list[str] | None, typer.Option(help="A state to include; repeatable.")] = None,
+    games: Annotated[int, typer.Option(min=1, help="Random games to play.")] = 200,
+    max_plies: Annotated[int, typer.Option(min=1, help="Actions after which a game counts as endless.")] = 1000,
+    last_mover_loses: Annotated[
+        bool, typer.Option("--last-mover-loses", help="A misère game: whoever makes the last move loses.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Source of all chance.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a domain against every law that search, networks and rungs rely on."""
-    report = check_domain(load_domain(domain, domain_options(option)), states=state or (), seed=seed)
+    report = check_domain(
+        load_domain(domain, domain_options(option)),
+        states=state or (),
+        games=games,
+        seed=seed,
+        max_plies=max_plies,
+        last_mover_loses=last_mover_loses,
+    )
     if as_json:
         laws = [{"law": r.law, "outcome": r.outcome, "cases": r.cases, "detail": r.detail} for r in report.results]
         typer.echo(json.dumps({"domain": domain, "passed": report.passed, "laws": laws}))

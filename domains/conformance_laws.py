@@ -7,6 +7,7 @@ of them is in `domains/conformance.py`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +107,7 @@ def parse_refuses_politely(probe: Probe) -> Cases:
         try:
             state = probe.dare("parse", junk)
         except StateError as error:
-            position, last = error.position, len(junk) + 1 if isinstance(junk, str) else 1
+            position, last = error.position, len(junk) + 1 if isinstance(junk, str) else math.inf
             if position is not None and (type(position) is not int or not 1 <= position <= last):
                 raise LawBroken(
                     f"parse({short(junk)}) raised a StateError with position {short(position)}; give the place of the "

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
-from escalade.nodes.step import RungStep, Update
+from escalade.nodes.step import Step, Update
 
 
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def human_node(resources: Resources) -> RungStep:
+def human_node(resources: Resources) -> Step:
     domain = resources.domain
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
@@ -33,7 +33,8 @@ def human_node(resources: Resources) -> RungStep:
             "rungs": [_summary(report, resources) for report in state["reports"]],
         }
         answer: Any = interrupt(question, response_schema=answer_schema(names))
-        return {
+        proposal = {
+            "rung": "human",
             "action": domain.parse_action(answer.action_name),
             "confidence": None,
             "value": None,
@@ -42,8 +43,9 @@ def human_node(resources: Resources) -> RungStep:
             "latency_ms": 0.0,  # the wait is the person's, not the decision's
             "details": {},
         }
+        return {"proposal": proposal}
 
-    return RungStep("human", resources, run)
+    return Step("human", resources, run)
 
 
 def answer_schema(names: list[str]) -> type[BaseModel]:

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
 from escalade.domains.errors import DeadlineError, OverloadedError
@@ -64,16 +63,14 @@ class Step(Runnable[DecisionState, Update]):
 
 
 class RungStep(Step):
-    """A rung: its functions return a proposal, which is a rung report without outcome and reason, and with `policy`
-    (distribution over all actions, or None). Whatever goes wrong in it becomes a failed report: a rung fails, the
-    decision does not."""
+    """A rung that can fail: its functions return a proposal, which is a rung report without outcome and reason, and
+    with `policy` (distribution over all actions, or None). Whatever goes wrong in it becomes a failed report: a rung
+    fails, the decision does not."""
 
     def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
         state, context, started = self._begin(input)
         try:
             proposal = self.run(state, context)
-        except GraphBubbleUp:
-            raise
         except Exception as error:  # noqa: BLE001 -- see the class's text
             proposal = self._failed(error)
         return self._propose(state, proposal, started)
@@ -82,8 +79,6 @@ class RungStep(Step):
         state, context, started = self._begin(input)
         try:
             proposal = self.run(state, context) if self.async_run is None else await self.async_run(state, context)
-        except GraphBubbleUp:
-            raise
         except Exception as error:  # noqa: BLE001 -- see the class's text
             proposal = self._failed(error)
         return self._propose(state, proposal, started)

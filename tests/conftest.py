@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from escalade.domains.base import legal_mask
-from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.neural.bundle import Bundle, write_bundle
-from escalade.neural.spec import NetworkSpec
-from escalade.search.solvers import exact_solver, optimal_actions
-from escalade.training.fit import fit_labelled
+if TYPE_CHECKING:
+    from escalade.neural.bundle import Bundle
 
 # The first call of a kernel compiles it, which no deadline should count; and the same examples run every time.
 settings.register_profile("escalade", deadline=None, derandomize=True)
@@ -52,6 +49,14 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tic_tac_toe_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A tiny network fitted in seconds to the solver's whole table of tic-tac-toe."""
+    # Imported here, so that a fault in one room does not stop the tests of the others.
+    from escalade.domains.base import legal_mask
+    from escalade.domains.tic_tac_toe import TicTacToe
+    from escalade.neural.bundle import write_bundle
+    from escalade.neural.spec import NetworkSpec
+    from escalade.search.solvers import exact_solver, optimal_actions
+    from escalade.training.fit import fit_labelled
+
     domain = TicTacToe()
     solver = exact_solver(domain)
     assert solver is not None

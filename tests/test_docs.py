@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
@@ -77,14 +76,3 @@ def test_every_field_and_reason_is_explained() -> None:
     assert {"no_model", "timeout", "under_threshold", "malformed_answer"} <= reasons
     for reason in reasons:
         assert f"`{reason}`" in DECISION, reason
-
-
-def test_nothing_tells_of_the_place_it_was_made(tmp_path: Path) -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    if not listed:
-        pytest.skip("not a git checkout")
-    home = re.compile(rf"(?<![\w.]){re.escape(str(ROOT.parent) + os.sep)}|/root/")
-    for name in listed:
-        path = ROOT / name
-        if path.is_file() and path.suffix in (".py", ".md", ".toml", ".json", ".txt", ".yml", ""):
-            assert not home.search(path.read_text()), name

@@ -82,7 +82,7 @@ def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle) -> Non
         (["decide", "connect_four", "--input", "/no/such/file", "--output", "y"], "/no/such/file"),
         (["decide", "intents", "hello"], "labels=FILE"),
         (["decide", "intents", "hello", "-o", "labels=/no/such.csv"], "/no/such.csv"),
-        (["solve", "intents", "hello", "-o", 'labels=["a", "b"]'], "labels"),
+        (["solve", "intents", "hello", "-o", 'labels=["a", "b"]'], "no exact solver"),
         (["play", "intents"], "labels"),
         (["decide", "connect_four", "4", "--wrong"], "--wrong"),
     ],

@@ -8,7 +8,6 @@ from typing import Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
@@ -345,9 +344,3 @@ def test_a_failing_rung_is_reported_and_the_ladder_goes_on(tic_tac_toe_bundle: B
     assert decision.rungs[-2].details["error"] == "RuntimeError"
     assert decision.best_effort
     assert decision.source == "value"
-
-
-def test_interrupts_without_a_checkpointer_say_so() -> None:
-    graph = build_decision_graph("tic_tac_toe", defaults=DecisionContext(ladder=("human",)))
-    with pytest.raises((RuntimeError, GraphInterrupt, ValueError)):
-        graph.invoke({"state": "51"})
