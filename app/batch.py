@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from escalade.domains.errors import EscaladeError, SettingsError, StateError
+from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.graph.decision import DecisionGraph
 from escalade.nodes.context import DecisionContext
 
@@ -20,17 +20,14 @@ CONCURRENCY = 16
 async def decide_many(
     graph: DecisionGraph, states: Sequence[str], context: DecisionContext, concurrency: int = CONCURRENCY
 ) -> AsyncIterator[dict[str, Any]]:
-    """A decision a state, in order, as dicts; `{"state": …, "error": …}` where there is none (and `"position"` where a
-    state was refused at some place). At most `concurrency` are under way, and not many more wait to be handed out."""
+    """A decision a state, in order, as dicts; `{"state": …, "error": …}` where there is none. At most `concurrency` are
+    under way or wait to be handed out."""
 
     async def decide(state: str) -> dict[str, Any]:
         try:
             result = await graph.ainvoke(cast(Any, {"state": state}), context=context)
         except EscaladeError as error:
-            refused: dict[str, Any] = {"state": state, "error": str(error)}
-            if isinstance(error, StateError) and error.position is not None:
-                refused["position"] = error.position
-            return refused
+            return {"state": state, "error": str(error)}
         return cast(dict[str, Any], result["decision"])
 
     under_way: list[asyncio.Task[dict[str, Any]]] = []

@@ -64,6 +64,8 @@ def make_resources(
         from escalade.neural.bundle import read_bundle  # brings torch, which takes a second to load
 
         bundle = read_bundle(bundle, domain)
+    if bundle is not None:
+        _to_fastest_device(bundle)
     if isinstance(language_model, BaseChatModel):
         name = getattr(language_model, "model_name", None) or type(language_model).__name__
         language_model = LanguageModel(language_model, str(name))
@@ -87,6 +89,16 @@ def make_resources(
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
     )
+
+
+def _to_fastest_device(bundle: Bundle) -> None:
+    """Move the networks to the GPU if there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        for network in (bundle.network, bundle.value_network):
+            if network is not None:
+                network.to("cuda")
 
 
 def wire(resources: Resources) -> DecisionStateGraph:

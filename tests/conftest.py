@@ -14,6 +14,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
 
+# Read when LangGraph is imported: savers then refuse whatever is not plain.
+os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
+
 # The first call of a kernel compiles it, which no deadline should count; and the same examples run every time.
 settings.register_profile("escalade", deadline=None, derandomize=True)
 settings.load_profile("escalade")
@@ -25,10 +28,8 @@ SHARED = ROOT.parent / "shared" / "data"
 @pytest.fixture(autouse=True, scope="session")
 def no_settings() -> Iterator[None]:
     """Tests say what they set; nothing of this machine's settings reaches them, and no trace leaves."""
-    kept = {
-        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(("ESCALADE_", "OPENAI_", "LANG"))
-    }
-    os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
+    ours = ("ESCALADE_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ours)}
     yield
     os.environ.update(kept)
 
