@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from escalade.app.cli_options import (
     BudgetOption,
@@ -109,9 +109,12 @@ def solve(
     if solver is None:
         raise SettingsError(f"domain '{found.name}' has no exact solver")
     parsed = found.parse(canonical_text(found, state))
-    with Console(stderr=True).status("solving exactly; positions of few plies take long"):
-        scores = solver.scores(parsed)
-        value = solver.value(parsed)
+    columns = (TextColumn("solving exactly"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("solving", total=len(found.legal_actions(parsed)))
+        scores = solver.scores(parsed, lambda solved: progress.update(bar, completed=solved))
+    best = max(score for score in scores if score is not None)
+    value = (best > 0) - (best < 0)
     if as_json:
         typer.echo(json.dumps({"scores": scores, "value": value}))
         return
