@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from escalade.domains.errors import EscaladeError, SettingsError
-from escalade.graph.decision import DecisionGraph
+from escalade.graph.decision import DecisionGraph, decided
 from escalade.nodes.context import DecisionContext
 
 CONCURRENCY = 16
@@ -25,10 +26,9 @@ async def decide_many(
 
     async def decide(state: str) -> dict[str, Any]:
         try:
-            result = await graph.ainvoke(cast(Any, {"state": state}), context=context)
+            return decided(await graph.ainvoke({"state": state}, context=context))
         except EscaladeError as error:
             return {"state": state, "error": str(error)}
-        return cast(dict[str, Any], result["decision"])
 
     under_way: list[asyncio.Task[dict[str, Any]]] = []
     waiting = iter(states)
@@ -46,11 +46,13 @@ async def decide_many(
 
 
 def read_states(path: Path) -> list[str]:
-    """One state a line. Raises SettingsError for a file that cannot be read."""
+    """One state a line, an empty line being the empty text. Raises SettingsError for a file that cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--input '{path}' cannot be read: {error}") from None
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"--input '{path}' cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"--input '{path}' is not UTF-8 text: {error}") from None
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -59,26 +61,40 @@ def read_states(path: Path) -> list[str]:
 
 class ResultFile:
     """A JSON-lines file that appears whole. Until then lines go to a hidden file beside it, named for the work it
-    belongs to; after a crash the same work takes up where that file ends."""
+    belongs to; after a crash the same work takes up where that file ends. Only one process may write it."""
 
     def __init__(self, path: Path, work: Any) -> None:
         """work: a JSON value that stands for the input and all options; other work gets another hidden file."""
-        self.path = path
+        target = path.resolve()  # a link is followed, not replaced
+        if target.is_dir() or (target.exists() and not target.is_file()):
+            raise SettingsError(f"--output '{path}' is not a file that can be replaced")
+        self.path = target
         fingerprint = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]
-        self.partial = path.with_name(f".{path.name}.{fingerprint}.partial")
+        self.partial = target.with_name(f".{target.name}.{fingerprint}.partial")
         try:
-            self.done = self._kept_lines()
-            self._file = self.partial.open("ab")
+            self._file = self.partial.open("a+b")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise SettingsError(f"--output '{path}': another process is at the same work") from None
         except OSError as error:
-            raise SettingsError(f"--output '{path}' cannot be written: {error}") from None
+            raise SettingsError(f"--output '{path}' cannot be written: {error.strerror}") from None
+        self.done = self._kept_lines()
 
     def _kept_lines(self) -> list[dict[str, Any]]:
-        """Lines that an earlier run finished; a line cut short by its end is dropped."""
-        if not self.partial.exists():
-            return []
-        whole, _, _ = self.partial.read_bytes().rpartition(b"\n")
-        lines = [json.loads(line) for line in whole.split(b"\n")] if whole else []
-        os.truncate(self.partial, len(whole) + 1 if whole else 0)
+        """Lines that an earlier run finished; what follows the first that is not whole is dropped."""
+        self._file.seek(0)
+        lines, size = [], 0
+        for line in self._file:
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                lines.pop()
+                break
+            size += len(line)
+        self._file.truncate(size)
         return lines
 
     def write(self, line: dict[str, Any]) -> None:
@@ -88,8 +104,12 @@ class ResultFile:
     def finish(self) -> None:
         """Put the file in its place."""
         os.fsync(self._file.fileno())
-        self._file.close()
         self.partial.replace(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Leave what there is for another time."""
+        self._file.close()
 
 
 async def decide_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,7 +13,7 @@ from rich.markup import escape
 
 from escalade import __version__
 from escalade.app import cli_decide, cli_domains, cli_play, cli_serve
-from escalade.domains.errors import EscaladeError, NoDecisionError
+from escalade.domains.errors import DomainFault, EscaladeError, NoDecisionError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +34,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where errors come from.")] = False,
 ) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR)
     # A user's own domain, named module:Class, is looked for where they stand. Last, so that a folder called
     # `graph` or `search` there hides nothing that is installed.
     if str(Path.cwd()) not in sys.path:
@@ -51,7 +54,16 @@ def main() -> NoReturn:
     """The entry point `escalade`."""
     try:
         app()
-    except EscaladeError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False)
-        sys.exit(1 if isinstance(error, NoDecisionError) else 2)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        if isinstance(error, EscaladeError):
+            _tell(str(error))
+            sys.exit(1 if isinstance(error, NoDecisionError | DomainFault) else 2)
+        _tell(f"unexpected {type(error).__name__}: {error} (`escalade --debug …` shows where it comes from)")
+        sys.exit(1)
     sys.exit(0)
+
+
+def _tell(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(' '.join(message.split()))}", highlight=False)

@@ -59,23 +59,29 @@ def decide(
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
     context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd)
-    decider = decider_for(read_settings(), domain, option, bundle)
+    settings = read_settings()
+    decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:
-        _decide_file(decider, context, input, output)
+        # Whatever may change an answer; secrets are masked in it.
+        told = [domain, option, decider.resources.bundle_version, settings.model_dump(mode="json")]
+        _decide_file(decider, context, input, output, told)
         return
-    result = asyncio.run(decider.graph.ainvoke({"state": state}, context=context))
+    from escalade.graph.decision import decided
+
+    decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
     if as_json:
-        typer.echo(json.dumps(result["decision"], allow_nan=False))
+        typer.echo(json.dumps(decision, allow_nan=False))
     else:
-        Console().print(decision_view(decider.domain, Decision.model_validate(result["decision"])))
+        Console().print(decision_view(decider.domain, Decision.model_validate(decision)))
 
 
-def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path) -> None:
+def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path, options: list[Any]) -> None:
     from escalade.app.batch import ResultFile, decide_file, read_states
 
+    if source.resolve() == target.resolve():
+        raise SettingsError(f"--output '{target}' is the input file: give another")
     states = read_states(source)
-    work = [decider.domain.name, decider.resources.bundle_version, context.model_dump(mode="json"), states]
-    results = ResultFile(target, work)
+    results = ResultFile(target, [options, context.model_dump(mode="json"), states])
     if results.done:
         typer.echo(f"taking up after {len(results.done)} lines of an earlier run", err=True)
     sources: Counter[str] = Counter()
@@ -87,7 +93,14 @@ def _decide_file(decider: Decider, context: DecisionContext, source: Path, targe
             sources["refused" if "error" in line else str(line["source"])] += 1
             progress.advance(bar)
 
-        asyncio.run(decide_file(decider.graph, states, context, results, on_line))
+        try:
+            asyncio.run(decide_file(decider.graph, states, context, results, on_line))
+        except KeyboardInterrupt:
+            progress.stop()
+            typer.echo(
+                f"stopped after {sources.total()} of {len(states)} lines; the same command goes on there", err=True
+            )
+            raise typer.Exit(130) from None
     told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
     typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
     if sources["refused"]:
@@ -101,6 +114,7 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """The exact score of every action, for the player to move: positive wins, sooner is larger; 0 draws."""
+    from escalade.nodes.daemon import in_daemon_thread
     from escalade.nodes.parse import canonical_text
     from escalade.search.solvers import exact_solver
 
@@ -112,7 +126,10 @@ def solve(
     columns = (TextColumn("solving exactly"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("solving", total=len(found.legal_actions(parsed)))
-        scores = solver.scores(parsed, lambda solved: progress.update(bar, completed=solved))
+        # A kernel does not hear Ctrl-C, so it works where nobody has to wait for it.
+        scores = in_daemon_thread(
+            lambda: solver.scores(parsed, lambda solved: progress.update(bar, completed=solved))
+        ).result()
     best = max(score for score in scores if score is not None)
     value = (best > 0) - (best < 0)
     if as_json:

@@ -72,7 +72,7 @@ def run_context(
     if ladder is not None:
         given["ladder"] = [rung.strip() for rung in ladder.split(",")]
         if "human" in given["ladder"]:
-            raise SettingsError("--ladder: a person cannot be asked here: use `escalade play` or the LangGraph server")
+            raise SettingsError("--ladder: a person cannot be asked from here: use Studio or the LangGraph server")
     for threshold in thresholds or []:
         rung, equals, value = threshold.partition("=")
         if not equals or rung not in ("policy", "value", "reason", "search"):

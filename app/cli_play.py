@@ -42,6 +42,8 @@ def play(
     option: DomainOptions = None,
 ) -> None:
     """Play against the graph. Type a move, or q to stop."""
+    from escalade.graph.decision import decided  # brings LangGraph, which takes a second to load
+
     context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, None)
     decider = decider_for(read_settings(), domain, option, bundle)
     game, console = decider.domain, Console()
@@ -52,7 +54,7 @@ def play(
     while not game.is_terminal(current):
         if me is None or game.to_move(current) != me:
             result = decider.graph.invoke({"state": game.format(current)}, context=context)
-            decision = Decision.model_validate(result["decision"])
+            decision = Decision.model_validate(decided(result))
             console.print(decision_view(game, decision))
             current = game.step(current, decision.action)
             if me is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
+from starlette.exceptions import HTTPException
 
 from escalade import __version__
 from escalade.app.metrics import METRICS, Metrics
@@ -30,6 +31,7 @@ from escalade.domains.errors import (
     SettingsError,
     StateError,
 )
+from escalade.graph.decision import decided
 from escalade.neural.actions import action_probabilities, select_action
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.parse import MAX_ID_LENGTH, canonical_text
@@ -70,11 +72,12 @@ class DecideRequest(DecisionContext):
     domain: DomainName = None
     decision_id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_LENGTH)
 
-    @model_validator(mode="after")
-    def _nobody_to_ask(self) -> DecideRequest:
-        if self.human or (self.ladder and "human" in self.ladder):
+    @field_validator("human", "ladder")
+    @classmethod
+    def _nobody_to_ask(cls, given: bool | tuple[str, ...] | None) -> bool | tuple[str, ...] | None:
+        if given is True or (isinstance(given, tuple) and "human" in given):
             raise ValueError("a person cannot be asked over this route: run the graph on the LangGraph server instead")
-        return self
+        return given
 
     def context(self) -> DecisionContext:
         """The options that were given, and no others."""
@@ -106,6 +109,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
     app = FastAPI(title="Escalade", version=__version__, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(EscaladeError, _failed)
+    app.add_exception_handler(HTTPException, _unreadable)
 
     @app.post("/predict")
     async def predict(body: PredictRequest, request: Request) -> Prediction:
@@ -113,9 +117,9 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         started = time.perf_counter()
         resources = _decider(request, body.domain).resources
         domain, network = resources.domain, resources.network
+        parsed = [domain.parse(canonical_text(domain, body.state))]
         if network is None:
             raise NoDecisionError(f"domain '{domain.name}' has no trained bundle (no_model): set ESCALADE_BUNDLES")
-        parsed = [domain.parse(canonical_text(domain, body.state))]
         legal = legal_mask(domain, parsed)
         logits, values = await network.evaluate_async(domain.encode(parsed), legal)
         generator = np.random.default_rng(body.seed)
@@ -132,7 +136,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         graph = _decider(request, body.domain).graph
         given: Any = {"state": body.state} | ({"decision_id": body.decision_id} if body.decision_id else {})
         result = await graph.ainvoke(given, context=body.context())
-        return Decision.model_validate(result["decision"])
+        return Decision.model_validate(decided(result))
 
     @app.get("/health")
     async def health(request: Request) -> Health:
@@ -157,14 +161,40 @@ def _decider(request: Request, name: str | None) -> Decider:
     return deciders[name]
 
 
+LOCATION_DEPTH, MOST_FAULTS = 8, 20
+"""How much is told of a bad body: an answer must not be larger than the question."""
 FIELDS: dict[type[EscaladeError], str] = {StateError: "state", CatalogError: "domain", SettingsError: "options"}
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """422 without the input itself, which may hold what JSON cannot say, or somebody's secret."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in error.errors()]
-    return JSONResponse({"detail": faults}, 422)
+    faults = [
+        {"loc": list(fault["loc"])[:LOCATION_DEPTH], "msg": fault["msg"], "type": fault["type"]}
+        for fault in error.errors()[:MOST_FAULTS]
+    ]
+    return _answer({"detail": faults}, 422)
+
+
+async def _unreadable(request: Request, error: Exception) -> JSONResponse:
+    """A body that the JSON reader gives up on (too deep, numbers too long) is bad input like any other."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400 and request.method == "POST":
+        return _answer({"detail": [{"loc": ["body"], "msg": "the body cannot be read as JSON", "type": "json"}]}, 422)
+    return _answer({"detail": error.detail}, error.status_code, error.headers)
+
+
+def _answer(content: Any, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """JSON that can be sent whatever a message quotes: half of a surrogate pair becomes a question mark."""
+    return JSONResponse(_sendable(content), status, headers)
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_sendable(part) for part in value]
+    return {key: _sendable(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -173,13 +203,13 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
             fault: dict[str, Any] = {"loc": ["body", field], "msg": str(error), "type": kind.__name__}
             if isinstance(error, StateError) and error.position is not None:
                 fault["position"] = error.position
-            return JSONResponse({"detail": [fault]}, 422)
+            return _answer({"detail": [fault]}, 422)
     if isinstance(error, NoDecisionError):
-        return JSONResponse({"detail": str(error), "rungs": error.reports}, 503)
+        return _answer({"detail": str(error), "rungs": error.reports}, 503)
     if isinstance(error, OverloadedError | DeadlineError):
-        return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "1"})
+        return _answer({"detail": str(error)}, 503, {"Retry-After": "1"})
     kind_name = "bundle" if isinstance(error, BundleError) else "internal"
-    return JSONResponse({"detail": f"{kind_name} error: {error}"}, 500)
+    return _answer({"detail": f"{kind_name} error: {error}"}, 500)
 
 
 app = create_app()

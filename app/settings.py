@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
@@ -58,7 +60,11 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Settings from the environment, with those given in place of it. Raises SettingsError naming the variable."""
+    """Settings from the environment, with those given in place of it. Raises SettingsError naming the variable, also
+    for one that is no setting at all: a typing error would otherwise go unnoticed."""
+    for variable in os.environ:
+        if variable.startswith("ESCALADE_") and variable.removeprefix("ESCALADE_").lower() not in Settings.model_fields:
+            raise SettingsError(f"{variable} is not a setting; docs/settings.md lists those there are")
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -68,4 +74,6 @@ def read_settings(**overrides: Any) -> Settings:
         name = field if field.startswith("OPENAI_") else f"ESCALADE_{field.upper()}"
         raise SettingsError(f"{name}{inner}: {first['msg']}") from None
     except SourceError as error:
-        raise SettingsError(f"{error}: the value must be JSON") from None
+        named = re.search(r'field "(\w+)"', str(error))
+        name = f"ESCALADE_{named[1].upper()}" if named else "a setting"
+        raise SettingsError(f"{name} must be JSON; docs/settings.md shows how each is written") from None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from escalade.app.settings import Settings
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
@@ -78,19 +80,25 @@ def open_language_model(settings: Settings) -> LanguageModel | None:
             "OPENAI_BASE_URL for a server that needs no key"
         )
     from langchain_openai import ChatOpenAI  # takes a second to load
+    from openai import DefaultAsyncHttpxClient
 
-    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
-    chat = ChatOpenAI(
-        model=settings.llm_model,
-        api_key=lambda: key,
-        base_url=settings.llm_base_url,
-        max_retries=0,  # a failed call is the router's to deal with
-        timeout=settings.llm_timeout_s,
-        max_completion_tokens=settings.llm_max_tokens,
-        temperature=0,
-    )
+    key = settings.llm_api_key or SecretStr("none")
+    model = settings.llm_model
+
+    def make_chat() -> ChatOpenAI:
+        return ChatOpenAI(
+            model=model,
+            api_key=key,
+            base_url=settings.llm_base_url,
+            max_retries=0,  # a failed call is the router's to deal with
+            timeout=settings.llm_timeout_s,
+            max_completion_tokens=settings.llm_max_tokens,
+            temperature=0,
+            http_async_client=DefaultAsyncHttpxClient(),  # its own: the default one is shared between event loops
+        )
+
     return LanguageModel(
-        chat,
+        make_chat,
         settings.llm_model,
         max_tokens=settings.llm_max_tokens,
         timeout_s=settings.llm_timeout_s,

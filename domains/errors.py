@@ -4,6 +4,7 @@ EscaladeError
 ├── StateError         a text or JSON value is not a state of the domain (ValueError)
 ├── ActionError        a name or number is not an action, or not a legal one (ValueError)
 ├── CatalogError       no such domain, or its options are wrong (ValueError)
+├── DomainFault        a domain broke one of its own laws while it was used (RuntimeError)
 ├── SettingsError      a setting or a run option is wrong (ValueError)
 ├── NoSimulatorError   the domain cannot look ahead (TypeError)
 ├── BundleError        a model bundle is damaged, foreign or unreadable (ValueError)
@@ -38,6 +39,10 @@ class ActionError(EscaladeError, ValueError):
 
 
 class CatalogError(EscaladeError, ValueError):
+    pass
+
+
+class DomainFault(EscaladeError, RuntimeError):
     pass
 
 

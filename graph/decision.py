@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
@@ -16,6 +16,7 @@ from langgraph.types import Checkpointer
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
+from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.neural.batcher import Batcher
 from escalade.nodes.conclude import conclude_node
@@ -60,6 +61,8 @@ def make_resources(
     """
     if isinstance(domain, str):
         domain = load_domain(domain)
+    if not isinstance(domain, Domain) or isinstance(domain, type):
+        raise CatalogError(f"a domain is a Domain object or the name of one, not {domain!r}")
     if isinstance(bundle, str | Path):
         from escalade.neural.bundle import read_bundle  # brings torch, which takes a second to load
 
@@ -74,7 +77,7 @@ def make_resources(
     if evaluator is None and domain.has_simulator:
         evaluator = network or RolloutEvaluator(domain)
     if domain.has_simulator:
-        domain.encode([domain.initial_state()])  # kernels are compiled now, not on the event loop
+        _warm_up(domain)
     return Resources(
         domain=domain,
         search_pool=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="escalade-search"),
@@ -89,6 +92,16 @@ def make_resources(
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
     )
+
+
+def _warm_up(domain: Domain[Any]) -> None:
+    """Encode one state: kernels are compiled now, not on the event loop, and a broken domain is noticed."""
+    try:
+        shape = domain.encode([domain.initial_state()]).shape
+    except Exception as error:
+        raise DomainFault(f"domain '{domain.name}' cannot encode its initial state: {error!r}") from error
+    if shape != (1, *domain.observation_shape):
+        raise DomainFault(f"domain '{domain.name}' encodes one state as {shape}, not (1, *{domain.observation_shape})")
 
 
 def _to_fastest_device(bundle: Bundle) -> None:
@@ -136,8 +149,21 @@ def build_decision_graph(
     Input `{"state": …}`, context `DecisionContext`, output `{"decision": …}` (a `Decision` as a dict).
     options: as `make_resources`. compiled: False returns the `StateGraph`. checkpointer: needed for asking a person.
     """
+    if not compiled and checkpointer is not None:
+        raise SettingsError("checkpointer: only a compiled graph takes one; give it to compile()")
     resources = make_resources(domain, **options)
     graph = wire(resources)
     if not compiled:
         return graph
     return graph.compile(checkpointer=checkpointer, name=f"decide_{resources.domain.name}")
+
+
+def decided(result: dict[str, Any]) -> dict[str, Any]:
+    """The decision in what a run returned. Raises NoDecisionError if the run waits for a person instead, which only a
+    caller who can resume it can deal with."""
+    if "decision" not in result:
+        raise NoDecisionError(
+            "the run asks a person, who cannot answer here: run the graph with a checkpointer, in Studio "
+            "or on the LangGraph server, or leave the rung 'human' out"
+        )
+    return cast(dict[str, Any], result["decision"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from escalade.domains.decision import Decision
 from escalade.domains.errors import EscaladeError
-from escalade.graph.decision import DecisionGraph
+from escalade.graph.decision import DecisionGraph, decided
 
 
 class DecisionNode(Runnable[Any, dict[str, Any]]):
@@ -31,11 +30,10 @@ class DecisionNode(Runnable[Any, dict[str, Any]]):
         self.decision_key = decision_key
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-        return {self.decision_key: self.graph.invoke({"state": input[self.state_key]})["decision"]}
+        return {self.decision_key: decided(self.graph.invoke({"state": input[self.state_key]}))}
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-        result = await self.graph.ainvoke({"state": input[self.state_key]})
-        return {self.decision_key: result["decision"]}
+        return {self.decision_key: decided(await self.graph.ainvoke({"state": input[self.state_key]}))}
 
 
 class DecideArguments(BaseModel):
@@ -44,14 +42,17 @@ class DecideArguments(BaseModel):
 
 def decision_tool(graph: DecisionGraph, *, name: str | None = None, description: str | None = None) -> BaseTool:
     """A tool that decides a state, for any tool-calling agent. It answers with the action's name, its source and its
-    confidence, or with a sentence on what is wrong with the state."""
+    confidence, or with a sentence on why there is no decision."""
 
     def decide(state: str) -> str:
-        return _told(lambda: graph.invoke({"state": state}))
+        try:
+            return _sentence(decided(graph.invoke({"state": state})))
+        except EscaladeError as error:
+            return f"No decision: {error}"
 
     async def decide_async(state: str) -> str:
         try:
-            return _sentence((await graph.ainvoke({"state": state}))["decision"])
+            return _sentence(decided(await graph.ainvoke({"state": state})))
         except EscaladeError as error:
             return f"No decision: {error}"
 
@@ -64,40 +65,44 @@ def decision_tool(graph: DecisionGraph, *, name: str | None = None, description:
     )
 
 
+class Reply(Runnable[MessagesState, dict[str, Any]]):
+    """The node of `decision_agent`: answers the last message."""
+
+    def __init__(self, graph: DecisionGraph, name: str) -> None:
+        self.name: str = name
+        self.graph = graph
+
+    def invoke(self, input: MessagesState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return self._message(decided(self.graph.invoke({"state": _last_text(input)})))
+        except EscaladeError as error:
+            return {"messages": [AIMessage(f"No decision: {error}", name=self.name)]}
+
+    async def ainvoke(
+        self, input: MessagesState, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        try:
+            return self._message(decided(await self.graph.ainvoke({"state": _last_text(input)})))
+        except EscaladeError as error:
+            return {"messages": [AIMessage(f"No decision: {error}", name=self.name)]}
+
+    def _message(self, decision: dict[str, Any]) -> dict[str, Any]:
+        message = AIMessage(_sentence(decision), name=self.name, additional_kwargs={"decision": decision})
+        return {"messages": [message]}
+
+
 def decision_agent(graph: DecisionGraph, *, name: str) -> CompiledStateGraph[Any, Any, Any, Any]:
     """A graph over messages, as supervisors and swarms want their members: the last message's text is the state, the
     answer an `AIMessage` under this name with the whole decision in `additional_kwargs["decision"]`."""
-
-    async def answer_async(state: MessagesState) -> dict[str, Any]:
-        result = await graph.ainvoke({"state": state["messages"][-1].text})
-        return {"messages": [_message(result["decision"], name)]}
-
-    class Answer(Runnable[MessagesState, dict[str, Any]]):
-        def invoke(self, input: MessagesState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-            result = graph.invoke({"state": input["messages"][-1].text})
-            return {"messages": [_message(result["decision"], name)]}
-
-        async def ainvoke(
-            self, input: MessagesState, config: RunnableConfig | None = None, **kwargs: Any
-        ) -> dict[str, Any]:
-            return await answer_async(input)
-
     agent = StateGraph(MessagesState)
-    agent.add_node("decide", Answer())
+    agent.add_node("decide", Reply(graph, name))
     agent.add_edge(START, "decide")
     agent.add_edge("decide", END)
     return agent.compile(name=name)
 
 
-def _message(decision: dict[str, Any], name: str) -> AIMessage:
-    return AIMessage(_sentence(decision), name=name, additional_kwargs={"decision": decision})
-
-
-def _told(run: Callable[[], dict[str, Any]]) -> str:
-    try:
-        return _sentence(run()["decision"])
-    except EscaladeError as error:
-        return f"No decision: {error}"
+def _last_text(state: MessagesState) -> str | None:
+    return state["messages"][-1].text if state["messages"] else None
 
 
 def _sentence(decision: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ TRUST = ("policy", "value", "reason", "search", "human")
 ADVICE = {
     "no_model": "give a trained bundle (--bundle DIR or ESCALADE_BUNDLES)",
     "no_llm": "configure a language model (ESCALADE_LLM_MODEL, with OPENAI_API_KEY or OPENAI_BASE_URL)",
-    "no_person": "allow a person to be asked (human=true)",
+    "no_person": "let a person be asked (option human, on a graph with a checkpointer)",
     "deadline": "allow more time (deadline_ms)",
     "budget": "allow more money (budget_usd)",
     "unpriced": "state the model's prices (ESCALADE_LLM_INPUT_USD_PER_MTOK, ESCALADE_LLM_OUTPUT_USD_PER_MTOK)",
@@ -32,7 +32,7 @@ def conclude_node(resources: Resources) -> Step:
             raise NoDecisionError(explain(reports), reports=reports)
         costs = [report["cost_usd"] for report in reports]
         decision = Decision(
-            decision_id=state["decision_id"],
+            decision_id=state["id"],
             domain=resources.domain.name,
             state=state["text"],
             action=source["action"],
@@ -68,6 +68,13 @@ def explain(reports: list[dict[str, Any]]) -> str:
     """Why there is no decision, rung by rung, and what to do about it."""
     if not reports:
         return "no rung could decide: the ladder has none that this mode allows"
-    said = ", ".join(f"{report['rung']} {report['outcome']} ({report['reason']})" for report in reports)
+    said = ", ".join(f"{report['rung']} {report['outcome']} ({_cause(report)})" for report in reports)
     advice = "; ".join(dict.fromkeys(ADVICE[r["reason"]] for r in reports if r["reason"] in ADVICE))
     return f"no rung could decide: {said}" + (f". To get a decision: {advice}" if advice else "")
+
+
+def _cause(report: dict[str, Any]) -> str:
+    details = report.get("details") or {}
+    if report["reason"] == "error" and "message" in details:
+        return f"error: {details['error']}: {details['message']}"
+    return str(report["reason"])

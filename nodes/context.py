@@ -47,8 +47,12 @@ class DecisionContext(BaseModel):
     value_threshold: float | None = Threshold
     reason_threshold: float | None = Threshold
     search_threshold: float | None = Threshold
-    simulations: int = Field(default=400, ge=1, le=1_000_000, description="Size of a search, in new nodes.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Source of all chance: equal seed, equal search.")
+    simulations: int = Field(
+        default=400, strict=True, ge=1, le=1_000_000, description="Size of a search, in new nodes."
+    )
+    seed: int = Field(
+        default=0, strict=True, ge=0, lt=2**63, description="Source of all chance: equal seed, equal search."
+    )
     deadline_ms: float | None = Field(
         default=None,
         gt=0,
@@ -85,7 +89,7 @@ def make_context(values: dict[str, Any]) -> DecisionContext:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "options"
-        raise SettingsError(f"option {field}: {first['msg']}") from None
+        raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
@@ -101,7 +105,9 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
         ours = given.get("escalade") if isinstance(given, dict) else getattr(given, "escalade", None)
         if ours is None:
             return defaults
-        given = ours if isinstance(ours, DecisionContext) else make_context(dict(ours))
+        if not isinstance(ours, DecisionContext | dict):
+            raise SettingsError(f"the context's 'escalade' must hold options by name, not {type(ours).__name__}")
+        given = ours if isinstance(ours, DecisionContext) else make_context(ours)
     if not given.model_fields_set:
         return defaults
     return defaults.model_copy(update={field: getattr(given, field) for field in given.model_fields_set})

@@ -14,6 +14,10 @@ from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
 
 
+class Ask(Step):
+    counts_gap = False  # the time until the answer is the person's
+
+
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +49,7 @@ def human_node(resources: Resources) -> Step:
         }
         return {"proposal": proposal}
 
-    return Step("human", resources, run)
+    return Ask("human", resources, run)
 
 
 def answer_schema(names: list[str]) -> type[BaseModel]:

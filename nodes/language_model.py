@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -24,23 +27,43 @@ CHARACTERS_PER_TOKEN = 3  # few, so that a prompt's tokens are not underestimate
 
 @dataclass
 class LanguageModel:
-    """chat: any LangChain chat model, with its own retries off. name: what reports call it. max_tokens: cap on one
-    answer. timeout_s: cap on one call. Prices in USD per million tokens; None: unpriced, and reported so."""
+    """chat: any LangChain chat model, with its own retries off; or what makes one, and then each event loop gets its
+    own, since an HTTP client's connections die with the loop they were opened on. name: what reports call it.
+    max_tokens: cap on one answer. timeout_s: cap on one call. Prices in USD per million tokens; None: unpriced, and
+    reported so."""
 
-    chat: BaseChatModel
+    chat: BaseChatModel | Callable[[], BaseChatModel]
     name: str
     max_tokens: int = 256
     timeout_s: float = 30.0
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
     expected_ms: float = field(default=FIRST_GUESS_MS, init=False)
+    _chats: MutableMapping[Any, BaseChatModel] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    _sync_chat: BaseChatModel | None = field(default=None, init=False, repr=False)
+
+    def chat_here(self) -> BaseChatModel:
+        """The chat model to use where this is called."""
+        if isinstance(self.chat, BaseChatModel):
+            return self.chat
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._sync_chat = self._sync_chat or self.chat()
+            return self._sync_chat
+        if loop not in self._chats:
+            self._chats[loop] = self.chat()
+        return self._chats[loop]
 
     def cost(self, usage: dict[str, Any] | None) -> float | None:
         """USD of one call by the provider's usage record; None if unpriced or unreported."""
         if usage is None or self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
             return None
-        paid = usage["input_tokens"] * self.input_usd_per_mtok + usage["output_tokens"] * self.output_usd_per_mtok
-        return float(paid / 1e6)
+        read: Any = usage.get("input_tokens")
+        written: Any = usage.get("output_tokens")
+        if not all(isinstance(tokens, int | float) and 0 <= tokens < math.inf for tokens in (read, written)):
+            return None  # a usage record that makes no sense prices nothing
+        return float((read * self.input_usd_per_mtok + written * self.output_usd_per_mtok) / 1e6)
 
     def most_it_can_cost(self, domain: Domain[Any], text: str) -> float | None:
         """An upper estimate in USD of asking about a state, before asking."""
@@ -69,7 +92,7 @@ class LanguageModel:
             },
         }
         allowed = "Allowed actions: " + ", ".join(names)
-        bound = self.chat.bind_tools([tool], tool_choice=TOOL)
+        bound = self.chat_here().bind_tools([tool], tool_choice=TOOL)
         return bound, [SystemMessage(SYSTEM), HumanMessage(f"{description}\n\n{allowed}")]
 
 

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from escalade.domains.base import Domain
-from escalade.domains.errors import EscaladeError, StateError
+from escalade.domains.errors import DomainFault, EscaladeError, StateError
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -20,8 +20,9 @@ def parse_node(resources: Resources) -> Step:
         text = canonical_text(resources.domain, state.get("state"))
         return {
             "text": text,
-            "decision_id": _decision_id(state.get("decision_id")),
-            # A thread may decide many times: what the last run left behind is cleared.
+            "id": _decision_id(state.get("decision_id")),
+            # A thread may decide many times: what the last run left behind is cleared, the caller's id with it.
+            "decision_id": None,
             "reports": [],
             "proposal": None,
             "elapsed_ms": 0.0,
@@ -31,17 +32,21 @@ def parse_node(resources: Resources) -> Step:
 
 
 def canonical_text(domain: Domain[Any], source: Any) -> str:
-    """The canonical text of a state that can be decided. Raises StateError for anything else."""
+    """The canonical text of a state that can be decided. Raises StateError for anything else, and DomainFault if the
+    domain itself fails."""
     if source is None:
         raise StateError("no state was given: put it in the field 'state'")
     try:
         state = domain.parse(source)
+        text, finished = domain.format(state), domain.is_terminal(state)
     except EscaladeError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise StateError(f"domain '{domain.name}' cannot read the state: {error}") from error
-    text = domain.format(state)
-    if domain.is_terminal(state):
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise DomainFault(
+            f"domain '{domain.name}' failed on this state ({what}); `escalade domains check` finds out why"
+        ) from error
+    if finished:
         raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))
     return text
 
@@ -49,6 +54,6 @@ def canonical_text(domain: Domain[Any], source: Any) -> str:
 def _decision_id(given: Any) -> str:
     if given is None:
         return str(uuid.uuid4())
-    if not isinstance(given, str) or not 0 < len(given) <= MAX_ID_LENGTH:
-        raise StateError(f"decision_id must be a text of 1 to {MAX_ID_LENGTH} characters")
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_ID_LENGTH or not given.isprintable():
+        raise StateError(f"decision_id must be a text of 1 to {MAX_ID_LENGTH} printable characters")
     return given

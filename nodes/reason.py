@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage
 
 from escalade.domains.errors import ActionError
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.daemon import in_daemon_thread
 from escalade.nodes.language_model import LanguageModel, chosen_name
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -36,7 +37,7 @@ def reason_node(resources: Resources) -> RungStep:
     def proposal(model: LanguageModel, message: Any, legal: Sequence[int], started: float) -> Update:
         usage = getattr(message, "usage_metadata", None)
         cost = model.cost(usage)
-        tokens = {key: usage[key] for key in ("input_tokens", "output_tokens")} if usage else None
+        tokens = {key: usage.get(key) for key in ("input_tokens", "output_tokens")} if usage else None
         details = {"model": model.name, "tokens": tokens}
         name = chosen_name(message) if isinstance(message, AIMessage) else None
         if name is None:
@@ -62,7 +63,8 @@ def reason_node(resources: Resources) -> RungStep:
         model, bound, messages, legal, timeout = prepare(state)
         started = clock()
         try:
-            message = bound.invoke(messages, timeout=timeout)
+            # The client's own time-out starts anew with every byte; this one does not.
+            message = in_daemon_thread(lambda: bound.invoke(messages, timeout=timeout)).result(timeout)
         except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
             return failure(error, model)
         return proposal(model, message, legal, started)
@@ -71,7 +73,6 @@ def reason_node(resources: Resources) -> RungStep:
         model, bound, messages, legal, timeout = prepare(state)
         started = clock()
         try:
-            # The client's own time-out starts anew with every byte; this one does not.
             message = await asyncio.wait_for(bound.ainvoke(messages, timeout=timeout), timeout)
         except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
             return failure(error, model)
@@ -92,6 +93,8 @@ def failure(error: Exception, model: LanguageModel) -> Update:
         reason = "unauthorized"
     elif isinstance(status, int):
         reason = "server_error" if status >= 500 else "refused"
+    elif isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+        reason = "malformed_answer"  # the client could not read what came
     else:
         reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
     # What a failed call cost, if anything, is not known.

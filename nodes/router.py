@@ -123,16 +123,17 @@ def does_not_fit(
         if rung == "reason" and model is not None and granted is not None and granted < model.expected_ms:
             return "deadline"
     if context.budget_usd is not None:
-        if None in costs:
-            return "unpriced"  # money of unknown amount was already spent
         left = context.budget_usd - sum(cost for cost in costs if cost is not None)
-        if left < 0:
-            return "budget"
         if rung == "reason" and model is not None:
             price = model.most_it_can_cost(resources.domain, text)
-            if price is None:
+            if price is None or None in costs:  # or money of unknown amount was already spent
                 return "unpriced"
             if price > left:
+                return "budget"
+        elif resources.compute_usd_per_hour > 0 and rung != "human":
+            if None in costs:
+                return "unpriced"
+            if left <= 0:
                 return "budget"
     return None
 

@@ -10,14 +10,15 @@ class DecisionInput(TypedDict, total=False):
     one is made up if absent."""
 
     state: Required[Any]
-    decision_id: str
+    decision_id: str | None
 
 
 class DecisionState(DecisionInput, total=False):
-    """text: the state's canonical text. reports: rung reports judged so far, as dicts, with the rung's `policy`
-    besides. proposal: what the last rung said, until the router has judged it. next_rung: where the router goes, and
-    why. allowance_ms: time the next rung may take. elapsed_ms, marked_at: see `nodes/step.py`."""
+    """id: the decision's. text: the state's canonical text. reports: rung reports judged so far, as dicts, with the
+    rung's `policy` besides. proposal: what the last rung said, until the router has judged it. next_rung: where the
+    router goes, and why. allowance_ms: time the next rung may take. elapsed_ms, marked_at: see `nodes/step.py`."""
 
+    id: str
     text: str
     reports: list[dict[str, Any]]
     proposal: dict[str, Any] | None

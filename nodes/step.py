@@ -31,6 +31,9 @@ log = logging.getLogger("escalade")
 class Step(Runnable[DecisionState, Update]):
     """A node. `run` must not block for long, unless there is an `async_run` to use on the event loop."""
 
+    counts_gap = True
+    """Whether the time since the last node counts."""
+
     def __init__(self, name: str, resources: Resources, run: Run, async_run: AsyncRun | None = None) -> None:
         self.name: str = name
         self.resources = resources
@@ -50,14 +53,14 @@ class Step(Runnable[DecisionState, Update]):
         context = read_context(get_runtime().context, self.resources.defaults)
         now = self.resources.clock()
         gap = now - state.get("marked_at", now)
-        counted = gap * 1000 if 0 <= gap <= PAUSE_S else 0.0
+        counted = gap * 1000 if self.counts_gap and 0 <= gap <= PAUSE_S else 0.0
         state = state.copy()
         state["elapsed_ms"] = state.get("elapsed_ms", 0.0) + counted
         return state, context, now
 
     def _end(self, state: DecisionState, update: Update, started: float) -> Update:
         now = self.resources.clock()
-        update["elapsed_ms"] = state["elapsed_ms"] + max(0.0, now - started) * 1000
+        update["elapsed_ms"] = update.get("elapsed_ms", state["elapsed_ms"]) + max(0.0, now - started) * 1000
         update["marked_at"] = now
         return update
 
@@ -84,7 +87,8 @@ class RungStep(Step):
         return self._propose(state, proposal, started)
 
     def _failed(self, error: Exception) -> Update:
-        log.warning("rung %s failed", self.name, exc_info=error)
+        log.warning("rung %s failed: %s: %s", self.name, type(error).__name__, error)
+        log.debug("rung %s failed", self.name, exc_info=error)
         if isinstance(error, TimeoutError | DeadlineError):
             reason = "deadline"
         else:

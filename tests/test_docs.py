@@ -50,6 +50,14 @@ def test_every_command_runs(line: str, tmp_path_factory: pytest.TempPathFactory)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_make_target_of_the_readme_is_there() -> None:
+    targets = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert {"run", "test", "setup"} <= targets
+    for target in targets:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
 def test_the_domain_of_the_readme_takes_about_forty_lines() -> None:
     (snippet,) = [block for block in blocks("python") if "class Nim" in block]
     body = snippet[snippet.index("class Nim") : snippet.index("print(")]

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from escalade import Decision, __version__
+from escalade.app.batch import ResultFile
+from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import Bundle
 
 PROGRAM = str(Path(sys.executable).with_name("escalade"))
@@ -85,6 +87,8 @@ def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle) -> Non
         (["solve", "intents", "hello", "-o", 'labels=["a", "b"]'], "no exact solver"),
         (["play", "intents"], "labels"),
         (["decide", "connect_four", "4", "--wrong"], "--wrong"),
+        (["decide", "connect_four", "4", "--ladder", "human"], "person"),
+        (["serve", "--host", "192.0.2.1", "--port", "8123"], "cannot be listened on"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_code_2(arguments: list[str], said: str) -> None:
@@ -186,3 +190,82 @@ def test_a_game_can_be_played_to_its_end() -> None:
     assert "You lose." in done.stdout or "A draw." in done.stdout
     stopped: Any = run("play", "tic_tac_toe", stdin="q\n")
     assert stopped.returncode == 0
+
+
+BUGS = """
+from escalade.domains.tic_tac_toe import TicTacToe
+class Parse(TicTacToe):
+    name = "parse"
+    def parse(self, source): return 1 // 0
+class Terminal(TicTacToe):
+    name = "terminal"
+    def is_terminal(self, state): raise RuntimeError("boom")
+class Step(TicTacToe):
+    name = "step"
+    def step_rows(self, rows, actions): raise RuntimeError("boom")
+class Encode(TicTacToe):
+    name = "encode"
+    def encode(self, states): raise RuntimeError("boom")
+"""
+
+
+@pytest.mark.parametrize("name", ["Parse", "Terminal", "Step", "Encode"])
+def test_a_domain_with_a_bug_gets_one_sentence_that_says_which(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bugs.py").write_text(BUGS)
+    done = run("decide", f"bugs:{name}", "51", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "boom" in done.stderr or "ZeroDivisionError" in done.stderr
+    assert "Traceback" in run("--debug", "decide", f"bugs:{name}", "51", cwd=tmp_path).stderr
+
+
+def test_results_go_where_they_can_be_put(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("5\r\n51\n")
+    arguments = ["decide", "tic_tac_toe", "--simulations", "5", "--input", str(source), "--output"]
+    for wrong in (str(source), str(tmp_path), "", "/dev/null", str(tmp_path / "no" / "x.jsonl")):
+        done = run(*arguments, wrong, cwd=tmp_path)
+        assert done.returncode == 2, wrong
+        assert "--output" in done.stderr
+    assert source.read_text() == "5\n51\n"
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    assert run(*arguments, str(link)).returncode == 0
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 2
+
+
+def test_unfinished_results_belong_to_their_work_alone(tmp_path: Path) -> None:
+    first = ResultFile(tmp_path / "out", ["work"])
+    first.write({"line": 1})
+    with pytest.raises(SettingsError, match="another process"):
+        ResultFile(tmp_path / "out", ["work"])
+    other = ResultFile(tmp_path / "out", ["other work"])
+    assert other.done == []
+    other.close()
+    first.close()
+    with first.partial.open("ab") as file:
+        file.write(b"garbage\n{}\n")
+    again = ResultFile(tmp_path / "out", ["work"])
+    assert again.done == [{"line": 1}]
+    again.write({"line": 2})
+    again.finish()
+    assert (tmp_path / "out").read_text() == '{"line": 1}\n{"line": 2}\n'
+
+
+def test_settings_that_are_none_or_ask_what_cannot_be() -> None:
+    assert "ESCALADE_NOPE" in run("decide", "tic_tac_toe", "5", ESCALADE_NOPE="1").stderr
+    assert "ESCALADE_BUNDLES" in run("decide", "tic_tac_toe", "5", ESCALADE_BUNDLES="x").stderr
+    done = run("decide", "tic_tac_toe", "5", ESCALADE_DEFAULTS='{"ladder": ["human"]}')
+    assert done.returncode == 1
+    assert "asks a person" in done.stderr
+
+
+def test_ctrl_c_ends_a_long_solve() -> None:
+    process = subprocess.Popen([PROGRAM, "solve", "connect_four", ""], stderr=subprocess.PIPE)
+    time.sleep(6)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0

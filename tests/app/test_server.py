@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,9 @@ def test_decide_returns_a_decision(client: httpx.Client) -> None:
         (b'{"state": "5", "domain": "chess"}', "domain"),
         (b'{"state": "5", "domain": "os:system"}', "domain"),
         (b'{"state": "5", "unknown": 1}', "unknown"),
+        (b'{"state": "5", "domain": "\\ud800"}', "domain"),
+        (b'{"state": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "body"),
+        (b'{"state": ' + b"9" * 5000 + b"}", "body"),
         (b"[]", "body"),
         (b"{", "body"),
     ],
@@ -109,6 +113,9 @@ def test_bad_input_is_422_with_the_field(client: httpx.Client, route: str, body:
         ("/decide", {"mode": "fast"}),
         ("/decide", {"ladder": ["luck"]}),
         ("/decide", {"decision_id": ""}),
+        ("/decide", {"simulations": True}),
+        ("/decide", {"human": True}),
+        ("/decide", {"ladder": ["human"]}),
     ],
 )
 def test_bad_options_are_422_with_the_field(client: httpx.Client, route: str, fields: dict[str, Any]) -> None:
@@ -190,3 +197,18 @@ def test_llm_calls_are_counted_by_why_they_were_needed() -> None:
     text = metrics.exposition().decode()
     assert 'llm_calls_total{fallback_reason="under_threshold"} 1.0' in text
     assert 'inference_cost_dollars_total{source="reason"} 0.25' in text
+
+
+def test_a_deep_body_is_answered_shortly(client: httpx.Client) -> None:
+    body = b'{"state": ' + b"[" * 900 + b"NaN" + b"]" * 900 + b"}"
+    answer = client.post("/decide", content=body)
+    assert answer.status_code == 422
+    assert len(answer.content) < 10_000
+
+
+def test_a_default_that_asks_a_person_is_503_here() -> None:
+    settings = Settings(domains=("tic_tac_toe",), defaults={"ladder": ["human"]})
+    with TestClient(create_app(settings, Metrics())) as app:
+        answer = app.post("/decide", json={"state": "5"})
+        assert answer.status_code == 503
+        assert "asks a person" in answer.json()["detail"]

@@ -240,6 +240,38 @@ def test_a_thread_may_decide_many_times() -> None:
         assert len(decision["rungs"]) == 4
 
 
+def test_decisions_on_one_thread_do_not_inherit_from_each_other() -> None:
+    graph = build_decision_graph("tic_tac_toe", checkpointer=InMemorySaver(), clock=Ticking(step=0.01))
+    config: Any = {"configurable": {"thread_id": "1"}}
+    given: list[dict[str, Any]] = [{"state": "51"}, {"state": "51", "decision_id": "mine"}, {"state": "51"}]
+    context = DecisionContext(simulations=5, deadline_ms=1000)
+    decisions = [graph.invoke(one, config, context=context)["decision"] for one in given]  # type: ignore[arg-type]
+    assert decisions[1]["decision_id"] == "mine"
+    assert len({decision["decision_id"] for decision in decisions}) == 3
+    assert decisions[2]["latency_ms"] == pytest.approx(decisions[0]["latency_ms"], rel=0.5)
+
+
+class Ticking:
+    """A clock that goes on by a step whenever it is read, and by `skip` when told."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 1e9, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_the_time_a_person_takes_is_not_the_decisions() -> None:
+    clock = Ticking(step=0.001)
+    graph = build_decision_graph("tic_tac_toe", checkpointer=InMemorySaver(), clock=clock)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    graph.invoke({"state": "51"}, config, context=DecisionContext(ladder=("human",)))
+    clock.now += 3.0
+    decision = graph.invoke(Command(resume={"action_name": "9"}), config, context=DecisionContext(ladder=("human",)))
+    assert decision["decision"]["latency_ms"] < 100
+
+
 # Embedding
 
 
@@ -344,3 +376,34 @@ def test_a_failing_rung_is_reported_and_the_ladder_goes_on(tic_tac_toe_bundle: B
     assert decision.rungs[-2].details["error"] == "RuntimeError"
     assert decision.best_effort
     assert decision.source == "value"
+
+
+def test_where_nobody_can_answer_a_person_is_not_waited_for() -> None:
+    graph = build_decision_graph("tic_tac_toe", defaults=DecisionContext(ladder=("human",)))
+    assert "asks a person" in decision_tool(graph).invoke({"state": "51"})
+    parent = StateGraph(Parent)
+    parent.add_node("decide", DecisionNode(graph, "board", "verdict"))
+    parent.add_edge(START, "decide")
+    assert "__interrupt__" in parent.compile().invoke({"board": "51"})  # the question is the parent's caller's
+
+
+def test_what_is_no_domain_or_a_broken_one_is_refused_when_built() -> None:
+    from escalade.domains.errors import CatalogError, DomainFault, SettingsError
+    from escalade.domains.tic_tac_toe import TicTacToe
+
+    class Misshapen(TicTacToe):
+        observation_shape = (2, 3, 3)
+
+    for wrong in (5, TicTacToe, None):
+        with pytest.raises(CatalogError, match="a domain is"):
+            build_decision_graph(wrong)  # type: ignore[call-overload]
+    with pytest.raises(DomainFault, match="encodes one state as"):
+        build_decision_graph(Misshapen())
+    with pytest.raises(SettingsError, match="checkpointer"):
+        build_decision_graph("tic_tac_toe", compiled=False, checkpointer=InMemorySaver())
+
+
+def test_a_team_is_told_why_there_is_no_decision(without_model: Any) -> None:
+    agent = decision_agent(without_model, name="player")
+    for messages in ([("user", "hello")], []):
+        assert "No decision" in agent.invoke({"messages": messages})["messages"][-1].content

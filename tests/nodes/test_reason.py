@@ -178,3 +178,52 @@ def test_any_chat_model_of_langchain_can_be_given() -> None:
     graph = build_decision_graph("tic_tac_toe", language_model=chat)
     given: Any = {"state": "51"}
     assert graph.invoke(given)["decision"]["action_name"] == "7"
+
+
+def test_an_endpoint_serves_one_event_loop_after_another(httpserver: HTTPServer) -> None:
+    body = completion(call('{"action": "9"}'))
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(body)
+    settings = Settings(llm_model="scripted", llm_api_key=KEY, llm_base_url=httpserver.url_for("/v1"))
+    graph = build_decision_graph("tic_tac_toe", language_model=open_language_model(settings))
+    given: Any = {"state": "51"}
+    sources = [asyncio.run(graph.ainvoke(given))["decision"]["source"] for _ in range(4)]
+    assert sources == ["reason"] * 4
+    assert graph.invoke(given)["decision"]["source"] == "reason"
+
+
+def test_a_trickling_endpoint_holds_up_no_synchronous_run_either(httpserver: HTTPServer) -> None:
+    enough = threading.Event()
+
+    def trickle(_: Request) -> Response:
+        def drops() -> Any:
+            while not enough.wait(0.2):
+                yield b" "
+
+        return Response(drops(), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(trickle)
+    settings = Settings(llm_model="scripted", llm_api_key=KEY, llm_base_url=httpserver.url_for("/v1"))
+    graph = build_decision_graph("tic_tac_toe", language_model=open_language_model(settings))
+    given: Any = {"state": "51"}
+    decision = graph.invoke(given, context=DecisionContext(deadline_ms=2000, simulations=50))["decision"]
+    enough.set()
+    assert decision["rungs"][2]["reason"] == "timeout"
+    assert decision["source"] == "search"
+
+
+@pytest.mark.parametrize("tokens", [-1_000_000, 0])
+def test_a_senseless_usage_record_prices_nothing(ask: Any, tokens: int) -> None:
+    usage = {"prompt_tokens": tokens, "completion_tokens": 10, "total_tokens": 10}
+    decision = ask(completion(call('{"action": "9"}'), usage), prices=(1.0, 1.0))
+    assert decision.source == "reason"
+    assert decision.cost_usd == (None if tokens < 0 else pytest.approx(1e-5))
+
+
+def test_a_failed_call_on_a_budget_leaves_the_free_search(ask: Any) -> None:
+    decision = ask(lambda _: Response("{}", status=500), prices=(1.0, 1.0), budget_usd=1.0)
+    assert decision.source == "search"
+
+
+def test_a_page_instead_of_an_answer_is_malformed(ask: Any) -> None:
+    decision = ask(lambda _: Response("<html>", content_type="application/json"))
+    assert decision.rungs[2].reason == "malformed_answer"

@@ -110,10 +110,19 @@ def test_a_model_that_does_not_fit_the_time_or_the_money_is_skipped() -> None:
 
 def test_money_already_spent_counts_against_the_budget() -> None:
     spent = [{**proposal("reason"), "outcome": "escalated", "cost_usd": 0.5}]
-    assert next_rung(spent, "51", 0.0, DecisionContext(ladder=("reason", "search"), budget_usd=0.4), FULL)[1] is None
-    assert (
-        next_rung(spent, "51", 0.0, DecisionContext(ladder=("reason", "search"), budget_usd=0.6), FULL)[1] == "search"
-    )
+    tight, ample = (DecisionContext(ladder=("reason", "search"), budget_usd=usd) for usd in (0.4, 0.6))
+    assert next_rung(spent, "51", 0.0, tight, FULL)[1] == "search"  # this machine's time is free by default
+    paid = replace(FULL, compute_usd_per_hour=1.0)
+    assert next_rung(spent, "51", 0.0, tight, paid)[1] is None
+    assert next_rung(spent, "51", 0.0, ample, paid)[1] == "search"
+
+
+def test_an_unknown_bill_bars_what_costs_money_and_nothing_else() -> None:
+    failed = [{"rung": "policy", "outcome": "failed", "reason": "error", "cost_usd": None}]
+    context = DecisionContext(ladder=("policy", "reason", "search"), budget_usd=1.0)
+    reports, rung = next_rung(failed, "51", 0.0, context, FULL)
+    assert reports[-1]["reason"] == "unpriced"
+    assert rung == "search"
 
 
 def test_a_model_leaves_half_of_the_time_to_search() -> None:
