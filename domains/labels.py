@@ -101,7 +101,7 @@ def tidy_descriptions(described: Mapping[str, Any], source: str) -> dict[str, st
 def _read(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise CatalogError(f"option labels: '{path}' is not a file")
+            raise CatalogError(f"option labels: cannot read '{path}': it is not a file")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

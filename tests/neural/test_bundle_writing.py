@@ -18,7 +18,7 @@ KILLS = 40
 
 # The import of torch is paid once: the writers are forks, killed at places spread over the time that one write takes.
 KILLER = """
-import os, random, signal, sys, time
+import glob, os, signal, sys, time
 import torch
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.bundle import write_bundle
@@ -38,12 +38,15 @@ def timed(name):
     return time.perf_counter() - start
 
 duration = sorted(timed(f"whole{i}") for i in range(5))[2]
-for kill in range(kills):
+# On a busy machine a kill may miss the short time that writing takes: then more are tried.
+for kill in range(20 * kills):
+    if kill >= kills and glob.glob(os.path.join(folder, ".killed*.partial")):
+        break
     writer = os.fork()
     if writer == 0:
         write(f"killed{kill}")
         os._exit(0)
-    time.sleep(1.2 * duration * kill / kills)
+    time.sleep(1.2 * duration * (kill % kills) / kills)
     os.kill(writer, signal.SIGKILL)
     os.waitpid(writer, 0)
 """
@@ -60,7 +63,6 @@ def test_a_killed_writer_leaves_a_whole_bundle_or_none(tmp_path, domain):
     assert len(visible) - len(killed) == 5
     # The kills did fall in the middle of writing, and what they left does not stand in the way of trying again.
     assert halfway
-    assert len(killed) < KILLS
 
 
 def test_what_a_killed_writer_left_does_not_stand_in_the_way(tmp_path, domain, make_network):
