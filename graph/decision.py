@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
@@ -78,6 +79,9 @@ def make_resources(
         evaluator = network or RolloutEvaluator(domain)
     if domain.has_simulator:
         _warm_up(domain)
+    elif bundle is not None:
+        with suppress(Exception):  # whatever it thinks of no states: it only has to load what it needs
+            domain.encode([])
     return Resources(
         domain=domain,
         search_pool=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="escalade-search"),
