@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
@@ -39,6 +39,18 @@ if TYPE_CHECKING:
 
 DecisionStateGraph = StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
 DecisionGraph = CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
+
+
+class GraphOptions(TypedDict, total=False):
+    """What `make_resources` takes besides the domain, and says."""
+
+    bundle: Bundle | str | Path | None
+    language_model: LanguageModel | BaseChatModel | None
+    evaluator: AnyEvaluator | None
+    defaults: DecisionContext | None
+    sinks: Sequence[Sink]
+    compute_usd_per_hour: float
+    clock: Callable[[], float]
 
 
 def make_resources(
@@ -139,14 +151,22 @@ def wire(resources: Resources) -> DecisionStateGraph:
 
 @overload
 def build_decision_graph(
-    domain: Domain[Any] | str, *, compiled: Literal[True] = True, checkpointer: Checkpointer = None, **options: Any
+    domain: Domain[Any] | str,
+    *,
+    compiled: Literal[True] = True,
+    checkpointer: Checkpointer = None,
+    **options: Unpack[GraphOptions],
 ) -> DecisionGraph: ...
 @overload
 def build_decision_graph(
-    domain: Domain[Any] | str, *, compiled: Literal[False], **options: Any
+    domain: Domain[Any] | str, *, compiled: Literal[False], checkpointer: None = None, **options: Unpack[GraphOptions]
 ) -> DecisionStateGraph: ...
 def build_decision_graph(
-    domain: Domain[Any] | str, *, compiled: bool = True, checkpointer: Checkpointer = None, **options: Any
+    domain: Domain[Any] | str,
+    *,
+    compiled: bool = True,
+    checkpointer: Checkpointer = None,
+    **options: Unpack[GraphOptions],
 ) -> DecisionGraph | DecisionStateGraph:
     """The decision graph of a domain, to run or to embed.
 
