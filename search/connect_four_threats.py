@@ -1,0 +1,113 @@
+"""What a Connect Four position tells without looking ahead: threats, forced moves, and whom the zugzwang favours.
+
+Boards are int64 bitboards as in `domains/connect_four.py`; rows count from 1 at the bottom. A *threat* of a player is
+an empty cell that would complete four for him. *First* is the player who began: he moves whenever the number of stones
+is even; *Second* is the other. Scores are as in `search/solve_connect_four.py`.
+
+The functions have no branches, so that loops over moves become vector instructions. They are compiled into their
+callers, whose cache does not notice a change here: after one, delete `search/__pycache__`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from escalade.domains.connect_four import BOTTOM, FULL_BOARD
+
+ROWS = tuple(BOTTOM << row for row in range(6))
+ODD, EVEN = ROWS[0] | ROWS[2] | ROWS[4], ROWS[1] | ROWS[3] | ROWS[5]
+_ABOVE = BOTTOM << 6  # the cells that stay empty, one above each column
+
+
+@njit(nogil=True, cache=True, inline="always")
+def popcount(cells):  # type: ignore[no-untyped-def]
+    """The number of bits set in an int64; compilers know this pattern and use their instruction for it."""
+    x = np.uint64(cells)
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def fours(cells):  # type: ignore[no-untyped-def]
+    """Not 0 if there are four in a line among the cells."""
+    found = np.int64(0)
+    for shift in (1, 6, 7, 8):
+        pairs = cells & (cells >> shift)
+        found |= pairs & (pairs >> 2 * shift)
+    return found
+
+
+@njit(nogil=True, cache=True, inline="always")
+def find_threats(cells, occupied):  # type: ignore[no-untyped-def]
+    """Empty cells, reachable yet or not, that complete four for the owner of `cells`."""
+    found = (cells << 1) & (cells << 2) & (cells << 3)
+    for shift in (6, 7, 8):
+        below = (cells << shift) & (cells << 2 * shift)
+        above = (cells >> shift) & (cells >> 2 * shift)
+        found |= below & ((cells << 3 * shift) | (cells >> shift))
+        found |= above & ((cells >> 3 * shift) | (cells << shift))
+    return found & (FULL_BOARD ^ occupied)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def upwards(cells):  # type: ignore[no-untyped-def]
+    """The cells and all that lie above them."""
+    cells |= (cells & ~ROWS[5]) << 1
+    cells |= (cells & ~(ROWS[5] | ROWS[4])) << 2
+    return cells | (cells & (ROWS[0] | ROWS[1])) << 4
+
+
+@njit(nogil=True, cache=True, inline="always")
+def safe_moves(occupied, threats):  # type: ignore[no-untyped-def]
+    """(moves that meet an immediate threat of the other player and open none, whether there is no such move)"""
+    free = (occupied + BOTTOM) & FULL_BOARD
+    forced = free & threats
+    moves = (forced if forced != 0 else free) & ~(threats >> 1)
+    return moves, (moves == 0) | ((forced & (forced - 1)) != 0)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def zugzwang_bounds(first, second, occupied, first_threats, second_threats, low, high):  # type: ignore[no-untyped-def]
+    """(lower, upper) bound of the score as First sees it, no wider than `low` and `high`, given the cells of both.
+
+    Holds where the player to move can neither win at once nor must lose to the next stone. It rests on follow-up
+    (V. Allis, "A Knowledge-Based Approach of Connect-Four", 1988: Claimeven, Baseinverse, odd and even threats):
+
+    Second can answer every stone of First in the column it fell into, and so gets all even rows; only where First
+    takes a free even cell (the *base* of a column of odd height) he answers with another such base. First then gets
+    odd rows and bases at most. If these with his stones hold no four, he cannot win. And if Second has threats in even
+    rows, First never gets above the cell below one, and plays there only when all else is full; then he has lost.
+
+    First can do the same once he has a threat in an odd row, since the rest of the board then has an even number of
+    cells when Second is to move: Second gets odd rows and bases elsewhere, and must in the end play below the threat.
+
+    A winner by zugzwang places his last stone when all but the cells from below the threats upwards are full.
+    """
+    empty = FULL_BOARD ^ occupied
+    free = (occupied + BOTTOM) & FULL_BOARD
+    to_first = empty & (ODD | free)  # what a player gets whom the other follows up
+    cut_off = upwards(second_threats & EVEN & ~free)
+    score = -(popcount(cut_off | (cut_off >> 1)) >> 1)
+    high = min(high, score) if fours(first | (to_first & ~cut_off)) == 0 else high
+
+    # A single odd threat decides the parity, so one is chosen: a low one, which ends the game sooner.
+    odd = first_threats & ODD & ~free & ~ROWS[0]
+    low_odd = odd & ROWS[2]
+    chosen = low_odd & -low_odd if low_odd != 0 else odd & -odd
+    top = ((chosen << 4) | (chosen << 2)) & _ABOVE
+    column = top - (top >> 6)
+    cut_off = upwards(first_threats & EVEN & ~free & ~column)
+    to_second = ((to_first & ~column) | (column & (chosen - 1) & empty)) & ~cut_off
+    cut_off = upwards(cut_off | chosen)
+    score = 22 - ((45 - popcount(cut_off | (cut_off >> 1))) >> 1)
+    low = max(low, score) if (fours(second | to_second) == 0) & (odd != 0) else low
+
+    # Where all lines left to Second pass through his threats, none on top of another, First can wait till all is full.
+    cut_off = upwards(second_threats & ~free)
+    score = ((45 - popcount(cut_off | (cut_off >> 1))) >> 1) - 22
+    stacked = second_threats & (second_threats << 1)
+    low = max(low, score) if (fours(second | (empty & ~second_threats)) | stacked) == 0 else low
+    return low, high
