@@ -63,7 +63,8 @@ def decide(
     decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:
         # Whatever may change an answer; secrets are masked in it.
-        told = [domain, option, decider.resources.bundle_version, settings.model_dump(mode="json")]
+        names = [decider.domain.action_name(action) for action in range(decider.domain.num_actions)]
+        told = [domain, option, names, decider.resources.bundle_version, settings.model_dump(mode="json")]
         _decide_file(decider, context, input, output, told)
         return
     from escalade.graph.decision import decided
@@ -136,5 +137,6 @@ def solve(
         typer.echo(json.dumps({"scores": scores, "value": value}))
         return
     for action, score in enumerate(scores):
-        typer.echo(f"{found.action_name(action)}: {'illegal' if score is None else f'{score:+g}'}")
-    typer.echo(f"value {value:+g} for the player to move")
+        told = "illegal" if score is None else f"{score:+g}" if score else "0"
+        typer.echo(f"{found.action_name(action)}: {told}")
+    typer.echo(f"the player to move {('draws', 'wins', 'loses')[value]}")

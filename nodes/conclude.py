@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from escalade.domains.base import RUNGS
 from escalade.domains.decision import Decision, RungReport
 from escalade.domains.errors import NoDecisionError
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update, log
-
-TRUST = ("policy", "value", "reason", "search", "human")
-"""Whose unaccepted proposal is the best there is: the dearest rung's, last."""
 
 ADVICE = {
     "no_model": "give a trained bundle (--bundle DIR or ESCALADE_BUNDLES)",
@@ -61,7 +59,7 @@ def best_report(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The accepted report, else the dearest rung's proposal, else None."""
     proposals = [report for report in reports if report.get("action") is not None]
     accepted = [report for report in proposals if report["outcome"] == "accepted"]
-    return accepted[0] if accepted else max(proposals, key=lambda r: TRUST.index(r["rung"]), default=None)
+    return accepted[0] if accepted else max(proposals, key=lambda r: RUNGS.index(r["rung"]), default=None)
 
 
 def explain(reports: list[dict[str, Any]]) -> str:

@@ -148,7 +148,6 @@ def test_a_file_is_decided_in_order_and_a_refused_line_goes_on(tmp_path: Path) -
     assert [line["state"] for line in lines] == ["5", "x", "51", "", "5555", "519"]
     assert [set(line) == {"state", "error"} for line in lines] == [False, True, False, False, True, False]
     assert "refused 2" in done.stderr
-    assert list(tmp_path.iterdir()) != []
     assert {path.name for path in tmp_path.iterdir()} == {"states.txt", "out.jsonl"}
     source.write_text("5\n51\n")
     assert run("decide", "tic_tac_toe", "--input", str(source), "--output", str(target)).returncode == 0

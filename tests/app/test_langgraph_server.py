@@ -126,7 +126,7 @@ def test_history_shows_every_step_and_each_can_be_forked(client: Any) -> None:
 def test_a_refused_state_comes_back_as_an_error(client: Any) -> None:
     result = client.runs.wait(None, "decision", input={"state": "5x"}, raise_error=False)
     assert "move 2" in str(result["__error__"])
-    with pytest.raises(Exception, match=r"(?i)simulations|400|422|error"):
+    with pytest.raises(Exception, match="simulations"):
         client.runs.wait(None, "decision", input={"state": "5"}, context={"simulations": "many"})
 
 
