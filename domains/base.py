@@ -17,8 +17,9 @@ are then skipped. `escalade domains check` tests all of this on any domain (`dom
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.errors import ActionError, NoSimulatorError
+from escalade.domains.kernels import RowKernels
 
 S = TypeVar("S")
 
@@ -112,6 +114,14 @@ class Domain(Protocol[S]):
         """The player to move, 0 or 1. One-player domains keep 0."""
         return 0
 
+    def ending_actions(self, state: S) -> Mapping[int, float] | None:
+        """The actions that end the game at once and their outcomes, from the view of the player to move in `state`.
+
+        Search then never overlooks a win in one. None, the default, says that this is not known cheaply; search then
+        finds it out as it goes.
+        """
+        return None
+
     # Words
 
     def describe(self, state: S) -> str:
@@ -141,38 +151,67 @@ class Domain(Protocol[S]):
 class ArrayDomain(Domain[S], Protocol[S]):
     """The fast path: the same rules as kernels over rows of integers, which search uses where it finds them.
 
-    One state is one row of `row_width` int64. Kernels trust their input: they are only given legal actions and
-    states that are not finished. They release the GIL, and agree with the plain methods (the conformance kit checks).
+    One state is one row of `row_width` int64; `kernels` say the same as the plain methods (the conformance kit checks).
+    The methods below call the kernels on arrays `[B, row_width]`, for who wants results in new arrays.
     """
 
     row_width: int
+    kernels: RowKernels
 
     @abstractmethod
     def to_rows(self, states: Sequence[S]) -> IntArray:
         """States as int64 `[B, row_width]`."""
         ...
 
-    @abstractmethod
     def step_rows(self, rows: IntArray, actions: IntArray) -> IntArray:
-        """`[B, row_width]` after actions `[B]`."""
-        ...
+        """`[B, row_width]` after legal actions `[B]`."""
+        out = np.empty_like(rows)
+        self.kernels.step(_contiguous(rows), _contiguous(actions), out)
+        return out
 
-    @abstractmethod
     def rules_rows(self, rows: IntArray) -> tuple[BoolArray, BoolArray, FloatArray, NDArray[np.int8]]:
         """legal `[B, A]` bool (all False where finished), terminal `[B]` bool, outcome `[B]` float32
         (0 where not finished), player to move `[B]` int8."""
-        ...
+        count = len(rows)
+        legal = np.empty((count, self.num_actions), np.bool_)
+        terminal, outcome, to_move = np.empty(count, np.bool_), np.empty(count, np.float32), np.empty(count, np.int8)
+        self.kernels.rules(_contiguous(rows), legal, terminal, outcome, to_move)
+        return legal, terminal, outcome, to_move
 
-    @abstractmethod
     def encode_rows(self, rows: IntArray) -> FloatArray:
-        """The same as `encode`."""
-        ...
+        """The same as `encode`, of unfinished states."""
+        out = np.empty((len(rows), math.prod(self.observation_shape)), np.float32)
+        self.kernels.encode(_contiguous(rows), out)
+        return out.reshape(len(rows), *self.observation_shape)
 
-    @abstractmethod
+    def ends_rows(self, rows: IntArray) -> FloatArray:
+        """`[B, A]` float32: outcomes of the actions that end the game, from the view of the player to move in the row;
+        NaN for all other actions."""
+        out = np.full((len(rows), self.num_actions), np.nan, np.float32)
+        if self.kernels.ends is not None:
+            self.kernels.ends(_contiguous(rows), out)
+            return out
+        legal, _, _, to_move = self.rules_rows(rows)
+        which, actions = np.nonzero(legal)
+        _, over, outcome, then_to_move = self.rules_rows(self.step_rows(rows[which], actions))
+        turned = np.where(then_to_move != to_move[which], -outcome, outcome)
+        out[which[over], actions[over]] = turned[over]
+        return out
+
     def playout_rows(self, rows: IntArray, keys: KeyArray) -> FloatArray:
         """`[B]` float32: the outcome of one uniformly random game from each row, from the view of the player to move
         in that row. `keys` `[B]` uint64 are the random seeds: equal key and row, equal result."""
-        ...
+        out = np.empty(len(rows), np.float32)
+        self.kernels.playout(_contiguous(rows), _contiguous(keys), out)
+        return out
+
+
+A = TypeVar("A", bound=np.generic)
+
+
+def _contiguous(array: NDArray[A]) -> NDArray[A]:
+    """The same array as kernels want it: C-ordered, and writeable in type though not written to."""
+    return np.require(array, requirements=("C", "W"))
 
 
 def legal_mask(domain: Domain[Any], states: Sequence[Any]) -> BoolArray:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray, Symmetry
+from escalade.domains.base import FloatArray, Symmetry
+from escalade.domains.kernels import RowKernels
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
 
@@ -20,6 +20,96 @@ WIDTH, HEIGHT = 7, 6
 _STRIDE = HEIGHT + 1
 BOTTOM = sum(1 << _STRIDE * column for column in range(WIDTH))
 FULL_BOARD = BOTTOM * ((1 << HEIGHT) - 1)
+_SHIFTS = np.array([_STRIDE * (p % WIDTH) + HEIGHT - 1 - p // WIDTH for p in range(WIDTH * HEIGHT)], np.int64)
+"""The bit of each place, row by row from the top."""
+
+
+@njit(nogil=True, cache=True)
+def has_line(cells):  # type: ignore[no-untyped-def]
+    """Whether the bits of one player (int64) hold four in a line."""
+    for shift in (1, 6, 7, 8):
+        pairs = cells & (cells >> shift)
+        if pairs & (pairs >> 2 * shift):
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _step(rows, actions, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        mine, theirs = rows[b, 0], rows[b, 1]
+        occupied = mine | theirs
+        grown = occupied | (occupied + (1 << 7 * actions[b]))
+        out[b, 0] = theirs
+        out[b, 1] = grown ^ theirs
+        out[b, 2] = 1 - rows[b, 2]
+
+
+@njit(nogil=True, cache=True)
+def _rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        to_move[b] = rows[b, 2]
+        occupied = rows[b, 0] | rows[b, 1]
+        lost = has_line(rows[b, 1])
+        terminal[b] = lost or occupied == FULL_BOARD
+        outcome[b] = -1.0 if lost else 0.0
+        for a in range(7):
+            legal[b, a] = not terminal[b] and (occupied >> (7 * a + 5)) & 1 == 0
+
+
+@njit(nogil=True, cache=True)
+def _encode(rows, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        mine, theirs = rows[b, 0], rows[b, 1]
+        empty = ~(mine | theirs)
+        for place in range(42):
+            out[b, place] = np.int32((mine >> _SHIFTS[place]) & 1)
+        for place in range(42):
+            out[b, 42 + place] = np.int32((theirs >> _SHIFTS[place]) & 1)
+        for place in range(42):
+            out[b, 84 + place] = np.int32((empty >> _SHIFTS[place]) & 1)
+
+
+@njit(nogil=True, cache=True)
+def _ends(rows, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        mine, theirs = rows[b, 0], rows[b, 1]
+        occupied = mine | theirs
+        over = has_line(theirs)
+        for a in range(7):
+            bit = (occupied + (1 << 7 * a)) & (0b111111 << 7 * a)
+            out[b, a] = np.nan
+            if bit and not over:
+                if has_line(mine | bit):
+                    out[b, a] = 1.0
+                elif occupied | bit == FULL_BOARD:
+                    out[b, a] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def _playout(rows, keys, values):  # type: ignore[no-untyped-def]
+    free = np.empty(7, np.int64)
+    for b in range(rows.shape[0]):
+        values[b] = 0.0
+        mine, theirs, key = rows[b, 0], rows[b, 1], keys[b]
+        sign = np.float32(1.0)  # of the player to move now, seen from the one to move in the row
+        while True:
+            if has_line(theirs):
+                values[b] = -sign
+                break
+            occupied = mine | theirs
+            if occupied == FULL_BOARD:
+                break
+            n = 0
+            for a in range(7):
+                if (occupied >> (7 * a + 5)) & 1 == 0:
+                    free[n] = a
+                    n += 1
+            key = key + GAMMA
+            column = free[below(mix(key), n)]
+            grown = occupied | (occupied + (1 << 7 * column))
+            mine, theirs = theirs, grown ^ theirs
+            sign = -sign
 
 
 class ConnectFour(LineGame):
@@ -30,6 +120,7 @@ class ConnectFour(LineGame):
     observation_shape = (3, HEIGHT, WIDTH)
     move_characters = "1234567"
     move_noun = "column"
+    kernels = RowKernels(_step, _rules, _encode, _playout, _ends)
     num_cells = WIDTH * HEIGHT
 
     def landing(self, occupied: int, action: int) -> int:
@@ -65,105 +156,3 @@ class ConnectFour(LineGame):
             return np.ascontiguousarray(boards[..., ::-1])
 
         return [Symmetry("mirror", mirror, np.arange(WIDTH - 1, -1, -1, dtype=np.int64))]
-
-    def step_rows(self, rows: IntArray, actions: IntArray) -> IntArray:
-        return _step(rows, actions)
-
-    def rules_rows(self, rows: IntArray) -> tuple[BoolArray, BoolArray, FloatArray, NDArray[np.int8]]:
-        return _rules(rows)
-
-    def encode_rows(self, rows: IntArray) -> FloatArray:
-        return _encode(rows)
-
-    def playout_rows(self, rows: IntArray, keys: KeyArray) -> FloatArray:
-        return _playout(rows, keys)
-
-
-@njit(nogil=True, cache=True)
-def has_line(cells):  # type: ignore[no-untyped-def]
-    """Whether the bits of one player (int64) hold four in a line."""
-    for shift in (1, 6, 7, 8):
-        pairs = cells & (cells >> shift)
-        if pairs & (pairs >> 2 * shift):
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True)
-def _step(rows, actions):  # type: ignore[no-untyped-def]
-    out = np.empty_like(rows)
-    for b in range(rows.shape[0]):
-        mine, theirs = rows[b, 0], rows[b, 1]
-        occupied = mine | theirs
-        grown = occupied | (occupied + (1 << 7 * actions[b]))
-        out[b, 0] = theirs
-        out[b, 1] = grown ^ theirs
-        out[b, 2] = 1 - rows[b, 2]
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _rules(rows):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    legal = np.zeros((count, 7), np.bool_)
-    terminal = np.zeros(count, np.bool_)
-    outcome = np.zeros(count, np.float32)
-    to_move = np.empty(count, np.int8)
-    for b in range(count):
-        to_move[b] = rows[b, 2]
-        occupied = rows[b, 0] | rows[b, 1]
-        if has_line(rows[b, 1]):
-            terminal[b] = True
-            outcome[b] = -1.0
-        elif occupied == FULL_BOARD:
-            terminal[b] = True
-        else:
-            for a in range(7):
-                legal[b, a] = (occupied >> (7 * a + 5)) & 1 == 0
-    return legal, terminal, outcome, to_move
-
-
-@njit(nogil=True, cache=True)
-def _encode(rows):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    planes = np.zeros((count, 3, 6, 7), np.float32)
-    for b in range(count):
-        for column in range(7):
-            for height in range(6):
-                bit = 7 * column + height
-                if (rows[b, 0] >> bit) & 1:
-                    plane = 0
-                elif (rows[b, 1] >> bit) & 1:
-                    plane = 1
-                else:
-                    plane = 2
-                planes[b, plane, 5 - height, column] = 1.0
-    return planes
-
-
-@njit(nogil=True, cache=True)
-def _playout(rows, keys):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    values = np.zeros(count, np.float32)
-    free = np.empty(7, np.int64)
-    for b in range(count):
-        mine, theirs, key = rows[b, 0], rows[b, 1], keys[b]
-        sign = np.float32(1.0)  # of the player to move now, seen from the one to move in the row
-        while True:
-            if has_line(theirs):
-                values[b] = -sign
-                break
-            occupied = mine | theirs
-            if occupied == FULL_BOARD:
-                break
-            n = 0
-            for a in range(7):
-                if (occupied >> (7 * a + 5)) & 1 == 0:
-                    free[n] = a
-                    n += 1
-            key = key + GAMMA
-            column = free[below(mix(key), n)]
-            grown = occupied | (occupied + (1 << 7 * column))
-            mine, theirs = theirs, grown ^ theirs
-            sign = -sign
-    return values

@@ -2,20 +2,80 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from numba import types
 
 from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray
 
 
+@dataclass(frozen=True)
+class BatchHints:
+    """How an evaluator likes to be asked. It may say so by an attribute `hints`; who does not gets all rows at once,
+    and no second call before the first has returned.
+
+    rows: a call of so many rows is as efficient as any; None if more are always better.
+    calls: how many calls may run at the same time, each in a thread of its own, and gain from it.
+    """
+
+    rows: int | None = None
+    calls: int = 1
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hints_of(evaluator: object) -> BatchHints:
+    """What an evaluator says of itself, or the careful default."""
+    hints = getattr(evaluator, "hints", None)
+    return hints if isinstance(hints, BatchHints) else BatchHints()
+
+
 @runtime_checkable
 class Evaluator(Protocol):
-    """Estimates states from what is encoded of them: a network, a uniform prior, a remote service."""
+    """Estimates states from what is encoded of them: a network, a uniform prior, a remote service.
+
+    The arrays it is given may be used again once it has returned: an evaluator that keeps them makes copies.
+    """
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         """observations `[B, *O]` float32 and legal `[B, A]` bool to prior logits `[B, A]` float32 (entries of illegal
         actions are ignored) and values `[B]` float32 in [-1, 1], from the view of the player to move."""
         ...
+
+
+NATIVE = types.void(
+    types.float32[:, ::1],
+    types.boolean[:, ::1],
+    types.int64[::1],
+    types.float32[::1],
+    types.float32[:, ::1],
+    types.float32[::1],
+)
+
+
+class NativeCall(NamedTuple):
+    """An evaluator as a compiled function, which a search can call from inside its own kernels, never coming back to
+    Python between waves. An evaluator offers one by a method `native()`, which may return None.
+
+    kernel: `@njit(NATIVE, nogil=True)`, given observations `[B, K]` float32 (flattened), legal `[B, A]` bool, and the
+    integers and numbers below; writes logits `[B, A]` and values `[B]`.
+    """
+
+    kernel: Any
+    integers: IntArray
+    numbers: FloatArray
+
+
+def native_of(evaluator: object) -> NativeCall | None:
+    """The evaluator as a compiled function, if it has one now."""
+    offered = getattr(evaluator, "native", None)
+    return offered() if callable(offered) else None
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,6 +115,20 @@ class LineGame(ArrayDomain[LineState]):
     def outcome(self, state: LineState) -> float:
         # Only the player who just moved can have a line: a loss for the one to move.
         return -1.0 if self.has_line(state.theirs) else 0.0
+
+    def ending_actions(self, state: LineState) -> Mapping[int, float]:
+        occupied = state.mine | state.theirs
+        full = len(state.moves) + 1 == self.num_cells
+        ends: dict[int, float] = {}
+        if self.has_line(state.theirs):
+            return ends
+        for action in range(self.num_actions):
+            bit = self.landing(occupied, action)
+            if bit and self.has_line(state.mine | bit):
+                ends[action] = 1.0
+            elif bit and full:
+                ends[action] = 0.0
+        return ends
 
     # Words
 

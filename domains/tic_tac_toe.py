@@ -7,15 +7,92 @@ from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray, Symmetry
+from escalade.domains.base import FloatArray, Symmetry
+from escalade.domains.kernels import RowKernels
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
 
 LINES = (0b111, 0b111000, 0b111000000, 0b1001001, 0b10010010, 0b100100100, 0b100010001, 0b1010100)
 _LINES = np.array(LINES, dtype=np.int64)
 _FULL = 0b111111111
+
+
+@njit(nogil=True, cache=True)
+def _has_line(cells):  # type: ignore[no-untyped-def]
+    for line in _LINES:
+        if cells & line == line:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _step(rows, actions, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        out[b, 0] = rows[b, 1]
+        out[b, 1] = rows[b, 0] | (1 << actions[b])
+        out[b, 2] = 1 - rows[b, 2]
+
+
+@njit(nogil=True, cache=True)
+def _rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        to_move[b] = rows[b, 2]
+        occupied = rows[b, 0] | rows[b, 1]
+        lost = _has_line(rows[b, 1])
+        terminal[b] = lost or occupied == _FULL
+        outcome[b] = -1.0 if lost else 0.0
+        for a in range(9):
+            legal[b, a] = not terminal[b] and (occupied >> a) & 1 == 0
+
+
+@njit(nogil=True, cache=True)
+def _encode(rows, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        for cell in range(9):
+            me, other = (rows[b, 0] >> cell) & 1, (rows[b, 1] >> cell) & 1
+            out[b, cell] = me
+            out[b, 9 + cell] = other
+            out[b, 18 + cell] = 1 - (me | other)
+
+
+@njit(nogil=True, cache=True)
+def _ends(rows, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        mine, occupied = rows[b, 0], rows[b, 0] | rows[b, 1]
+        over = _has_line(rows[b, 1])
+        for a in range(9):
+            bit = (1 << a) & ~occupied
+            out[b, a] = np.nan
+            if bit and not over:
+                if _has_line(mine | bit):
+                    out[b, a] = 1.0
+                elif occupied | bit == _FULL:
+                    out[b, a] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def _playout(rows, keys, values):  # type: ignore[no-untyped-def]
+    free = np.empty(9, np.int64)
+    for b in range(rows.shape[0]):
+        values[b] = 0.0
+        mine, theirs, key = rows[b, 0], rows[b, 1], keys[b]
+        sign = np.float32(1.0)  # of the player to move now, seen from the one to move in the row
+        while True:
+            if _has_line(theirs):
+                values[b] = -sign
+                break
+            occupied = mine | theirs
+            if occupied == _FULL:
+                break
+            n = 0
+            for a in range(9):
+                if (occupied >> a) & 1 == 0:
+                    free[n] = a
+                    n += 1
+            key = key + GAMMA
+            mine, theirs = theirs, mine | (1 << free[below(mix(key), n)])
+            sign = -sign
 
 
 class TicTacToe(LineGame):
@@ -26,6 +103,7 @@ class TicTacToe(LineGame):
     observation_shape = (3, 3, 3)
     move_characters = "123456789"
     move_noun = "cell"
+    kernels = RowKernels(_step, _rules, _encode, _playout, _ends)
     num_cells = 9
 
     def landing(self, occupied: int, action: int) -> int:
@@ -55,18 +133,6 @@ class TicTacToe(LineGame):
                     found.append(_symmetry(quarter_turns, mirrored))
         return found
 
-    def step_rows(self, rows: IntArray, actions: IntArray) -> IntArray:
-        return _step(rows, actions)
-
-    def rules_rows(self, rows: IntArray) -> tuple[BoolArray, BoolArray, FloatArray, NDArray[np.int8]]:
-        return _rules(rows)
-
-    def encode_rows(self, rows: IntArray) -> FloatArray:
-        return _encode(rows)
-
-    def playout_rows(self, rows: IntArray, keys: KeyArray) -> FloatArray:
-        return _playout(rows, keys)
-
 
 def _symmetry(quarter_turns: int, mirrored: bool) -> Symmetry:
     def turn(boards: FloatArray) -> FloatArray:
@@ -77,84 +143,3 @@ def _symmetry(quarter_turns: int, mirrored: bool) -> Symmetry:
     shown = turn(np.arange(9, dtype=np.float32).reshape(3, 3)).reshape(9).astype(np.int64)
     name = f"{90 * quarter_turns} degrees" + (" mirrored" if mirrored else "")
     return Symmetry(name, turn, np.argsort(shown))
-
-
-@njit(nogil=True, cache=True)
-def _has_line(cells):  # type: ignore[no-untyped-def]
-    for line in _LINES:
-        if cells & line == line:
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True)
-def _step(rows, actions):  # type: ignore[no-untyped-def]
-    out = np.empty_like(rows)
-    for b in range(rows.shape[0]):
-        out[b, 0] = rows[b, 1]
-        out[b, 1] = rows[b, 0] | (1 << actions[b])
-        out[b, 2] = 1 - rows[b, 2]
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _rules(rows):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    legal = np.zeros((count, 9), np.bool_)
-    terminal = np.zeros(count, np.bool_)
-    outcome = np.zeros(count, np.float32)
-    to_move = np.empty(count, np.int8)
-    for b in range(count):
-        to_move[b] = rows[b, 2]
-        occupied = rows[b, 0] | rows[b, 1]
-        if _has_line(rows[b, 1]):
-            terminal[b] = True
-            outcome[b] = -1.0
-        elif occupied == _FULL:
-            terminal[b] = True
-        else:
-            for a in range(9):
-                legal[b, a] = (occupied >> a) & 1 == 0
-    return legal, terminal, outcome, to_move
-
-
-@njit(nogil=True, cache=True)
-def _encode(rows):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    planes = np.zeros((count, 3, 3, 3), np.float32)
-    for b in range(count):
-        for cell in range(9):
-            if (rows[b, 0] >> cell) & 1:
-                plane = 0
-            elif (rows[b, 1] >> cell) & 1:
-                plane = 1
-            else:
-                plane = 2
-            planes[b, plane, cell // 3, cell % 3] = 1.0
-    return planes
-
-
-@njit(nogil=True, cache=True)
-def _playout(rows, keys):  # type: ignore[no-untyped-def]
-    count = rows.shape[0]
-    values = np.zeros(count, np.float32)
-    free = np.empty(9, np.int64)
-    for b in range(count):
-        mine, theirs, key = rows[b, 0], rows[b, 1], keys[b]
-        sign = np.float32(1.0)  # of the player to move now, seen from the one to move in the row
-        while True:
-            if _has_line(theirs):
-                values[b] = -sign
-                break
-            occupied = mine | theirs
-            if occupied == _FULL:
-                break
-            n = 0
-            for a in range(9):
-                if (occupied >> a) & 1 == 0:
-                    free[n] = a
-                    n += 1
-            key = key + GAMMA
-            mine, theirs = theirs, mine | (1 << free[below(mix(key), n)])
-            sign = -sign
-    return values

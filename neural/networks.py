@@ -18,14 +18,16 @@ delays all of them by whole time slices; more than one pays only for batches of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from escalade.domains.base import BoolArray, FloatArray, IntArray
+from escalade.domains.evaluator import BatchHints, NativeCall, usable_cores
 from escalade.neural import actions
+from escalade.neural.forward import Forward
 from escalade.neural.spec import NetworkSpec, TrunkSpec, ValueSpec
 
 ValueKind = Literal["tanh", "sigmoid", "wdl"]
@@ -75,7 +77,7 @@ def build_trunk(spec: TrunkSpec) -> nn.Sequential:
     if spec.kind == "perceptron":
         width = spec.observation_size
         for out in spec.hidden:
-            layers += [nn.Linear(width, out), nn.LayerNorm(out), nn.ReLU()]
+            layers += [nn.Linear(width, out), *([nn.LayerNorm(out)] if spec.norm else []), nn.ReLU()]
             if spec.dropout:
                 layers.append(nn.Dropout(spec.dropout))
             width = out
@@ -89,11 +91,86 @@ def build_trunk(spec: TrunkSpec) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PolicyValueNetwork(nn.Module):
+class EvaluatingNetwork(nn.Module):
+    """A trunk with heads, and how it is asked fast: on the CPU by a flattened copy of its weights, made again once they
+    have changed (`escalade.neural.forward`); elsewhere by its modules."""
+
+    spec: Any  # a NetworkSpec or a ValueSpec
+    trunk: nn.Sequential
+    value_head: nn.Linear
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fast: tuple[Sequence[Tensor], int, Forward] | None = None
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] = self.spec.observation_shape
+        return shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.value_head.weight.device
+
+    @property
+    def hints(self) -> BatchHints:
+        """On the CPU 128 rows use a core as well as any number do, and other cores may run other calls."""
+        if self.device.type == "cpu":
+            return BatchHints(rows=128, calls=usable_cores())
+        return BatchHints(calls=2)
+
+    def heads(self) -> list[nn.Linear]:
+        """The policy's, if there is one, before the value's."""
+        raise NotImplementedError
+
+    def native(self) -> NativeCall | None:
+        """On the CPU, the network as it is now as a compiled function."""
+        return self._forward().native() if self.device.type == "cpu" else None
+
+    def _estimate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Logits `[B, A]` (zeros if there is no policy) and values `[B]` for observations `[B, *O]` float32."""
+        flat = np.require(observations.reshape(len(observations), self.spec.observation_size), None, ("C", "W"))
+        if self.device.type == "cpu":
+            return self._forward()(flat, np.require(legal, None, ("C", "W")))
+        with torch.inference_mode():
+            features = self.trunk(torch.from_numpy(flat).to(self.device))
+            *policy, output = (head(features) for head in self.heads())
+            values = to_value(output, self._value_kind).cpu().numpy()
+            return policy[0].cpu().numpy() if policy else np.zeros(legal.shape, np.float32), values
+
+    def _forward(self) -> Forward:
+        if self.training:
+            self.eval()
+        fast = self._fast
+        if fast is None or _version(fast[0]) != fast[1]:
+            weights = list(self.parameters())
+            forward = Forward(self.trunk, self.heads(), self.spec.observation_size, self._value_kind)
+            fast = (weights, _version(weights), forward)
+            self._fast = fast
+        return fast[2]
+
+    @property
+    def _value_kind(self) -> ValueKind:
+        kind: ValueKind = self.spec.value_head if isinstance(self.spec, NetworkSpec) else self.spec.output
+        return kind
+
+    def _apply(self, function: Any, recurse: bool = True) -> Self:
+        self._fast = None  # moved, or of another type
+        return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+
+
+def _version(weights: Sequence[Tensor]) -> int:
+    """A number that grows whenever weights are changed in place."""
+    return sum([0 if weight.is_inference() else weight._version for weight in weights])
+
+
+class PolicyValueNetwork(EvaluatingNetwork):
     """One trunk, two heads; an `Evaluator`.
 
     forward: observations `[B, *O]` float32 to logits `[B, A]` and the value head's output (`to_value` reads it).
     """
+
+    spec: NetworkSpec
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -103,12 +180,11 @@ class PolicyValueNetwork(nn.Module):
         self.value_head = nn.Linear(spec.hidden[-1], 3 if spec.value_head == "wdl" else 1)
 
     @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return self.spec.observation_shape
-
-    @property
     def num_actions(self) -> int:
         return self.spec.num_actions
+
+    def heads(self) -> list[nn.Linear]:
+        return [self.policy_head, self.value_head]
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         features = self.trunk(_flat(observations, self.spec))
@@ -119,12 +195,7 @@ class PolicyValueNetwork(nn.Module):
         `[B]` float32 in [-1, 1]. Raises ValueError for other shapes or dtypes. Leaves the network in eval mode."""
         _check(observations, self.spec)
         _check_legal(legal, len(observations), self.spec.num_actions)
-        if self.training:
-            self.eval()
-        with torch.inference_mode():
-            logits, output = self(_tensor(observations, self.value_head.weight.device))
-            values = to_value(output, self.spec.value_head)
-        return logits.cpu().numpy(), values.cpu().numpy()
+        return self._estimate(observations, legal)
 
     def action_probabilities(
         self, observations: FloatArray, legal: BoolArray, temperature: float = 1.0, top_k: int | None = None
@@ -146,11 +217,13 @@ class PolicyValueNetwork(nn.Module):
         return actions.select_action(logits, legal, temperature, top_k, generator)
 
 
-class ValueNetwork(nn.Module):
+class ValueNetwork(EvaluatingNetwork):
     """The value alone; an `Evaluator` without an opinion on actions.
 
     forward: observations `[B, *O]` float32 to `[B, 1]`, before squashing.
     """
+
+    spec: ValueSpec
 
     def __init__(self, spec: ValueSpec) -> None:
         super().__init__()
@@ -158,9 +231,8 @@ class ValueNetwork(nn.Module):
         self.trunk = build_trunk(spec)
         self.value_head = nn.Linear(spec.hidden[-1], 1)
 
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return self.spec.observation_shape
+    def heads(self) -> list[nn.Linear]:
+        return [self.value_head]
 
     def forward(self, observations: Tensor) -> Tensor:
         output: Tensor = self.value_head(self.trunk(_flat(observations, self.spec)))
@@ -170,11 +242,7 @@ class ValueNetwork(nn.Module):
         """observations `[B, *O]` float32 to values `[B]` float32 in [-1, 1], whatever the range of the head.
         Raises ValueError for another shape or dtype. Leaves the network in eval mode."""
         _check(observations, self.spec)
-        if self.training:
-            self.eval()
-        with torch.inference_mode():
-            output = self(_tensor(observations, self.value_head.weight.device))
-            return to_value(output, self.spec.output).cpu().numpy()
+        return self._estimate(observations, np.zeros((len(observations), 0), np.bool_))[1]
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         """As `PolicyValueNetwork.evaluate`, with logits all 0: a uniform prior."""
@@ -197,13 +265,6 @@ def _check(observations: FloatArray, spec: TrunkSpec) -> None:
         raise ValueError(f"observations must be {_batch_of(spec.observation_shape)}, not {list(observations.shape)}")
     if observations.dtype != np.float32:
         raise ValueError(f"observations must be float32, not {observations.dtype}")
-
-
-def _tensor(observations: FloatArray, device: torch.device) -> Tensor:
-    flags = observations.flags
-    if not (flags.c_contiguous and flags.writeable):
-        observations = observations.copy()  # torch takes neither negative strides nor read-only memory
-    return torch.from_numpy(observations).to(device)
 
 
 def _batch_of(shape: Sequence[int]) -> str:

@@ -41,6 +41,7 @@ class TrunkSpec(BaseModel):
     observation_shape: tuple[Dimension, ...] = Field(
         max_length=8, description="O, the shape of one observation; it is flattened. () is one number."
     )
+    norm: bool = Field(default=True, description="LayerNorm after each layer of a perceptron; residual blocks need it.")
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Share of features dropped in training only.")
 
     @property
@@ -59,7 +60,7 @@ class TrunkSpec(BaseModel):
         if self.kind == "perceptron":
             width = self.observation_size
             for out in self.hidden:
-                count += (width + 1) * out + 2 * out
+                count += (width + 1) * out + (2 * out if self.norm else 0)
                 width = out
         else:
             count += (self.observation_size + 1) * width
@@ -71,6 +72,8 @@ class TrunkSpec(BaseModel):
 
     @model_validator(mode="after")
     def _bounded(self) -> TrunkSpec:
+        if self.kind == "residual" and not self.norm:
+            raise ValueError("norm=False is for perceptrons: residual blocks do not train without it")
         if self.observation_size > MAX_OBSERVATION_SIZE:
             raise ValueError(f"observation_shape holds {self.observation_size} numbers, over {MAX_OBSERVATION_SIZE}")
         if self.parameters > MAX_PARAMETERS:

@@ -1,66 +1,235 @@
-"""What a searched tree recommends: the move, the visit distribution, the line of best play."""
+"""What a searched tree recommends: the move, the policy, the line of best play. Kernels over one tree of a `Forest`."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit, types
 
-from escalade.domains.base import FloatArray
-from escalade.search.trees import NONE, Trees
+from escalade.search.forest import FOREST_TYPE, NONE
+from escalade.search.gumbel import completed_value, sigma
+
+BY_VISITS, BY_LOWER_BOUND, BY_GUMBEL = range(3)
+"""How the final move is chosen among actions that are still open."""
+ENOUGH_VISITS = 0.15
+"""A move needs this share of the most visits to be chosen by its lower bound."""
+POLICY, VALUE, PRIOR, LOWER, UPPER = range(5)
+"""Rows of what `read_out` writes."""
 
 
-def best_action(trees: Trees, tree: int, node: int, plies: NDArray[np.int32]) -> int:
-    """The most visited of the actions that may still beat what is sure and of those that are sure to be as good.
+@njit(nogil=True, cache=True, error_model="numpy")
+def plies_to_end(f, tree):  # type: ignore[no-untyped-def]
+    """`[N]` int32: moves to the end of each proven node's line, the winner hurrying and the loser holding out as far
+    as the tree knows; 0 for finished and for unproven nodes."""
+    start = f.start[tree]
+    plies = np.zeros(f.size[tree], np.int32)
+    for node in range(f.size[tree] - 1, -1, -1):  # children have larger numbers than their parent
+        at = start + node
+        if f.lower[at] < f.upper[at]:
+            continue
+        value = f.lower[at]
+        found = -1
+        for action in range(f.actions):
+            if f.prior[at * f.actions + action] < 0 or f.edge_lower[at * f.actions + action] != value:
+                continue
+            child = f.child[at * f.actions + action]
+            length = 1 + (plies[child] if child >= 0 else 0)
+            if found < 0 or (length < found if value > 0 else length > found):
+                found = length
+        plies[node] = max(found, 0)
+    return plies
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def best_action(f, tree, node, plies, rule, deviations):  # type: ignore[no-untyped-def]
+    """The best, by `rule`, of the actions that may still beat what is sure, or of those that are sure to be as good.
 
     A sure action's visits stop when it is proven, so a more visited one is preferred only if it also looks better. Of
     proven wins the shortest is played (`plies`, from `plies_to_end`), of proven losses the longest, and of those
-    the one that takes the most replies away from the winner, as a person would. Remaining ties go to the larger prior,
-    then to the smaller index.
+    the one that takes the most replies away from the winner, as a person would.
     """
-    legal = trees.prior[tree, node] >= 0
-    sure = trees.lower[tree, node]
-    visits, child = trees.edge_visits[tree, node], trees.child[tree, node]
-    hopeful = legal & (trees.edge_upper[tree, node] > sure)
-    settled = legal & ~hopeful & (trees.edge_lower[tree, node] == sure)
-    ranked = np.lexsort((-np.arange(len(legal)), trees.prior[tree, node], visits))[::-1]
+    at = f.start[tree] + node
+    actions = f.actions
+    sure = f.lower[at]
+    hopeful = np.zeros(actions, np.bool_)
+    settled = np.zeros(actions, np.bool_)
+    for a in range(actions):
+        if f.prior[at * f.actions + a] >= 0:
+            hopeful[a] = f.edge_upper[at * f.actions + a] > sure
+            settled[a] = not hopeful[a] and f.edge_lower[at * f.actions + a] == sure
     if not hopeful.any():
-        lengths = np.where(child >= 0, plies[child], 0)
-        if sure < 0:
-            replies = [_refutation(trees, tree, int(child[action]), plies) for action in np.flatnonzero(settled)]
-            return int(max(ranked[settled[ranked]], key=lambda action: (lengths[action], replies.count(action))))
-        return int(min(ranked[settled[ranked]], key=lambda action: lengths[action] if sure > 0 else 0))
+        return _settled_best(f, tree, at, plies, settled)
     if sure > -1 and settled.any():
-        best_settled = ranked[settled[ranked]][0]
-        rivals = hopeful & (visits > visits[best_settled]) & (trees.edge_value[tree, node] > sure)
-        return int(ranked[rivals[ranked]][0] if rivals.any() else best_settled)
-    return int(ranked[hopeful[ranked]][0])
+        safe = _first(f, tree, at, settled, BY_VISITS, deviations)
+        for a in range(actions):
+            if (
+                f.edge_visits[at * f.actions + a] <= f.edge_visits[at * f.actions + safe]
+                or f.edge_value[at * f.actions + a] <= sure
+            ):
+                hopeful[a] = False
+        return _first(f, tree, at, hopeful, rule, deviations) if hopeful.any() else safe
+    return _first(f, tree, at, hopeful, rule, deviations)
 
 
-def _refutation(trees: Trees, tree: int, node: int, plies: NDArray[np.int32]) -> int:
-    """The action that wins soonest in a node proven won; NONE if there is no such node."""
-    if node == NONE:
-        return NONE
-    winning = np.flatnonzero(trees.edge_lower[tree, node] == trees.lower[tree, node])
-    child = trees.child[tree, node, winning]
-    return int(winning[np.argmin(np.where(child >= 0, plies[child], 0))])
+@njit(nogil=True, cache=True, error_model="numpy")
+def _settled_best(f, tree, at, plies, settled):  # type: ignore[no-untyped-def]
+    sure = f.lower[at]
+    start = f.start[tree]
+    best = NONE
+    best_length, best_replies = 0, 0
+    replies = np.full(settled.shape[0], NONE, np.int64)
+    for a in range(settled.shape[0]):
+        child = f.child[at * f.actions + a]
+        if settled[a] and sure < 0 and child >= 0:
+            replies[a] = _refutation(f, start, child, plies)
+    for a in range(settled.shape[0]):
+        if not settled[a]:
+            continue
+        child = f.child[at * f.actions + a]
+        length = plies[child] if child >= 0 and sure != 0 else 0
+        same = 0
+        for b in range(settled.shape[0]):
+            same += settled[b] and sure < 0 and replies[b] == replies[a]
+        better = length < best_length if sure > 0 else length > best_length
+        if best >= 0 and length == best_length:
+            better = same > best_replies or (same == best_replies and _ranks_before(f, at, a, best))
+        if best < 0 or better:
+            best, best_length, best_replies = a, length, same
+    return best
 
 
-def visit_policy(trees: Trees, tree: int) -> FloatArray:
-    """Visit distribution at the root, `[A]` float32, without weight on actions that are proven worse than another; once
-    the root is proven, only over actions proven to be best."""
-    kept = (trees.prior[tree, 0] >= 0) & (trees.edge_upper[tree, 0] >= trees.lower[tree, 0])
-    if trees.lower[tree, 0] == trees.upper[tree, 0]:
-        kept &= trees.edge_lower[tree, 0] == trees.lower[tree, 0]
-    weights = np.where(kept, trees.edge_visits[tree, 0], 0).astype(np.float32)
-    if not weights.any():
-        weights = np.where(kept, np.maximum(trees.prior[tree, 0], 0), 0).astype(np.float32)
-    return weights / weights.sum()
+@njit(nogil=True, cache=True, error_model="numpy")
+def _refutation(f, start, node, plies):  # type: ignore[no-untyped-def]
+    """The action that wins soonest in a node proven won."""
+    at = start + node
+    best, best_length = NONE, 0
+    for a in range(f.actions):
+        if f.prior[at * f.actions + a] >= 0 and f.edge_lower[at * f.actions + a] == f.lower[at]:
+            child = f.child[at * f.actions + a]
+            length = plies[child] if child >= 0 else 0
+            if best < 0 or length < best_length:
+                best, best_length = a, length
+    return best
 
 
-def principal_variation(trees: Trees, tree: int, action: int, plies: NDArray[np.int32]) -> tuple[int, ...]:
-    """The line of best play found that begins with a root action."""
-    line, node = [action], int(trees.child[tree, 0, action])
-    while node != NONE and ((trees.edge_visits[tree, node] > 0).any() or plies[node]):
-        line.append(best_action(trees, tree, node, plies))
-        node = int(trees.child[tree, node, line[-1]])
-    return tuple(line)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _ranks_before(f, at, a, b):  # type: ignore[no-untyped-def]
+    """More visits first, then the larger prior, then the smaller index."""
+    if f.edge_visits[at * f.actions + a] != f.edge_visits[at * f.actions + b]:
+        return f.edge_visits[at * f.actions + a] > f.edge_visits[at * f.actions + b]
+    if f.prior[at * f.actions + a] != f.prior[at * f.actions + b]:
+        return f.prior[at * f.actions + a] > f.prior[at * f.actions + b]
+    return a < b
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def]
+    """The first of some actions by a rule. BY_LOWER_BOUND: the greatest mean less so many standard errors, as Leela
+    Zero (pull request 2290) and KataGo choose. BY_GUMBEL: g + logits + sigma(Q) among the most visited
+    (Danihelka et al. 2022, section 3.4)."""
+    most = 0
+    for a in range(among.shape[0]):
+        if among[a]:
+            most = max(most, f.edge_visits[at * f.actions + a])
+    best, best_score = NONE, -np.inf
+    for a in range(among.shape[0]):
+        if not among[a]:
+            continue
+        n = f.edge_visits[at * f.actions + a]
+        score = 0.0
+        if rule == BY_LOWER_BOUND and most > 0:
+            if n < ENOUGH_VISITS * most or n == 0:
+                continue
+            samples = f.root_samples[tree * f.actions + a]
+            mean = f.root_sum[tree * f.actions + a] / max(samples, 1)
+            variance = f.root_squares[tree * f.actions + a] / max(samples, 1) - mean * mean if samples > 1 else 1.0
+            score = f.edge_value[at * f.actions + a] - deviations * np.sqrt(max(variance, 0.0) / max(samples, 1))
+        elif rule == BY_GUMBEL:
+            if n < most:
+                continue
+            score = f.noise[tree * f.actions + a] + np.log(max(f.prior[at * f.actions + a], np.float32(1e-30)))
+            score += sigma(f, tree, at) * (f.edge_value[at * f.actions + a] if n > 0 else completed_value(f, at))
+        if best < 0 or score > best_score or (score == best_score and _ranks_before(f, at, a, best)):
+            best, best_score = a, score
+    return best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
+    """What search makes of the prior, `[A]`: the visits as a distribution, or of a Gumbel search the improved policy
+    softmax(logits + sigma(completed Q)). Actions proven worse than another have no weight; once the root is proven,
+    only those proven best have."""
+    proven = f.lower[at] == f.upper[at]
+    actions = f.actions
+    kept = np.zeros(actions, np.bool_)
+    visited = 0
+    for a in range(actions):
+        kept[a] = f.prior[at * f.actions + a] >= 0 and f.edge_upper[at * f.actions + a] >= f.lower[at]
+        kept[a] &= not proven or f.edge_lower[at * f.actions + a] == f.lower[at]
+        visited += f.edge_visits[at * f.actions + a] if kept[a] else 0
+    top = -np.inf
+    scale, unvisited = sigma(f, tree, at), completed_value(f, at)
+    for a in range(actions):
+        out[a] = 0
+        if kept[a] and f.gumbel[tree]:
+            q = f.edge_value[at * f.actions + a] if f.edge_visits[at * f.actions + a] > 0 else unvisited
+            q = min(max(q, f.edge_lower[at * f.actions + a]), f.edge_upper[at * f.actions + a])
+            out[a] = np.log(max(f.prior[at * f.actions + a], np.float32(1e-30))) + scale * q
+            top = max(top, out[a])
+    total = 0.0
+    for a in range(actions):
+        if kept[a]:
+            if f.gumbel[tree]:
+                out[a] = np.exp(out[a] - top)
+            else:
+                out[a] = f.edge_visits[at * f.actions + a] if visited else f.prior[at * f.actions + a]
+            total += out[a]
+    for a in range(actions):
+        if kept[a]:
+            out[a] = out[a] / total if total > 0 else 1.0 / kept.sum()
+
+
+@njit(
+    types.UniTuple(types.int64, 2)(
+        FOREST_TYPE,
+        types.int64,
+        types.int64,
+        types.float64,
+        types.int64,
+        types.float32[:, ::1],
+        types.int32[::1],
+        types.int64[::1],
+    ),
+    nogil=True,
+    cache=True,
+)
+def read_out(f, tree, rule, deviations, forced, numbers, visits, line):  # type: ignore[no-untyped-def]
+    """Everything a caller wants to know of a tree's root. Returns its best action and how long the line is.
+
+    rule, deviations: of the final choice. forced: an action to begin the line with, or NONE for the best. numbers
+    `[5, A]`: policy, mean values (NaN where unvisited), priors, lower and upper bounds (NaN where illegal), visits
+    `[A]` and line `[L]` are written.
+    """
+    at = f.start[tree]  # the root's place; a node's is this plus its number
+    for a in range(f.actions):
+        legal = f.prior[at * f.actions + a] >= 0
+        numbers[VALUE, a] = f.edge_value[at * f.actions + a] if f.edge_visits[at * f.actions + a] > 0 else np.nan
+        numbers[PRIOR, a] = f.prior[at * f.actions + a] if legal else 0
+        numbers[LOWER, a] = f.edge_lower[at * f.actions + a] if legal else np.nan
+        numbers[UPPER, a] = f.edge_upper[at * f.actions + a] if legal else np.nan
+        visits[a] = f.edge_visits[at * f.actions + a]
+    _policy(f, tree, at, numbers[POLICY])
+    plies = plies_to_end(f, tree)
+    action = best_action(f, tree, 0, plies, rule, deviations) if forced < 0 else forced
+    line[0] = action
+    length = 1
+    node = f.child[at * f.actions + action]
+    while node >= 0 and length < line.shape[0]:
+        tried = plies[node] > 0
+        for a in range(f.actions):
+            tried |= f.edge_visits[(at + node) * f.actions + a] > 0
+        if not tried:
+            break
+        line[length] = best_action(f, tree, node, plies, BY_VISITS, 0.0)
+        node = f.child[(at + node) * f.actions + line[length]]
+        length += 1
+    return action, length

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from escalade.domains.errors import SettingsError
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """simulations: how many new nodes each tree may gain, at least 1.
+    """simulations: how many new leaves each tree may add, at least 1.
+
+    algorithm: "puct" balances values and priors in every node; "gumbel" shares the simulations among a few actions of
+        the root by sequential halving, which needs far fewer of them, and gives a better training target
+        (search/gumbel.py).
+    proofs: back up exact wins, draws and losses, stop once the root is proven, and look one move ahead for ends of the
+        game where the domain says them cheaply.
 
     c_puct: weight of the prior's exploration term against the mean value (Silver et al. 2017, "Mastering the game of
         Go without human knowledge", Methods, "Select").
     fpu_reduction: an unvisited action counts as worth its parent's mean value less this (first-play urgency).
     noise_fraction: share of Dirichlet noise mixed into the root prior, in [0, 1]; 0 is none (self-play uses 0.25).
+        Only "puct": a Gumbel search has chance of its own.
     noise_alpha: concentration of that noise per action; small values favour few actions.
-    temperature: of the final choice by visits; 0 takes the best action.
+    temperature: of the final choice by visits; 0 takes the best action. Only "puct".
+    final_move: among actions still open, the most visited, or the one with the greatest lower confidence bound,
+        `deviations` standard errors below its mean value.
+
+    considered: at most so many actions enter sequential halving.
+    c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits.
+    gumbel_scale: of the chance in a Gumbel search: 1 samples from the improved policy, 0 takes the best action.
     """
 
     simulations: int = 400
+    algorithm: Literal["puct", "gumbel"] = "puct"
+    proofs: bool = True
     c_puct: float = 1.5
     fpu_reduction: float = 0.0
     noise_fraction: float = 0.0
     noise_alpha: float = 1.0
     temperature: float = 0.0
+    final_move: Literal["visits", "lower_bound"] = "visits"
+    deviations: float = 2.0
+    considered: int = 16
+    c_visit: float = 50.0
+    c_scale: float = 1.0
+    gumbel_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.simulations < 1:
-            raise SettingsError(f"simulations must be at least 1, not {self.simulations}")
+        if self.simulations < 1 or self.considered < 1:
+            raise SettingsError(
+                f"simulations and considered must be at least 1, not {self.simulations} and {self.considered}"
+            )
+        if self.algorithm not in ("puct", "gumbel") or self.final_move not in ("visits", "lower_bound"):
+            raise SettingsError("algorithm is 'puct' or 'gumbel', final_move 'visits' or 'lower_bound'")
         if not 0 <= self.noise_fraction <= 1 or not self.noise_alpha > 0:
             raise SettingsError("noise_fraction must be in [0, 1] and noise_alpha positive")
-        if not self.c_puct > 0 or not self.fpu_reduction >= 0 or not self.temperature >= 0:
-            raise SettingsError("c_puct must be positive, fpu_reduction and temperature not negative")
+        if not self.c_puct > 0 or not self.fpu_reduction >= 0 or not self.temperature >= 0 or not self.deviations >= 0:
+            raise SettingsError("c_puct must be positive, fpu_reduction, temperature and deviations not negative")
+        if not self.c_visit >= 0 or not self.c_scale > 0 or not self.gumbel_scale >= 0:
+            raise SettingsError("c_scale must be positive, c_visit and gumbel_scale not negative")

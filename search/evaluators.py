@@ -9,10 +9,13 @@ import numpy as np
 
 from escalade.domains.base import ArrayDomain, BoolArray, Domain, FloatArray, IntArray, KeyArray
 from escalade.domains.errors import SettingsError
+from escalade.domains.evaluator import BatchHints, usable_cores
 
 
 class UniformEvaluator:
     """Knows nothing: every legal action alike, every state worth 0. An `Evaluator`."""
+
+    hints = BatchHints(rows=128, calls=usable_cores())
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         return np.zeros(legal.shape, np.float32), np.zeros(len(legal), np.float32)
@@ -31,6 +34,8 @@ class RolloutEvaluator:
         self.rollouts = rollouts
         self.max_plies = max_plies
         self._array_domain = domain if isinstance(domain, ArrayDomain) else None
+        # Kernels let go of the interpreter, so that several threads gain; Python does not.
+        self.hints = BatchHints(rows=128, calls=usable_cores() if self._array_domain else 1)
 
     def evaluate_states(
         self, states: Sequence[Any] | IntArray, legal: BoolArray, keys: KeyArray

@@ -201,7 +201,7 @@ class Terminal(TicTacToe):
     def is_terminal(self, state): raise RuntimeError("boom")
 class Step(TicTacToe):
     name = "step"
-    def step_rows(self, rows, actions): raise RuntimeError("boom")
+    def to_rows(self, states): raise RuntimeError("boom")
 class Encode(TicTacToe):
     name = "encode"
     def encode(self, states): raise RuntimeError("boom")

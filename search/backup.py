@@ -1,0 +1,170 @@
+"""New leaves and what becomes of their values: kernels over one tree of a `Forest`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from escalade.search.forest import NONE
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
+    """Make the node of the leaf at place `m` of the work list. Its priors are 0 until the evaluator has answered.
+    Returns whether its exact value is known already, so that no one need be asked."""
+    start = f.start[tree]
+    node, parent, action = f.leaf_node[m], f.leaf_parent[m], f.leaf_action[m]
+    at = start + node
+    edge, leaf = at * f.actions, m * f.actions
+    f.size[tree] = node + 1
+    if parent >= 0:
+        f.child[(start + parent) * f.actions + action] = node
+    f.parent[at], f.parent_action[at] = parent, action
+    f.to_move[at] = f.leaf_to_move[m]
+    f.visits[at], f.counted[at], f.total[at], f.raw_value[at] = 0, 0, 0, 0
+    f.terminal[at] = f.leaf_terminal[m]
+    if f.leaf_terminal[m]:
+        f.lower[at], f.upper[at], f.value[at] = f.leaf_outcome[m], f.leaf_outcome[m], f.leaf_outcome[m]
+    else:
+        f.lower[at], f.upper[at], f.value[at] = -1, 1, 0
+    ended = False
+    for a in range(f.actions):
+        f.prior[edge + a] = 0 if f.leaf_legal[leaf + a] else NONE
+        ended |= f.leaf_ends[leaf + a] == f.leaf_ends[leaf + a]
+    for a in range(f.actions):
+        f.child[edge + a] = NONE
+    for a in range(f.actions):
+        f.edge_visits[edge + a] = 0
+    for a in range(f.actions):
+        f.edge_value[edge + a] = 0
+    for a in range(f.actions):
+        f.edge_lower[edge + a] = -1
+    for a in range(f.actions):
+        f.edge_upper[edge + a] = 1
+    if ended and f.proofs[tree]:
+        for a in range(f.actions):
+            ends = f.leaf_ends[leaf + a]
+            if f.leaf_legal[leaf + a] and ends == ends:
+                f.edge_value[edge + a], f.edge_lower[edge + a], f.edge_upper[edge + a] = ends, ends, ends
+        bound(f, at)
+    return f.lower[at] == f.upper[at]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def set_priors(f, tree, node, logits):  # type: ignore[no-untyped-def]
+    """Softmax of logits `[A]` over the legal actions; at the root mixed with Dirichlet noise (Silver et al. 2017,
+    Methods, "Self-play"), whose gamma variates were drawn before."""
+    edge = (f.start[tree] + node) * f.actions
+    top = np.float32(-np.inf)
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            top = max(top, logits[a])
+    total = np.float32(0)
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            weight = np.exp(logits[a] - top)
+            f.prior[edge + a] = weight
+            total += weight
+    share = np.float32(1) / total
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            f.prior[edge + a] *= share
+    if node == 0 and f.noise_fraction[tree] > 0:
+        add_noise(f, tree)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def set_uniform_priors(f, tree, node):  # type: ignore[no-untyped-def]
+    """Equal priors for a node that nobody is asked about."""
+    edge = (f.start[tree] + node) * f.actions
+    legal = 0
+    for a in range(f.actions):
+        legal += f.prior[edge + a] >= 0
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            f.prior[edge + a] = np.float32(1) / np.float32(legal)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_noise(f, tree):  # type: ignore[no-untyped-def]
+    """Mix the tree's noise into the priors of its root."""
+    edge, noise, fraction = f.start[tree] * f.actions, tree * f.actions, f.noise_fraction[tree]
+    total = np.float32(0)
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            total += f.noise[noise + a]
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0 and total > 0:
+            f.prior[edge + a] = (1 - fraction) * f.prior[edge + a] + fraction * f.noise[noise + a] / total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def back_up(f, tree, node, raw_value):  # type: ignore[no-untyped-def]
+    """Count a visit of a leaf and carry its value and proof to the root, turning the sign where the player to move
+    changes.
+
+    A node's value is the mean, by visits, of its own evaluation and of its actions, without those that are hopeless:
+    the player to move would not choose them, so neither should they count in any mean above. The sum behind the mean
+    is kept up to date, and made anew only where bounds have changed.
+    """
+    start = f.start[tree]
+    at = start + node
+    f.visits[at] += 1
+    if not f.terminal[at]:
+        f.raw_value[at] = raw_value
+        add_up(f, at)
+    leaf_value, leaf_to_move, last = f.value[at], f.to_move[at], np.int64(NONE)
+    while f.parent[at] >= 0:
+        parent, last = start + f.parent[at], np.int64(f.parent_action[at])
+        edge = parent * f.actions + last
+        value, low, high = f.value[at], f.lower[at], f.upper[at]
+        if f.to_move[parent] != f.to_move[at]:
+            value, low, high = -value, -high, -low
+        before, n = f.edge_value[edge], f.edge_visits[edge]
+        f.edge_visits[edge], f.edge_value[edge] = n + 1, value
+        f.visits[parent] += 1
+        if f.proofs[tree] and (low != f.edge_lower[edge] or high != f.edge_upper[edge]):
+            f.edge_lower[edge], f.edge_upper[edge] = low, high
+            bound(f, parent)
+            add_up(f, parent)
+        elif f.edge_upper[edge] > f.lower[parent]:
+            f.counted[parent] += 1
+            f.total[parent] += np.float64(n + 1) * value - np.float64(n) * before
+            settle_value(f, parent)
+        at = parent
+    if last >= 0:
+        seen = leaf_value if leaf_to_move == f.to_move[start] else -leaf_value
+        edge = tree * f.actions + last
+        f.root_samples[edge] += 1
+        f.root_sum[edge] += seen
+        f.root_squares[edge] += seen * seen
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def bound(f, at):  # type: ignore[no-untyped-def]
+    """A node's bounds are the best of its actions'."""
+    edge = at * f.actions
+    lower, upper = np.float32(-1), np.float32(-1)
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            lower, upper = max(lower, f.edge_lower[edge + a]), max(upper, f.edge_upper[edge + a])
+    f.lower[at], f.upper[at] = lower, upper
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_up(f, at):  # type: ignore[no-untyped-def]
+    """The sum behind a node's mean, from its own evaluation and its actions."""
+    edge, lower = at * f.actions, f.lower[at]
+    total, counted = np.float64(f.raw_value[at]), np.int32(1)
+    for a in range(f.actions):
+        n = f.edge_visits[edge + a]
+        if n > 0 and f.edge_upper[edge + a] > lower:
+            total += np.float64(n) * f.edge_value[edge + a]
+            counted += n
+    f.total[at], f.counted[at] = total, counted
+    settle_value(f, at)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def settle_value(f, at):  # type: ignore[no-untyped-def]
+    f.value[at] = min(max(np.float32(f.total[at] / np.float64(f.counted[at])), f.lower[at]), f.upper[at])

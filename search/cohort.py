@@ -1,0 +1,233 @@
+"""Trees that search in step on one thread, asking one evaluator together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from escalade.domains.base import ArrayDomain, Domain, FloatArray, IntArray, KeyArray
+from escalade.domains.errors import DomainFault
+from escalade.domains.evaluator import AnyEvaluator, StateEvaluator
+from escalade.domains.random_bits import GAMMA, mix
+from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
+from escalade.search.config import SearchConfig
+from escalade.search.forest import ASKED, FINISHED, NONE, PROVEN, READY, RUNNING, new_forest
+from escalade.search.gumbel import halving_schedule
+from escalade.search.leaves import PlainLeaves
+from escalade.search.native import native_evaluator, run
+from escalade.search.waves import abandon, absorb_round, select_round, settle, wave
+
+STOPPED: dict[int, Literal["simulations", "proven", "deadline"]] = {1: "simulations", 2: "proven", 3: "deadline"}
+LONGEST_LINE = 512
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What one tree found; every value from the view of the player to move at the root, in [-1, 1].
+
+    action: the chosen one. policy: `[A]` float32, the visits as a distribution, or a Gumbel search's improved policy;
+    without what is proven worse. value: of the root. visits `[A]` int32, action_values `[A]` float32 (NaN where
+    unvisited), prior `[A]` float32. lower, upper `[A]` float32: proven bounds of each action's exact value (NaN where
+    illegal). proven: whether `value` is exact. principal_variation: the line of best play found, as actions.
+    simulations: leaves tried, those of a subtree kept from before included. stopped: what ended the search.
+    """
+
+    action: int
+    policy: FloatArray
+    value: float
+    visits: NDArray[np.int32]
+    action_values: FloatArray
+    prior: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    proven: bool
+    principal_variation: tuple[int, ...]
+    simulations: int
+    stopped: Literal["simulations", "proven", "deadline"]
+
+
+class Cohort:
+    """A forest, and an evaluator to ask. Not for two threads at once.
+
+    `plant` trees, then `go` until it has reported them all as stopped. The evaluator is taken as it is now: a network
+    that learns needs a new cohort.
+    """
+
+    def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int) -> None:
+        self.domain = domain
+        self.evaluator = evaluator
+        self.forest = new_forest(domain, trees, nodes)
+        self.arrays = self.forest.arrays
+        self.plain = None if isinstance(domain, ArrayDomain) else PlainLeaves(domain, self.forest)
+        self._asks_states = isinstance(evaluator, StateEvaluator)
+        self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
+        self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
+        self._native = native_evaluator(domain, evaluator)
+        self._line = np.empty(LONGEST_LINE, np.int64)
+
+    def plant(
+        self, trees: IntArray, states: Sequence[Any], starts: IntArray, config: SearchConfig, seeds: KeyArray
+    ) -> None:
+        """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the nodes they own
+        from there on, `config.simulations` + 1 each."""
+        a = self.arrays
+        a.start[trees] = starts
+        a.size[trees] = 0
+        self._configure(trees, config, seeds)
+        if isinstance(self.domain, ArrayDomain):
+            rows = a.rows[starts] = self.domain.to_rows(states)
+            if config.algorithm == "gumbel":
+                self._schedule(starts, config, self.domain.rules_rows(rows)[0].sum(axis=1).tolist())
+        else:
+            assert self.plain is not None
+            for tree, state in zip(trees.tolist(), states, strict=True):
+                self.plain.plant(tree, state)
+            if config.algorithm == "gumbel":
+                self._schedule(starts, config, [len(self.domain.legal_actions(state)) for state in states])
+        self._make_ready(trees)
+
+    def _schedule(self, starts: IntArray, config: SearchConfig, legal: Sequence[int]) -> None:
+        for start, choices in zip(starts.tolist(), legal, strict=True):
+            considered = min(config.considered, choices)
+            self.arrays.schedule[start : start + config.simulations] = halving_schedule(considered, config.simulations)
+
+    def _configure(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:
+        a = self.arrays
+        a.stopped[trees] = RUNNING
+        a.seed[trees] = seeds
+        a.visits_wanted[trees] = config.simulations + 1
+        a.proofs[trees] = config.proofs
+        a.c_puct[trees], a.fpu_reduction[trees] = config.c_puct, config.fpu_reduction
+        a.root_samples[trees], a.root_sum[trees], a.root_squares[trees] = 0, 0, 0
+        gumbel = config.algorithm == "gumbel"
+        a.gumbel[trees] = gumbel
+        a.noise_fraction[trees] = 0 if gumbel else config.noise_fraction
+        if gumbel:
+            a.c_visit[trees], a.c_scale[trees] = config.c_visit, config.c_scale
+            a.noise[trees] = -np.log(-np.log(_uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
+        elif config.noise_fraction:
+            a.noise[trees] = gammaincinv(config.noise_alpha, _uniforms(seeds, a.noise.shape[1]))
+
+    def _make_ready(self, trees: IntArray) -> None:
+        count = int(self.arrays.counts[READY])
+        self.arrays.ready[count : count + len(trees)] = trees
+        self.arrays.counts[READY] = count + len(trees)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a tree is ready or waits for an answer."""
+        return bool(self.arrays.counts[READY] or self.arrays.counts[ASKED])
+
+    def go(self, waves: int = 1, to_the_end: bool = False) -> IntArray:
+        """Answer what is asked and let every tree go on until it asks again; so many times if all of it is compiled,
+        once otherwise. Returns the trees that stopped, `[F]`; unless `to_the_end`, returns as soon as there is one."""
+        if self._native is not None:
+            run(self.forest.handle, self._native, waves, to_the_end)
+        else:
+            logits, values = self._answers()
+            if self.plain is None:
+                wave(self.forest.handle, logits, values, not self._asks_states)
+            else:
+                settle(self.forest.handle, logits, values)
+                while select_round(self.forest.handle):
+                    self.plain.advance()
+                    absorb_round(self.forest.handle)
+        return self.arrays.finished[: self.arrays.counts[FINISHED]]
+
+    def _answers(self) -> tuple[FloatArray, FloatArray]:
+        """Logits `[M, A]` and values `[M]` for the leaves that ask."""
+        count = int(self.arrays.counts[ASKED])
+        if count == 0:
+            return self._nothing
+        legal = self.arrays.asked_legal[:count]
+        answer: tuple[Any, Any]
+        if self._asks_states:
+            states = self.arrays.asked_rows[:count] if self.plain is None else self.plain.asked()
+            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])  # type: ignore[union-attr]
+        else:
+            seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
+            answer = self.evaluator.evaluate(seen, legal)  # type: ignore[union-attr]
+        return self._checked(answer[0], answer[1], count)
+
+    def _checked(self, logits: Any, values: Any, count: int) -> tuple[FloatArray, FloatArray]:
+        """Arrays as kernels want them. Raises DomainFault for other shapes."""
+        if np.shape(logits) != (count, self.domain.num_actions) or np.shape(values) != (count,):
+            raise DomainFault(
+                f"the evaluator gave logits {np.shape(logits)} and values {np.shape(values)} for {count} states; they "
+                f"must be {(count, self.domain.num_actions)} and {(count,)}"
+            )
+        return np.require(logits, np.float32, ("C", "W")), np.require(values, np.float32, ("C", "W"))
+
+    def stop(self, trees: IntArray, reason: int) -> None:
+        """Trees that still run go no further: their questions are taken back, but for those of a root."""
+        running = trees[self.arrays.stopped[trees] == RUNNING]
+        self.arrays.stopped[running] = reason
+        abandon(self.forest.handle)
+
+    def result(self, tree: int, config: SearchConfig) -> SearchResult:
+        """What a tree that stopped has found."""
+        a = self.arrays
+        actions = a.prior.shape[1]
+        numbers, visits = np.empty((5, actions), np.float32), np.empty(actions, np.int32)
+        rule = BY_LOWER_BOUND if config.final_move == "lower_bound" else BY_VISITS
+        if config.algorithm == "gumbel":
+            rule = BY_GUMBEL
+        handle, line = self.forest.handle, self._line
+        action, length = read_out(handle, tree, rule, config.deviations, NONE, numbers, visits, line)
+        if config.temperature > 0 and rule != BY_GUMBEL:
+            action = _drawn(numbers[POLICY], config.temperature, int(a.seed[tree]))
+            _, length = read_out(handle, tree, rule, config.deviations, action, numbers, visits, line)
+        root = int(a.start[tree])
+        return SearchResult(
+            action=action,
+            policy=numbers[POLICY],
+            value=float(a.value[root]) + 0.0,  # plain zero, never -0.0
+            visits=visits,
+            action_values=numbers[VALUE],
+            prior=numbers[PRIOR],
+            lower=numbers[LOWER],
+            upper=numbers[UPPER],
+            proven=bool(a.lower[root] == a.upper[root]),
+            principal_variation=tuple(line[:length].tolist()),
+            simulations=int(a.visits[root]) - 1,
+            stopped=STOPPED[PROVEN if a.lower[root] == a.upper[root] else int(a.stopped[tree])],
+        )
+
+
+def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:
+    weights = policy.astype(np.float64) ** (1 / temperature)
+    return int(np.random.default_rng(seed + 1).choice(len(policy), p=weights / weights.sum()))
+
+
+def tree_seeds(seed: int | Sequence[int], trees: int) -> KeyArray:
+    """One random seed a tree, `[B]` uint64: of one number, the first depends on it alone and not on how many trees
+    there are; or of one number a tree."""
+    if isinstance(seed, int):
+        return _spread(np.full(trees, seed & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
+    numbers = np.array([number & (2**64 - 1) for number in seed], np.uint64)
+    return _spread(numbers, np.zeros(trees, np.uint64))
+
+
+@njit(nogil=True, cache=True)
+def _spread(seeds, places):  # type: ignore[no-untyped-def]
+    out = np.empty_like(seeds)
+    for m in range(len(seeds)):
+        out[m] = mix(mix(seeds[m] + GAMMA) + GAMMA * places[m])
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _uniforms(seeds, count):  # type: ignore[no-untyped-def]
+    """`[M, count]` float64 in (0, 1)."""
+    out = np.empty((seeds.shape[0], count))
+    for m in range(seeds.shape[0]):
+        for a in range(count):
+            bits = mix(seeds[m] ^ (GAMMA * np.uint64(a + 1)))
+            out[m, a] = (np.float64(bits >> np.uint64(12)) + 0.5) / 2.0**52
+    return out

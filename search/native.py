@@ -1,0 +1,103 @@
+"""Whole searches inside one kernel: waves and a compiled evaluator in turn, without Python in between.
+
+That is how a single tree comes near the speed of its network, and how threads work beside each other without waiting
+for the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.experimental import structref
+
+from escalade.domains.base import ArrayDomain, Domain
+from escalade.domains.evaluator import NATIVE, AnyEvaluator, native_of
+from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
+from escalade.search.forest import ASKED, FINISHED, FOREST_TYPE
+from escalade.search.waves import wave
+
+UNIFORM, ROLLOUTS, NETWORK = range(3)
+
+
+@structref.register
+class _NativeType(types.StructRef):  # type: ignore[misc]
+    pass
+
+
+class _NativeBox(structref.StructRefProxy):  # type: ignore[misc]
+    pass
+
+
+structref.define_boxing(_NativeType, _NativeBox)
+_POINTER = types.FunctionType(NATIVE)
+_FIELDS = [("kind", types.int64), ("rollouts", types.int64), ("kernel", _POINTER)]
+_FIELDS += [("integers", types.int64[::1]), ("numbers", types.float32[::1])]
+NATIVE_TYPE = _NativeType(_FIELDS)
+
+
+@njit(NATIVE, nogil=True, cache=True)
+def _no_kernel(observations, legal, integers, numbers, logits, values):  # type: ignore[no-untyped-def]
+    pass
+
+
+with warnings.catch_warnings():
+    # As in search/forest.py.
+    warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
+
+    @njit(NATIVE_TYPE(types.int64, types.int64, _POINTER, types.int64[::1], types.float32[::1]), cache=True)
+    def _box(kind, rollouts, kernel, integers, numbers):  # type: ignore[no-untyped-def]
+        box = structref.new(NATIVE_TYPE)
+        box.kind, box.rollouts, box.kernel, box.integers, box.numbers = kind, rollouts, kernel, integers, numbers
+        return box
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def _play(f, rollouts, count, values):  # type: ignore[no-untyped-def]
+        """As `RolloutEvaluator.evaluate_states`."""
+        rows, keys = np.empty((count * rollouts, f.width), np.int64), np.empty(count * rollouts, np.uint64)
+        outcomes = np.empty(count * rollouts, np.float32)
+        for m in range(count):
+            for r in range(rollouts):
+                rows[m * rollouts + r] = f.asked_rows_array[m]
+                keys[m * rollouts + r] = f.asked_keys[m] + np.uint64(r)
+        f.rules.playout(rows, keys, outcomes)
+        for m in range(count):
+            total = np.float32(0)
+            for r in range(rollouts):
+                total += outcomes[m * rollouts + r]
+            values[m] = total / np.float32(rollouts)
+
+    @njit(types.void(FOREST_TYPE, NATIVE_TYPE, types.int64, types.boolean), nogil=True, cache=True, error_model="numpy")
+    def run(f, native, waves, to_the_end):  # type: ignore[no-untyped-def]
+        """So many waves, or fewer: until nothing is asked any more, and unless `to_the_end`, until a tree stops."""
+        room = f.asked_legal_array.shape[0]
+        logits, values = np.zeros((room, f.actions), np.float32), np.zeros(room, np.float32)
+        encode = native.kind == NETWORK
+        for _ in range(waves):
+            count = f.counts[ASKED]
+            if count > 0:
+                if native.kind == NETWORK:
+                    legal = f.asked_legal_array[:count]
+                    given = f.observations_array[:count]
+                    native.kernel(given, legal, native.integers, native.numbers, logits[:count], values[:count])
+                elif native.kind == ROLLOUTS:
+                    _play(f, native.rollouts, count, values)
+            wave(f, logits, values, encode)
+            if f.counts[ASKED] == 0 or (f.counts[FINISHED] > 0 and not to_the_end):
+                break
+
+
+def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
+    """What `run` takes, or None if this domain or this evaluator needs Python in every wave."""
+    if not isinstance(domain, ArrayDomain):
+        return None
+    no_integers, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if type(evaluator) is UniformEvaluator:
+        return _box(UNIFORM, 0, _no_kernel, no_integers, no_numbers)
+    if type(evaluator) is RolloutEvaluator and evaluator.domain is domain:
+        return _box(ROLLOUTS, evaluator.rollouts, _no_kernel, no_integers, no_numbers)
+    call = native_of(evaluator)
+    return None if call is None else _box(NETWORK, 0, call.kernel, call.integers, call.numbers)

@@ -1,0 +1,209 @@
+"""One wave: every tree of a `Forest` settles the leaf it had asked about, then searches on until it needs the
+evaluator again or is done.
+
+A tree whose leaf is finished or proven needs nobody's estimate: it backs up and selects again within the same wave, so
+that every row of the one batched evaluation is a row worth asking about. For an `ArrayDomain` the whole wave is one
+kernel; for other domains the rounds are kernels and the rules are Python in between (`search/leaves.py`).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numba import njit, types
+from numba.core.errors import NumbaExperimentalFeatureWarning
+
+from escalade.domains.random_bits import GAMMA, mix
+from escalade.search.backup import add_leaf, back_up, set_priors, set_uniform_priors
+from escalade.search.forest import (
+    ASKED,
+    FAILED,
+    FINISHED,
+    FOREST_TYPE,
+    NONE,
+    PENDING,
+    PROVEN,
+    READY,
+    RUNNING,
+    SIMULATIONS,
+)
+from escalade.search.selection import select
+
+_LOGITS, _VALUES = types.float32[:, ::1], types.float32[::1]
+
+
+@njit(types.void(FOREST_TYPE, _LOGITS, _VALUES), nogil=True, cache=True, error_model="numpy")
+def settle(f, logits, values):  # type: ignore[no-untyped-def]
+    """Give each leaf that was asked about its estimate: logits `[M, A]`, values `[M]`. A tree that gets a NaN fails."""
+    f.counts[FINISHED] = 0
+    for m in range(f.counts[ASKED]):
+        tree, node = f.asked[m], f.asked_node[m]
+        sound = np.isfinite(values[m])
+        for a in range(logits.shape[1]):
+            sound &= not f.asked_legal[m * f.actions + a] or np.isfinite(logits[m, a])
+        if sound:
+            set_priors(f, tree, node, logits[m])
+            back_up(f, tree, node, values[m])
+        else:
+            f.stopped[tree] = FAILED
+        f.ready[f.counts[READY]] = tree
+        f.counts[READY] += 1
+    f.counts[ASKED] = 0
+
+
+@njit(types.int64(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
+def select_round(f):  # type: ignore[no-untyped-def]
+    """A new leaf for each tree that is ready, listed as pending; trees that are done are listed as finished. Returns
+    how many leaves there are."""
+    pending = 0
+    for m in range(f.counts[READY]):
+        tree = f.ready[m]
+        start = f.start[tree]
+        node, action = np.int64(NONE), np.int64(NONE)
+        while f.size[tree] > 0:
+            if f.stopped[tree] == RUNNING and f.visits[start] >= f.visits_wanted[tree]:
+                f.stopped[tree] = SIMULATIONS
+            if f.lower[start] == f.upper[start] and f.stopped[tree] <= SIMULATIONS:
+                f.stopped[tree] = PROVEN
+            if f.stopped[tree] != RUNNING:
+                break
+            node, action = select(f, tree)
+            if action >= 0:
+                break
+            back_up(f, tree, node, np.float32(0))  # a finished node, seen again
+        if f.stopped[tree] != RUNNING:
+            f.finished[f.counts[FINISHED]] = tree
+            f.counts[FINISHED] += 1
+            continue
+        f.pending[pending] = tree
+        f.leaf_parent[pending], f.leaf_action[pending], f.leaf_node[pending] = node, action, f.size[tree]
+        pending += 1
+    f.counts[READY] = 0
+    f.counts[PENDING] = pending
+    return pending
+
+
+@njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
+def absorb_round(f):  # type: ignore[no-untyped-def]
+    """Make the pending leaves nodes. A tree whose leaf is exactly known is ready again; the others will ask."""
+    for m in range(f.counts[PENDING]):
+        tree, node = f.pending[m], f.leaf_node[m]
+        if add_leaf(f, tree, m):
+            set_uniform_priors(f, tree, node)
+            back_up(f, tree, node, np.float32(0))
+            f.ready[f.counts[READY]] = tree
+            f.counts[READY] += 1
+            continue
+        k = f.counts[ASKED]
+        f.asked[k], f.asked_node[k] = tree, node
+        f.asked_keys[k] = mix(f.seed[tree] + GAMMA * np.uint64(node))
+        for a in range(f.actions):
+            f.asked_legal[k * f.actions + a] = f.leaf_legal[m * f.actions + a]
+        for w in range(f.width):
+            f.asked_rows[k * f.width + w] = f.leaf_rows[m * f.width + w]
+        f.counts[ASKED] = k + 1
+    f.counts[PENDING] = 0
+
+
+with warnings.catch_warnings():
+    # As in search/forest.py.
+    warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def look_ahead(f, rows, legal, to_move):  # type: ignore[no-untyped-def]
+        """Outcomes of the actions that end the game, by trying every action."""
+        actions = legal.shape[1]
+        count = 0
+        for m in range(rows.shape[0]):
+            for a in range(actions):
+                f.leaf_ends[m * f.actions + a] = np.nan
+                if legal[m, a]:
+                    f.scratch_rows_array[count] = rows[m]
+                    f.scratch_actions[count] = a
+                    count += 1
+        after = f.scratch_rows_array[count : 2 * count]
+        f.rules.step(f.scratch_rows_array[:count], f.scratch_actions_array[:count], after)
+        over, outcome, then_to_move = (
+            f.scratch_terminal_array[:count],
+            f.scratch_outcome_array[:count],
+            f.scratch_to_move_array[:count],
+        )
+        f.rules.rules(after, f.scratch_legal_array[:count], over, outcome, then_to_move)
+        count = 0
+        for m in range(rows.shape[0]):
+            for a in range(actions):
+                if legal[m, a]:
+                    if over[count]:
+                        f.leaf_ends[m * f.actions + a] = (
+                            outcome[count] if then_to_move[count] == to_move[m] else -outcome[count]
+                        )
+                    count += 1
+
+    @njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
+    def advance_round(f):  # type: ignore[no-untyped-def]
+        """The states of the pending leaves, and what the domain's kernels say of them. A root has its row already."""
+        count, width = f.counts[PENDING], f.width
+        steps = 0
+        for m in range(count):
+            if f.leaf_parent[m] >= 0:
+                at = f.start[f.pending[m]] + f.leaf_parent[m]
+                for w in range(width):
+                    f.scratch_rows[steps * width + w] = f.rows[at * width + w]
+                f.scratch_actions[steps] = f.leaf_action[m]
+                steps += 1
+        after = f.scratch_rows_array[steps : 2 * steps]
+        f.rules.step(f.scratch_rows_array[:steps], f.scratch_actions_array[:steps], after)
+        steps = 0
+        for m in range(count):
+            at = f.start[f.pending[m]] + f.leaf_node[m]
+            for w in range(width):
+                if f.leaf_parent[m] >= 0:
+                    f.rows[at * width + w] = after[steps, w]
+                f.leaf_rows[m * width + w] = f.rows[at * width + w]
+            steps += f.leaf_parent[m] >= 0
+        rows, legal, to_move = f.leaf_rows_array[:count], f.leaf_legal_array[:count], f.leaf_to_move_array[:count]
+        f.rules.rules(rows, legal, f.leaf_terminal_array[:count], f.leaf_outcome_array[:count], to_move)
+        if f.rules.has_ends:
+            f.rules.ends(rows, f.leaf_ends_array[:count])
+        else:
+            look_ahead(f, rows, legal, to_move)
+
+    @njit(types.int64(FOREST_TYPE, _LOGITS, _VALUES, types.boolean), nogil=True, cache=True, error_model="numpy")
+    def wave(f, logits, values, encode):  # type: ignore[no-untyped-def]
+        """All of a wave. Returns how many leaves to ask about; their encodings are in `observations` if `encode`,
+        their rows in `asked_rows`."""
+        settle(f, logits, values)
+        while select_round(f) > 0:
+            advance_round(f)
+            absorb_round(f)
+        asked = f.counts[ASKED]
+        if encode and asked > 0:
+            f.rules.encode(f.asked_rows_array[:asked], f.observations_array[:asked])
+        return asked
+
+
+@njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
+def abandon(f):  # type: ignore[no-untyped-def]
+    """Take back the questions of trees that were stopped: their last leaf is unmade. A root's question stays, since a
+    tree without a root has no answer to give."""
+    kept = 0
+    for m in range(f.counts[ASKED]):
+        tree, node = f.asked[m], f.asked_node[m]
+        if f.stopped[tree] == RUNNING or node == 0:
+            f.asked[kept], f.asked_node[kept], f.asked_keys[kept] = tree, node, f.asked_keys[m]
+            for a in range(f.actions):
+                f.asked_legal[kept * f.actions + a] = f.asked_legal[m * f.actions + a]
+            for w in range(f.width):
+                f.asked_rows[kept * f.width + w] = f.asked_rows[m * f.width + w]
+            numbers = f.observations_array.shape[1]
+            for k in range(numbers):
+                f.observations[kept * numbers + k] = f.observations[m * numbers + k]
+            kept += 1
+            continue
+        at = f.start[tree] + node
+        f.child[(f.start[tree] + f.parent[at]) * f.actions + f.parent_action[at]] = NONE
+        f.size[tree] = node
+        f.ready[f.counts[READY]] = tree  # from where it is listed as finished
+        f.counts[READY] += 1
+    f.counts[ASKED] = kept
