@@ -65,12 +65,10 @@ class Plain:
     """The same rules as a plain Python domain: nothing but the methods every domain has."""
 
     def __init__(self) -> None:
-        self._rules = TwoPlanes()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("kernels", "to_rows", "row_width") or name.endswith("_rows"):
-            raise AttributeError(name)
-        return getattr(self._rules, name)
+        rules = TwoPlanes()
+        for name in (*Domain.__annotations__, *vars(Domain)):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(rules, name))
 
 
 def openings(domain: ConnectFour, count: int, seed: int) -> list[LineState]:

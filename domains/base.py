@@ -21,7 +21,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,6 +204,11 @@ class ArrayDomain(Domain[S], Protocol[S]):
         out = np.empty(len(rows), np.float32)
         self.kernels.playout(_contiguous(rows), _contiguous(keys), out)
         return out
+
+
+def array_domain(domain: Domain[S]) -> ArrayDomain[S] | None:
+    """The domain as an `ArrayDomain`, if it is one. As `isinstance` says, in a hundredth of the time."""
+    return cast("ArrayDomain[S]", domain) if isinstance(getattr(domain, "kernels", None), RowKernels) else None
 
 
 A = TypeVar("A", bound=np.generic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from numba import types
 
@@ -59,7 +59,8 @@ NATIVE = types.void(
 )
 
 
-class NativeCall(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class NativeCall:
     """An evaluator as a compiled function, which a search can call from inside its own kernels, never coming back to
     Python between waves. An evaluator offers one by a method `native()`, which may return None.
 

@@ -47,17 +47,13 @@ class Forward:
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
         program.linear(weight, bias, features, (features + 1) % 3)
         self.actions = heads[0].out_features if len(heads) > 1 else 0
-        self._outputs = len(bias)
         value_kind = {"tanh": TANH, "sigmoid": SIGMOID, "wdl": WDL}[kind]
-        self._program, self._weights = program.finished(observed, self.actions, value_kind)
-
-    def native(self) -> NativeCall:
-        return NativeCall(evaluate, self._program, self._weights)
+        self.native = NativeCall(evaluate, *program.finished(observed, self.actions, value_kind))
 
     def __call__(self, observations: FloatArray, legal: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """observations `[B, I]` float32 and legal `[B, A]`, contiguous, to logits `[B, A]` and values `[B]`."""
         logits, values = np.empty(legal.shape, np.float32), np.empty(len(observations), np.float32)
-        evaluate(observations, legal, self._program, self._weights, logits, values)
+        evaluate(observations, legal, self.native.integers, self.native.numbers, logits, values)
         return logits, values
 
 

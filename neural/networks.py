@@ -125,7 +125,7 @@ class EvaluatingNetwork(nn.Module):
 
     def native(self) -> NativeCall | None:
         """On the CPU, the network as it is now as a compiled function."""
-        return self._forward().native() if self.device.type == "cpu" else None
+        return self._forward().native if self.device.type == "cpu" else None
 
     def _estimate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Logits `[B, A]` (zeros if there is no policy) and values `[B]` for observations `[B, *O]` float32."""

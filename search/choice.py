@@ -188,48 +188,48 @@ def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
             out[a] = out[a] / total if total > 0 else 1.0 / kept.sum()
 
 
+_NUMBERS, _VISITS = types.float32[:, :, ::1], types.int32[:, ::1]
+_LINES, _CHOSEN = types.int64[:, ::1], types.int64[::1]
+
+
 @njit(
-    types.UniTuple(types.int64, 2)(
-        FOREST_TYPE,
-        types.int64,
-        types.int64,
-        types.float64,
-        types.int64,
-        types.float32[:, ::1],
-        types.int32[::1],
-        types.int64[::1],
-    ),
+    types.void(FOREST_TYPE, _CHOSEN, types.int64, types.float64, _NUMBERS, _VISITS, _LINES, _CHOSEN, _CHOSEN),
     nogil=True,
     cache=True,
+    error_model="numpy",
 )
-def read_out(f, tree, rule, deviations, forced, numbers, visits, line):  # type: ignore[no-untyped-def]
-    """Everything a caller wants to know of a tree's root. Returns its best action and how long the line is.
+def read_out(f, trees, rule, deviations, numbers, visits, lines, chosen, lengths):  # type: ignore[no-untyped-def]
+    """Everything a caller wants to know of the roots of trees `[M]`.
 
-    rule, deviations: of the final choice. forced: an action to begin the line with, or NONE for the best. numbers
-    `[5, A]`: policy, mean values (NaN where unvisited), priors, lower and upper bounds (NaN where illegal), visits
-    `[A]` and line `[L]` are written.
+    rule, deviations: of the final choice. Written are numbers `[M, 5, A]` (policy, mean values or NaN where unvisited,
+    priors, lower and upper bounds or NaN where illegal), visits `[M, A]`, the line of best play `[M, L]` and its
+    length `[M]`. chosen `[M]`: an action to begin the line with, or NONE, which is replaced by the best one.
     """
-    at = f.start[tree]  # the root's place; a node's is this plus its number
-    for a in range(f.actions):
-        legal = f.prior[at * f.actions + a] >= 0
-        numbers[VALUE, a] = f.edge_value[at * f.actions + a] if f.edge_visits[at * f.actions + a] > 0 else np.nan
-        numbers[PRIOR, a] = f.prior[at * f.actions + a] if legal else 0
-        numbers[LOWER, a] = f.edge_lower[at * f.actions + a] if legal else np.nan
-        numbers[UPPER, a] = f.edge_upper[at * f.actions + a] if legal else np.nan
-        visits[a] = f.edge_visits[at * f.actions + a]
-    _policy(f, tree, at, numbers[POLICY])
-    plies = plies_to_end(f, tree)
-    action = best_action(f, tree, 0, plies, rule, deviations) if forced < 0 else forced
-    line[0] = action
-    length = 1
-    node = f.child[at * f.actions + action]
-    while node >= 0 and length < line.shape[0]:
-        tried = plies[node] > 0
+    for m in range(trees.shape[0]):
+        tree = trees[m]
+        at = f.start[tree]  # the root's place; a node's is this plus its number
         for a in range(f.actions):
-            tried |= f.edge_visits[(at + node) * f.actions + a] > 0
-        if not tried:
-            break
-        line[length] = best_action(f, tree, node, plies, BY_VISITS, 0.0)
-        node = f.child[(at + node) * f.actions + line[length]]
-        length += 1
-    return action, length
+            edge = at * f.actions + a
+            legal = f.prior[edge] >= 0
+            numbers[m, VALUE, a] = f.edge_value[edge] if f.edge_visits[edge] > 0 else np.nan
+            numbers[m, PRIOR, a] = f.prior[edge] if legal else 0
+            numbers[m, LOWER, a] = f.edge_lower[edge] if legal else np.nan
+            numbers[m, UPPER, a] = f.edge_upper[edge] if legal else np.nan
+            visits[m, a] = f.edge_visits[edge]
+        _policy(f, tree, at, numbers[m, POLICY])
+        plies = plies_to_end(f, tree)
+        if chosen[m] < 0:
+            chosen[m] = best_action(f, tree, 0, plies, rule, deviations)
+        lines[m, 0] = chosen[m]
+        length = 1
+        node = f.child[at * f.actions + chosen[m]]
+        while node >= 0 and length < lines.shape[1]:
+            tried = plies[node] > 0
+            for a in range(f.actions):
+                tried |= f.edge_visits[(at + node) * f.actions + a] > 0
+            if not tried:
+                break
+            lines[m, length] = best_action(f, tree, node, plies, BY_VISITS, 0.0)
+            node = f.child[(at + node) * f.actions + lines[m, length]]
+            length += 1
+        lengths[m] = length

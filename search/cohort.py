@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from escalade.domains.base import ArrayDomain, Domain, FloatArray, IntArray, KeyArray
+from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault
-from escalade.domains.evaluator import AnyEvaluator, StateEvaluator
+from escalade.domains.evaluator import AnyEvaluator
 from escalade.domains.random_bits import GAMMA, mix
 from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
@@ -24,11 +23,10 @@ from escalade.search.native import native_evaluator, run
 from escalade.search.waves import abandon, absorb_round, select_round, settle, wave
 
 STOPPED: dict[int, Literal["simulations", "proven", "deadline"]] = {1: "simulations", 2: "proven", 3: "deadline"}
-LONGEST_LINE = 512
+LONGEST_LINE = 128
 
 
-@dataclass(frozen=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """What one tree found; every value from the view of the player to move at the root, in [-1, 1].
 
     action: the chosen one. policy: `[A]` float32, the visits as a distribution, or a Gumbel search's improved policy;
@@ -64,12 +62,12 @@ class Cohort:
         self.evaluator = evaluator
         self.forest = new_forest(domain, trees, nodes)
         self.arrays = self.forest.arrays
-        self.plain = None if isinstance(domain, ArrayDomain) else PlainLeaves(domain, self.forest)
-        self._asks_states = isinstance(evaluator, StateEvaluator)
+        self.fast = array_domain(domain)
+        self.plain = None if self.fast else PlainLeaves(domain, self.forest)
+        self._asks_states = hasattr(evaluator, "evaluate_states")
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
         self._native = native_evaluator(domain, evaluator)
-        self._line = np.empty(LONGEST_LINE, np.int64)
 
     def plant(
         self, trees: IntArray, states: Sequence[Any], starts: IntArray, config: SearchConfig, seeds: KeyArray
@@ -80,10 +78,10 @@ class Cohort:
         a.start[trees] = starts
         a.size[trees] = 0
         self._configure(trees, config, seeds)
-        if isinstance(self.domain, ArrayDomain):
-            rows = a.rows[starts] = self.domain.to_rows(states)
+        if self.fast is not None:
+            rows = a.rows[starts] = self.fast.to_rows(states)
             if config.algorithm == "gumbel":
-                self._schedule(starts, config, self.domain.rules_rows(rows)[0].sum(axis=1).tolist())
+                self._schedule(starts, config, self.fast.rules_rows(rows)[0].sum(axis=1).tolist())
         else:
             assert self.plain is not None
             for tree, state in zip(trees.tolist(), states, strict=True):
@@ -170,34 +168,44 @@ class Cohort:
         self.arrays.stopped[running] = reason
         abandon(self.forest.handle)
 
-    def result(self, tree: int, config: SearchConfig) -> SearchResult:
-        """What a tree that stopped has found."""
-        a = self.arrays
-        actions = a.prior.shape[1]
-        numbers, visits = np.empty((5, actions), np.float32), np.empty(actions, np.int32)
+    def results(self, trees: IntArray, config: SearchConfig) -> list[SearchResult]:
+        """What trees `[M]` that stopped have found, all of one configuration."""
+        a, count, actions = self.arrays, len(trees), self.arrays.prior.shape[1]
+        numbers, visits = np.empty((count, 5, actions), np.float32), np.empty((count, actions), np.int32)
+        lines, lengths = np.empty((count, LONGEST_LINE), np.int64), np.empty(count, np.int64)
+        chosen = np.full(count, NONE, np.int64)
         rule = BY_LOWER_BOUND if config.final_move == "lower_bound" else BY_VISITS
         if config.algorithm == "gumbel":
             rule = BY_GUMBEL
-        handle, line = self.forest.handle, self._line
-        action, length = read_out(handle, tree, rule, config.deviations, NONE, numbers, visits, line)
+        given = (self.forest.handle, trees, rule, config.deviations, numbers, visits, lines, chosen, lengths)
+        read_out(*given)
         if config.temperature > 0 and rule != BY_GUMBEL:
-            action = _drawn(numbers[POLICY], config.temperature, int(a.seed[tree]))
-            _, length = read_out(handle, tree, rule, config.deviations, action, numbers, visits, line)
-        root = int(a.start[tree])
-        return SearchResult(
-            action=action,
-            policy=numbers[POLICY],
-            value=float(a.value[root]) + 0.0,  # plain zero, never -0.0
-            visits=visits,
-            action_values=numbers[VALUE],
-            prior=numbers[PRIOR],
-            lower=numbers[LOWER],
-            upper=numbers[UPPER],
-            proven=bool(a.lower[root] == a.upper[root]),
-            principal_variation=tuple(line[:length].tolist()),
-            simulations=int(a.visits[root]) - 1,
-            stopped=STOPPED[PROVEN if a.lower[root] == a.upper[root] else int(a.stopped[tree])],
-        )
+            for m, tree in enumerate(trees.tolist()):
+                chosen[m] = _drawn(numbers[m, POLICY], config.temperature, int(a.seed[tree]))
+            read_out(*given)
+        roots = a.start[trees]
+        proven = a.lower[roots] == a.upper[roots]
+        stopped = np.where(proven, PROVEN, a.stopped[trees]).tolist()
+        values = (a.value[roots] + np.float32(0)).tolist()  # plain zero, never -0.0
+        simulations = (a.visits[roots] - 1).tolist()
+        found = zip(chosen.tolist(), values, proven.tolist(), simulations, stopped, lengths.tolist(), strict=True)
+        return [
+            SearchResult(
+                action=action,
+                policy=numbers[m, POLICY],
+                value=value,
+                visits=visits[m],
+                action_values=numbers[m, VALUE],
+                prior=numbers[m, PRIOR],
+                lower=numbers[m, LOWER],
+                upper=numbers[m, UPPER],
+                proven=exact,
+                principal_variation=tuple(lines[m, :length].tolist()),
+                simulations=made,
+                stopped=STOPPED[why],
+            )
+            for m, (action, value, exact, made, why, length) in enumerate(found)
+        ]
 
 
 def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:

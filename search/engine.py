@@ -86,15 +86,12 @@ def search(
                     if time.perf_counter() - started < BETWEEN_CHECKS:
                         waves = min(2 * waves, MOST_WAVES)
                     checks(cohort, trees)
-                for tree in trees.tolist():
-                    results[first + tree] = sound(cohort, tree, states[first + tree])
+                for tree in np.flatnonzero(cohort.arrays.stopped[trees] == FAILED).tolist():
+                    where = domain.format(states[first + tree])
+                    raise DomainFault(f"the evaluator gave a number that is not finite, under '{where}'")
+                results[first:last] = cohort.results(trees, config)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             failure.append(error)
-
-    def sound(cohort: Cohort, tree: int, state: Any) -> SearchResult:
-        if cohort.arrays.stopped[tree] == FAILED:
-            raise DomainFault(f"the evaluator gave a number that is not finite, under '{domain.format(state)}'")
-        return cohort.result(tree, config)
 
     threads = min(threads, len(blocks))
     helpers = [threading.Thread(target=work, daemon=True) for _ in range(1, threads)]

@@ -28,7 +28,7 @@ from numba.experimental import structref
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from escalade.domains.base import ArrayDomain, BoolArray, Domain, FloatArray, IntArray, KeyArray
+from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import SettingsError
 from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels
 
@@ -364,8 +364,8 @@ class Forest(NamedTuple):
 
 def new_forest(domain: Domain[Any], trees: int, nodes: int) -> Forest:
     """Room for `trees` trees of a domain with `nodes` nodes in all. Raises SettingsError if memory forbids it."""
-    kernels = domain.kernels if isinstance(domain, ArrayDomain) else None
-    width = domain.row_width if isinstance(domain, ArrayDomain) else 0
+    fast = array_domain(domain)
+    kernels, width = (fast.kernels, fast.row_width) if fast else (None, 0)
     numbers = math.prod(domain.observation_shape)
     arrays = new_arrays(trees, nodes, domain.num_actions, width, numbers)
     return Forest(arrays, _box_forest(arrays, _rules_of(kernels)))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import warnings
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.experimental import structref
 
-from escalade.domains.base import ArrayDomain, Domain
-from escalade.domains.evaluator import NATIVE, AnyEvaluator, native_of
+from escalade.domains.base import Domain, array_domain
+from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_of
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.forest import ASKED, FINISHED, FOREST_TYPE
 from escalade.search.waves import wave
@@ -92,7 +93,7 @@ with warnings.catch_warnings():
 
 def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
     """What `run` takes, or None if this domain or this evaluator needs Python in every wave."""
-    if not isinstance(domain, ArrayDomain):
+    if array_domain(domain) is None:
         return None
     no_integers, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
     if type(evaluator) is UniformEvaluator:
@@ -100,4 +101,11 @@ def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
     if type(evaluator) is RolloutEvaluator and evaluator.domain is domain:
         return _box(ROLLOUTS, evaluator.rollouts, _no_kernel, no_integers, no_numbers)
     call = native_of(evaluator)
-    return None if call is None else _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
+    if call is None:
+        return None
+    if call not in _boxes:
+        _boxes[call] = _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
+    return _boxes[call]
+
+
+_boxes: WeakKeyDictionary[NativeCall, Any] = WeakKeyDictionary()
