@@ -32,7 +32,8 @@ class Decider:
 
     def close(self) -> None:
         """Stop the threads behind it."""
-        self.resources.search_pool.shutdown(wait=False, cancel_futures=True)
+        if self.resources.search is not None:
+            self.resources.search.close()
         for network in {self.resources.network, self.resources.value_network}:
             if network is not None:
                 network.close()

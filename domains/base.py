@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.errors import ActionError, NoSimulatorError
-from escalade.domains.kernels import RowKernels
+from escalade.domains.kernels import RowKernels, check_kernels
 
 S = TypeVar("S")
 
@@ -166,7 +166,7 @@ class ArrayDomain(Domain[S], Protocol[S]):
     def step_rows(self, rows: IntArray, actions: IntArray) -> IntArray:
         """`[B, row_width]` after legal actions `[B]`."""
         out = np.empty_like(rows)
-        self.kernels.step(_contiguous(rows), _contiguous(actions), out)
+        check_kernels(self).step(_contiguous(rows), _contiguous(actions), out)
         return out
 
     def rules_rows(self, rows: IntArray) -> tuple[BoolArray, BoolArray, FloatArray, NDArray[np.int8]]:
@@ -175,13 +175,13 @@ class ArrayDomain(Domain[S], Protocol[S]):
         count = len(rows)
         legal = np.empty((count, self.num_actions), np.bool_)
         terminal, outcome, to_move = np.empty(count, np.bool_), np.empty(count, np.float32), np.empty(count, np.int8)
-        self.kernels.rules(_contiguous(rows), legal, terminal, outcome, to_move)
+        check_kernels(self).rules(_contiguous(rows), legal, terminal, outcome, to_move)
         return legal, terminal, outcome, to_move
 
     def encode_rows(self, rows: IntArray) -> FloatArray:
         """The same as `encode`, of unfinished states."""
         out = np.empty((len(rows), math.prod(self.observation_shape)), np.float32)
-        self.kernels.encode(_contiguous(rows), out)
+        check_kernels(self).encode(_contiguous(rows), out)
         return out.reshape(len(rows), *self.observation_shape)
 
     def ends_rows(self, rows: IntArray) -> FloatArray:
@@ -189,7 +189,7 @@ class ArrayDomain(Domain[S], Protocol[S]):
         NaN for all other actions."""
         out = np.full((len(rows), self.num_actions), np.nan, np.float32)
         if self.kernels.ends is not None:
-            self.kernels.ends(_contiguous(rows), out)
+            check_kernels(self).ends(_contiguous(rows), out)
             return out
         legal, _, _, to_move = self.rules_rows(rows)
         which, actions = np.nonzero(legal)
@@ -202,7 +202,7 @@ class ArrayDomain(Domain[S], Protocol[S]):
         """`[B]` float32: the outcome of one uniformly random game from each row, from the view of the player to move
         in that row. `keys` `[B]` uint64 are the random seeds: equal key and row, equal result."""
         out = np.empty(len(rows), np.float32)
-        self.kernels.playout(_contiguous(rows), _contiguous(keys), out)
+        check_kernels(self).playout(_contiguous(rows), _contiguous(keys), out)
         return out
 
 

@@ -32,6 +32,7 @@ PLAYER = "the player to move is 0 or 1"
 ENCODE = "encode gives float32 of the promised shape, whatever the batch"
 ALIKE = "states that encode alike play alike"
 ROWS = "to_rows gives int64 of the promised shape"
+STEPS = "step_rows agrees with step"
 RULES = "rules_rows agrees with the plain rules"
 PLAYOUT = "playout_rows depends on row and key alone"
 
@@ -50,14 +51,16 @@ LAWS = (
     Law(PLAYER, laws.player_is_0_or_1),
     Law(OUTCOMES, laws.outcomes_in_range),
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
+    Law("ending_actions agrees with step", laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
     Law("describe gives a text", laws.describes),
     Law(ENCODE, laws.encodes),
     Law(ALIKE, play.alike_play_alike, (GAMES, LEGAL, OUTCOMES, ENCODE)),
     Law("symmetries leave the rules unchanged", play.symmetries_hold, (GAMES, LEGAL, OUTCOMES, ENCODE, ALIKE)),
     Law(ROWS, arrays.rows),
-    Law("step_rows agrees with step", arrays.steps, (GAMES, ROWS)),
+    Law(STEPS, arrays.steps, (GAMES, ROWS)),
     Law(RULES, arrays.rules, (ROWS,)),
     Law("encode_rows agrees with encode", arrays.encodings, (ROWS, ENCODE)),
+    Law("ends_rows agrees with step", arrays.ends, (GAMES, OUTCOMES, PLAYER, STEPS, RULES)),
     Law(PLAYOUT, arrays.playouts, (ROWS,)),
     Law("playout_rows plays like uniformly random steps", arrays.playout_means, (GAMES, OUTCOMES, PLAYOUT)),
 )

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.base import ArrayDomain, FloatArray, IntArray, KeyArray
-from escalade.domains.conformance_probe import MAX_ROWS, Cases, LawBroken, LawSkipped, Probe, fresh, short
+from escalade.domains.conformance_probe import MAX_ROWS, Cases, LawBroken, LawSkipped, Probe, fresh, short, told_end
 
 PLAYED = 1000
 """Plain random games, and rows, over which means are compared."""
 KEYS = 64
 """Playouts per row for its mean, and as many again for its weight."""
+UNSET = 7.0
+"""No outcome: what arrays hold before a kernel writes to them."""
 FALSE_ALARM = 1e-6
 """Greatest probability that a faithful kernel fails the comparison of means, over the choice of seed."""
 
@@ -109,6 +111,46 @@ def encodings(probe: Probe) -> Cases:
             raise LawBroken(f"encode_rows and encode differ for {probe.show(state)}; mend whichever is wrong")
         yield
     return None
+
+
+def ends(probe: Probe) -> Cases:
+    """Of finished states too: search asks before it looks whether they are."""
+    _needs_arrays(probe)
+    cases = [*probe.endings(), *((state, {}) for state in probe.finished_states(MAX_ROWS // 4))]
+    given = probe.ask("to_rows", [state for state, _ in cases])
+    kept, shape = given.copy(), (len(cases), probe.domain.num_actions)
+    found = _array("ends_rows", probe.ask("ends_rows", given), np.dtype(np.float32), shape)
+    if not np.array_equal(given, kept):
+        raise LawBroken("ends_rows changed the rows it was given; work on a copy")
+    wanted = np.full(shape, np.nan, np.float32)
+    for index, (state, brought) in enumerate(cases):
+        wanted[index, list(brought)] = list(brought.values())
+        differing = ~_same(found[index], wanted[index])
+        if differing.any():
+            action = int(np.flatnonzero(differing)[0])
+            said = None if np.isnan(found[index, action]) else float(found[index, action])
+            raise LawBroken(
+                f"for {probe.show(state)} ends_rows says that action {action} {told_end(said)}, and step that it "
+                f"{told_end(brought.get(action))}; give the outcomes of all legal actions that end the game, from the "
+                "view of the player to move before them, and NaN for all others"
+            )
+        yield
+    if probe.domain.kernels.ends is not None:
+        # Search gives the kernel an array that holds the answers of earlier calls.
+        again = np.full(shape, UNSET, np.float32)
+        probe.domain.kernels.ends(np.ascontiguousarray(given), again)
+        unset = np.argwhere(again == UNSET)
+        if len(unset):
+            index, action = unset[0].tolist()
+            raise LawBroken(
+                f"for {probe.show(cases[index][0])} the kernel 'ends' leaves out[b, {action}] as it was; set every "
+                "entry, to NaN where the action does not end the game"
+            )
+    return None
+
+
+def _same(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:
+    return (left == right) | (np.isnan(left) & np.isnan(right))
 
 
 def playouts(probe: Probe) -> Cases:

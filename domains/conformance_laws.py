@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from escalade.domains.base import RUNGS, Domain
-from escalade.domains.conformance_probe import DEFAULT_TEXTS, Cases, LawBroken, LawSkipped, Probe, fresh, short, told
+from escalade.domains.conformance_probe import (
+    DEFAULT_TEXTS,
+    Cases,
+    LawBroken,
+    LawSkipped,
+    Probe,
+    fresh,
+    kind_of,
+    short,
+    told,
+    told_end,
+)
 from escalade.domains.errors import ActionError, StateError
 
 JUNK: tuple[Any, ...] = (
@@ -238,6 +249,32 @@ def outcomes_in_range(probe: Probe) -> Cases:
         if not (np.isfinite(outcome) and -1.0 <= outcome <= 1.0):
             raise LawBroken(f"{probe.call('outcome', state)} is {short(outcome)}; scale outcomes to [-1, 1]")
         yield
+    return None
+
+
+def endings_known(probe: Probe) -> Cases:
+    probe.needs_simulator()
+    known = False
+    for state, wanted in probe.endings():
+        found = probe.ask("ending_actions", fresh(state))
+        if found is None:
+            continue
+        known, call = True, probe.call("ending_actions", state)
+        if not isinstance(found, Mapping):
+            raise LawBroken(f"{call} is a {kind_of(found)}; give a dict from actions to outcomes, or None")
+        for action, outcome in found.items():
+            if type(action) is not int or type(outcome) not in (int, float):
+                raise LawBroken(f"{call} holds {kind_of(action)}: {kind_of(outcome)}; give plain ints to plain numbers")
+        for action in sorted({*found, *wanted}):
+            if found.get(action) != wanted.get(action):
+                raise LawBroken(
+                    f"{call} says that action {action} {told_end(found.get(action))}, and step that it "
+                    f"{told_end(wanted.get(action))}; give the outcomes of all legal actions that end the game and of "
+                    "no others, from the view of the player to move before them"
+                )
+        yield
+    if not known:
+        raise LawSkipped("ending_actions gives None, not known cheaply, so search finds them out by step")
     return None
 
 

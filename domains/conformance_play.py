@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import FloatArray, Symmetry
-from escalade.domains.conformance_probe import MAX_PLIES, Cases, LawBroken, LawSkipped, Probe, fresh, short, told
+from escalade.domains.conformance_probe import (
+    MAX_PLIES,
+    Cases,
+    LawBroken,
+    LawSkipped,
+    Probe,
+    fresh,
+    kind_of,
+    short,
+    told,
+)
 
 DECISIVE = 10
 """Decided games by one player's move, all lost by that player, that raise the alarm."""
@@ -47,6 +57,7 @@ def nothing_changes(probe: Probe) -> Cases:
             calls.append(("outcome",))
         if probe.domain.has_simulator and not over:
             legal = probe.legal(state)
+            calls.append(("ending_actions",))
             calls += [("step", legal[int(rng.integers(len(legal)))])] if legal else []
             calls.append(("step", probe.domain.num_actions))
         for method, *arguments in calls:
@@ -110,22 +121,17 @@ def plain_answers(probe: Probe) -> Cases:
         for method, kind in answers:
             answer = probe.ask(method, fresh(state))
             if type(answer) is not kind and not (kind is float and type(answer) is int):
-                raise LawBroken(f"{probe.call(method, state)} is a {_kind(answer)}; give a plain {kind.__name__}")
+                raise LawBroken(f"{probe.call(method, state)} is a {kind_of(answer)}; give a plain {kind.__name__}")
         for action in probe.ask("legal_actions", fresh(state)):
             if type(action) is not int:
-                raise LawBroken(f"{probe.call('legal_actions', state)} holds a {_kind(action)}; give plain ints")
+                raise LawBroken(f"{probe.call('legal_actions', state)} holds a {kind_of(action)}; give plain ints")
         yield
     for action in range(min(probe.domain.num_actions, 100)):
         found = probe.ask("parse_action", probe.ask("action_name", action))
         if type(found) is not int:
-            raise LawBroken(f"parse_action of the name of action {action} is a {_kind(found)}; give a plain int")
+            raise LawBroken(f"parse_action of the name of action {action} is a {kind_of(found)}; give a plain int")
         yield
     return None
-
-
-def _kind(value: Any) -> str:
-    kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def outcomes_from_view(probe: Probe) -> Cases:
@@ -178,7 +184,7 @@ def alike_play_alike(probe: Probe) -> Cases:
             if probe.legal(other) != legal:
                 raise LawBroken(f"{pair}, but differ in legal actions; encode what makes the difference")
             for action in legal[:32] if probe.domain.has_simulator else ():
-                results = [_finishing(probe, state, action) for state in (first, other)]
+                results = [probe.brought(state, action) for state in (first, other)]
                 if None not in results and results[0] != results[1]:
                     raise LawBroken(
                         f"{pair}, but action {action} brings their mover {results[0]} in one and {results[1]} in the "
@@ -186,15 +192,6 @@ def alike_play_alike(probe: Probe) -> Cases:
                     )
         yield
     return f"{len(states) - len(groups)} of {len(states)} states encode like another"
-
-
-def _finishing(probe: Probe, state: Any, action: int) -> float | None:
-    """What an action brings the player who takes it, if it ends the game."""
-    after = probe.ask("step", fresh(state), action)
-    if not probe.ask("is_terminal", fresh(after)):
-        return None
-    outcome = float(probe.ask("outcome", fresh(after)))
-    return outcome if probe.ask("to_move", after) == probe.ask("to_move", state) else 0.0 - outcome
 
 
 def symmetries_hold(probe: Probe) -> Cases:

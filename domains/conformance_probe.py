@@ -17,6 +17,8 @@ MAX_STATES = 2000
 MAX_ROWS = 5000
 MAX_VISITS = 50_000
 """Plies after which no further game is begun."""
+MAX_TRIES = 20_000
+"""Actions tried, over all states, to learn which of them end the game."""
 
 DEFAULT_TEXTS = ("hello", "Where is my card?", "a", "0", "Was kostet das? 東京 👋", "two\nlines", "x " * 500)
 """Tried where a domain has no simulator and no states are given."""
@@ -78,6 +80,7 @@ class Probe:
         """Why playing had to stop, if it had to."""
         self._open: list[Any] = []
         self._finished: list[Any] = []
+        self._endings: list[tuple[Any, dict[int, float]]] = []
 
     # Calls
 
@@ -148,6 +151,30 @@ class Probe:
         if not self._open and self._finished:
             return self.finished_states(limit)
         return self._some(self._open, limit) + self.finished_states(limit // 4)
+
+    def endings(self) -> list[tuple[Any, dict[int, float]]]:
+        """Unfinished states and what is brought, by `step`, by each action there that ends the game. Those before the
+        last action of a game come first, as in long games hardly any other has such actions."""
+        if not self._endings:
+            last = [game.states[-2] for game in self.games if game.over and game.actions]
+            tries, found = 0, []
+            for state in [*thin(last, MAX_STATES // 4, self.random(8)), *self.open_states()]:
+                legal = self.legal(state)
+                brought = ((action, self.brought(state, action)) for action in legal)
+                found.append((fresh(state), {action: end for action, end in brought if end is not None}))
+                tries += len(legal)
+                if tries >= MAX_TRIES:
+                    break
+            self._endings = found
+        return self._endings
+
+    def brought(self, state: Any, action: int) -> float | None:
+        """What an action brings the player who takes it, if it ends the game."""
+        after = self.ask("step", fresh(state), action)
+        if not self.ask("is_terminal", fresh(after)):
+            return None
+        outcome = float(self.ask("outcome", fresh(after)))
+        return outcome if self.ask("to_move", after) == self.ask("to_move", state) else 0.0 - outcome
 
     def needs_simulator(self) -> None:
         if not self.domain.has_simulator:
@@ -243,6 +270,17 @@ def thin(items: list[Any], limit: int, rng: np.random.Generator) -> list[Any]:
         return items
     chosen = rng.choice(len(items) - 1, size=limit - 1, replace=False) + 1
     return [items[0], *(items[int(index)] for index in np.sort(chosen))]
+
+
+def told_end(end: float | None) -> str:
+    """What an action does, as `Probe.brought` gives it, for a message."""
+    return "does not end the game" if end is None else f"brings its mover {end}"
+
+
+def kind_of(value: Any) -> str:
+    """The name of a value's type, with its module unless that is built in."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def told(error: BaseException) -> str:

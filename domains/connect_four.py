@@ -134,6 +134,13 @@ class ConnectFour(LineGame):
                 return True
         return False
 
+    def winning_cells(self, cells: int) -> int:
+        wins = (cells << 1) & (cells << 2) & (cells << 3)
+        for shift in (_STRIDE - 1, _STRIDE, _STRIDE + 1):
+            below, above = (cells << shift) & (cells << 2 * shift), (cells >> shift) & (cells >> 2 * shift)
+            wins |= below & (cells << 3 * shift | cells >> shift) | above & (cells >> 3 * shift | cells << shift)
+        return wins & FULL_BOARD
+
     def full_reason(self, action: int) -> str:
         return f"column {self.action_name(action)} is full"
 

@@ -7,9 +7,14 @@ A actions, K numbers in one encoded state). Decorate each with `@njit(nogil=True
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
+
+from escalade.domains.errors import DomainFault
 
 _ROWS, _OUT = types.int64[:, ::1], types.float32[:, ::1]
 _FLAGS, _EACH = types.boolean[:, ::1], types.float32[::1]
@@ -39,3 +44,55 @@ class RowKernels(NamedTuple):
     encode: Any
     playout: Any
     ends: Any = None
+
+
+_GUARD = 4096
+_UNWRITTEN = np.float32(-7.25e30)
+_sound: set[Any] = set()
+
+
+def check_kernels(domain: Any) -> RowKernels:
+    """The kernels of an `ArrayDomain`, once it is sure that they keep to their arrays: one that wrote beyond them would
+    spoil the memory of the whole process. Tried on the initial state, once a kind of domain.
+
+    Raises DomainFault if a kernel writes more, or less, than `num_actions` and `observation_shape` promise.
+    """
+    kernels: RowKernels = domain.kernels
+    numbers = math.prod(domain.observation_shape)
+    key = (kernels, domain.row_width, domain.num_actions, numbers)
+    if key not in _sound:
+        rows = np.asarray(domain.to_rows([domain.initial_state()]))
+        if rows.shape != (1, domain.row_width) or rows.dtype != np.int64:
+            raise DomainFault(
+                f"domain '{domain.name}': to_rows gives {rows.dtype} {list(rows.shape)} for one state, not int64 "
+                f"{[1, domain.row_width]} as row_width says"
+            )
+        encoded = _written(lambda out: kernels.encode(rows, out), numbers)
+        if encoded != numbers:
+            raise DomainFault(
+                f"domain '{domain.name}': its kernel encode writes {encoded} numbers a state, but observation_shape "
+                f"{tuple(domain.observation_shape)} has {numbers}"
+            )
+        if kernels.ends is not None:
+            ends = _written(lambda out: kernels.ends(rows, out), domain.num_actions)
+            if ends != domain.num_actions:
+                raise DomainFault(
+                    f"domain '{domain.name}': its kernel ends writes {ends} of {domain.num_actions} actions"
+                )
+        legal = np.full(domain.num_actions + _GUARD, 7, np.uint8)
+        view = legal[: domain.num_actions].view(np.bool_).reshape(1, -1)
+        kernels.rules(rows, view, np.zeros(1, np.bool_), np.zeros(1, np.float32), np.zeros(1, np.int8))
+        ruled = int((legal != 7).sum())
+        if ruled != domain.num_actions:
+            raise DomainFault(
+                f"domain '{domain.name}': its kernel rules writes {ruled} of {domain.num_actions} actions"
+            )
+        _sound.add(key)
+    return kernels
+
+
+def _written(kernel: Callable[[Any], None], size: int) -> int:
+    """How many numbers a kernel writes to an array `[1, size]` and to the room behind it."""
+    room = np.full(size + _GUARD, _UNWRITTEN)
+    kernel(room[:size].reshape(1, size))
+    return int((room != _UNWRITTEN).sum())

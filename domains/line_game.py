@@ -49,6 +49,11 @@ class LineGame(ArrayDomain[LineState]):
         ...
 
     @abstractmethod
+    def winning_cells(self, cells: int) -> int:
+        """The cells, as bits, each of which would complete a line of these cells."""
+        ...
+
+    @abstractmethod
     def full_reason(self, action: int) -> str:
         """Why a move without room is refused, such as "column 4 is full"."""
         ...
@@ -117,17 +122,17 @@ class LineGame(ArrayDomain[LineState]):
         return -1.0 if self.has_line(state.theirs) else 0.0
 
     def ending_actions(self, state: LineState) -> Mapping[int, float]:
-        occupied = state.mine | state.theirs
-        full = len(state.moves) + 1 == self.num_cells
         ends: dict[int, float] = {}
-        if self.has_line(state.theirs):
-            return ends
-        for action in range(self.num_actions):
-            bit = self.landing(occupied, action)
-            if bit and self.has_line(state.mine | bit):
-                ends[action] = 1.0
-            elif bit and full:
-                ends[action] = 0.0
+        wins = self.winning_cells(state.mine)
+        full = len(state.moves) + 1 == self.num_cells
+        if (wins or full) and not self.has_line(state.theirs):
+            occupied = state.mine | state.theirs
+            for action in range(self.num_actions):
+                bit = self.landing(occupied, action)
+                if bit & wins:
+                    ends[action] = 1.0
+                elif bit and full:
+                    ends[action] = 0.0
         return ends
 
     # Words

@@ -112,6 +112,14 @@ class TicTacToe(LineGame):
     def has_line(self, cells: int) -> bool:
         return any(cells & line == line for line in LINES)
 
+    def winning_cells(self, cells: int) -> int:
+        wins = 0
+        for line in LINES:
+            missing = line & ~cells
+            if missing & (missing - 1) == 0:
+                wins |= missing
+        return wins
+
     def full_reason(self, action: int) -> str:
         return f"cell {self.action_name(action)} is taken"
 

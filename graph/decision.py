@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
@@ -33,6 +31,7 @@ from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
 from escalade.nodes.value import value_node
 from escalade.search.evaluators import RolloutEvaluator
+from escalade.search.service import SearchService
 
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
@@ -88,7 +87,7 @@ def make_resources(
     network = Batcher(bundle.network, clock=clock) if bundle else None
     value_network = Batcher(bundle.value_network, clock=clock) if bundle and bundle.value_network else network
     if evaluator is None and domain.has_simulator:
-        evaluator = network or RolloutEvaluator(domain)
+        evaluator = bundle.network if bundle else RolloutEvaluator(domain)
     if domain.has_simulator:
         _warm_up(domain)
     elif bundle is not None:
@@ -96,12 +95,11 @@ def make_resources(
             domain.encode([])
     return Resources(
         domain=domain,
-        search_pool=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="escalade-search"),
         defaults=defaults or DecisionContext(),
         calibrators={rung: bundle.calibrator(rung) for rung in ("policy", "value")} if bundle else {},
         network=network,
         value_network=value_network,
-        search_evaluator=evaluator,
+        search=SearchService(domain, evaluator, clock=clock) if evaluator and domain.has_simulator else None,
         language_model=language_model,
         bundle_version=bundle.version if bundle else None,
         sinks=tuple(sinks),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision
-from escalade.domains.evaluator import AnyEvaluator
 from escalade.neural.batcher import Batcher
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.language_model import LanguageModel
+from escalade.search.service import SearchService
 
 Sink = Callable[[Decision], None]
 """Is told of every finished decision. Must be quick and must not block: it runs on the event loop."""
@@ -23,17 +22,16 @@ Sink = Callable[[Decision], None]
 @dataclass(frozen=True)
 class Resources:
     """network: in front of the policy-value network; value_network: of the value network, or of the former again.
-    Both None without a bundle. search_evaluator: what search asks about leaves; None where the domain has no simulator.
-    language_model: None where no endpoint is configured. search_pool: threads for searches. calibrators: by rung,
+    Both None without a bundle. search: looks ahead for all runs; None where the domain has no simulator.
+    language_model: None where no endpoint is configured. calibrators: by rung,
     identity where absent. compute_usd_per_hour: price of this machine's time. clock: seconds since the epoch."""
 
     domain: Domain[Any]
-    search_pool: Executor
     defaults: DecisionContext
     calibrators: dict[str, Calibrator]
     network: Batcher | None = None
     value_network: Batcher | None = None
-    search_evaluator: AnyEvaluator | None = None
+    search: SearchService | None = None
     language_model: LanguageModel | None = None
     bundle_version: str | None = None
     sinks: tuple[Sink, ...] = ()

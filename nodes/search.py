@@ -1,9 +1,8 @@
-"""The search rung: a tree search in a worker thread, so that kernels never hold up the event loop."""
+"""The search rung: a request to the search service, whose threads search for all runs together."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import numpy as np
@@ -13,25 +12,24 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
+from escalade.search.cohort import SearchResult
 from escalade.search.config import SearchConfig
-from escalade.search.engine import SearchResult, search
+from escalade.search.service import SearchTicket
 
 
 def search_node(resources: Resources) -> RungStep:
     domain, calibrator = resources.domain, resources.calibrator("search")
 
-    def look_ahead(state: DecisionState, context: DecisionContext, cancelled: threading.Event) -> Update:
-        assert resources.search_evaluator is not None  # the router asks only if there is one
-        (result,) = search(
-            domain,
-            [domain.parse(state["text"])],
-            resources.search_evaluator,
+    def ask(state: DecisionState, context: DecisionContext) -> SearchTicket:
+        assert resources.search is not None  # the router asks only if there is one
+        return resources.search.submit(
+            domain.parse(state["text"]),
             SearchConfig(simulations=context.simulations),
-            seed=[context.seed],
+            seed=context.seed,
             deadline=deadline_of(state, resources),
-            cancelled=cancelled.is_set,
-            clock=resources.clock,
         )
+
+    def proposal(result: SearchResult) -> Update:
         raw = 1.0 if result.proven else float(result.policy[result.action])
         return {
             "action": result.action,
@@ -42,15 +40,11 @@ def search_node(resources: Resources) -> RungStep:
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        return look_ahead(state, context, threading.Event())
+        return proposal(ask(state, context).result())
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
-        cancelled = threading.Event()
-        work = resources.search_pool.submit(look_ahead, state, context, cancelled)
-        try:
-            return await asyncio.wrap_future(work)
-        finally:
-            cancelled.set()  # no effect once done; stops the thread's work if this task was cancelled
+        # Cancelling this task cancels the ticket, and with it the search.
+        return proposal(await asyncio.wrap_future(ask(state, context)))
 
     return RungStep("search", resources, run, async_run)
 

@@ -75,7 +75,7 @@ def _settled_best(f, tree, at, plies, settled):  # type: ignore[no-untyped-def]
     sure = f.lower[at]
     start = f.start[tree]
     best = NONE
-    best_length, best_replies = 0, 0
+    best_length, best_taken = 0, 0
     replies = np.full(settled.shape[0], NONE, np.int64)
     for a in range(settled.shape[0]):
         child = f.child[at * f.actions + a]
@@ -86,14 +86,14 @@ def _settled_best(f, tree, at, plies, settled):  # type: ignore[no-untyped-def]
             continue
         child = f.child[at * f.actions + a]
         length = plies[child] if child >= 0 and sure != 0 else 0
-        same = 0
+        taken = 0  # replies that this action takes away from the winner
         for b in range(settled.shape[0]):
-            same += settled[b] and sure < 0 and replies[b] == replies[a]
+            taken += settled[b] and sure < 0 and replies[b] == a
         better = length < best_length if sure > 0 else length > best_length
         if best >= 0 and length == best_length:
-            better = same > best_replies or (same == best_replies and _ranks_before(f, at, a, best))
+            better = taken > best_taken or (taken == best_taken and _ranks_before(f, at, a, best))
         if best < 0 or better:
-            best, best_length, best_replies = a, length, same
+            best, best_length, best_taken = a, length, taken
     return best
 
 

@@ -12,7 +12,7 @@ from scipy.special import gammaincinv
 
 from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault
-from escalade.domains.evaluator import AnyEvaluator
+from escalade.domains.evaluator import AnyEvaluator, native_of
 from escalade.domains.random_bits import GAMMA, mix
 from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
@@ -53,8 +53,8 @@ class SearchResult(NamedTuple):
 class Cohort:
     """A forest, and an evaluator to ask. Not for two threads at once.
 
-    `plant` trees, then `go` until it has reported them all as stopped. The evaluator is taken as it is now: a network
-    that learns needs a new cohort.
+    `plant` trees, then `go` until it has reported them all as stopped. errors: by tree, of those that failed because
+    a plain domain did.
     """
 
     def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int) -> None:
@@ -66,7 +66,9 @@ class Cohort:
         self.plain = None if self.fast else PlainLeaves(domain, self.forest)
         self._asks_states = hasattr(evaluator, "evaluate_states")
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
+        self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
         self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
+        self._call = native_of(evaluator)
         self._native = native_evaluator(domain, evaluator)
 
     def plant(
@@ -75,6 +77,9 @@ class Cohort:
         """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the nodes they own
         from there on, `config.simulations` + 1 each."""
         a = self.arrays
+        call = native_of(self.evaluator)
+        if call is not self._call:  # it has learned since, or moved
+            self._call, self._native = call, native_evaluator(self.domain, self.evaluator)
         a.start[trees] = starts
         a.size[trees] = 0
         self._configure(trees, config, seeds)

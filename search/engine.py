@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from escalade.domains.base import Domain
+from escalade.domains.base import Domain, array_domain
 from escalade.domains.errors import CancelledSearch, DomainFault, NoSimulatorError, SettingsError, StateError
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
 from escalade.search.cohort import Cohort, SearchResult, tree_seeds
@@ -54,7 +54,8 @@ def search(
     if not isinstance(seed, int) and len(seed) != len(states):
         raise SettingsError(f"{len(states)} states need {len(states)} seeds, not {len(seed)}")
     seeds = tree_seeds(seed, len(states))
-    blocks, threads = _blocks(len(states), hints_of(evaluator))
+    # Python rules hold the interpreter's lock: threads would only take it from each other.
+    blocks, threads = _blocks(len(states), hints_of(evaluator) if array_domain(domain) else BatchHints())
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]
     queue = SimpleQueue[tuple[int, int]]()
     for block in blocks:
@@ -62,6 +63,8 @@ def search(
     failure: list[BaseException] = []
 
     def checks(cohort: Cohort, trees: Any) -> None:
+        if cohort.errors:
+            raise next(iter(cohort.errors.values()))
         if failure or (cancelled is not None and cancelled()):
             raise CancelledSearch("the search was cancelled")
         if deadline is not None and clock() >= deadline:

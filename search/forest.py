@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import SettingsError
-from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels
+from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels, check_kernels
 
 MAX_BYTES = 8 * 2**30
 NONE = -1
@@ -112,10 +112,20 @@ class Arrays(NamedTuple):
     scratch_to_move: NDArray[np.int8]  # [T * A]
 
 
+def most_nodes(domain: Domain[Any]) -> int:
+    """How many nodes an arena may have."""
+    fast = array_domain(domain)
+    return MAX_BYTES // _node_bytes(domain.num_actions, fast.row_width if fast else 0)
+
+
+def _node_bytes(actions: int, width: int) -> int:
+    return 24 * actions + 46 + 8 * width
+
+
 def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int) -> Arrays:
     """Room for `trees` trees with `nodes` nodes in all. Raises SettingsError if that would not fit in memory."""
     p, t, a, w = nodes, trees, actions, width
-    needed = p * (24 * a + 46 + 8 * w)
+    needed = p * _node_bytes(a, w)
     if needed > MAX_BYTES:
         raise SettingsError(
             f"{trees} trees of {nodes // trees} nodes with {actions} actions need {needed / 2**30:.1f} GiB, more than "
@@ -365,7 +375,7 @@ class Forest(NamedTuple):
 def new_forest(domain: Domain[Any], trees: int, nodes: int) -> Forest:
     """Room for `trees` trees of a domain with `nodes` nodes in all. Raises SettingsError if memory forbids it."""
     fast = array_domain(domain)
-    kernels, width = (fast.kernels, fast.row_width) if fast else (None, 0)
+    kernels, width = (check_kernels(fast), fast.row_width) if fast else (None, 0)
     numbers = math.prod(domain.observation_shape)
     arrays = new_arrays(trees, nodes, domain.num_actions, width, numbers)
     return Forest(arrays, _box_forest(arrays, _rules_of(kernels)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
-from escalade.search.forest import ASKED, NONE, PENDING, Forest
+from escalade.search.forest import ASKED, FAILED, NONE, PENDING, Forest
 
 
 class PlainLeaves:
@@ -17,6 +17,7 @@ class PlainLeaves:
     def __init__(self, domain: Domain[Any], forest: Forest) -> None:
         self.domain = domain
         self.arrays = forest.arrays
+        self.errors: dict[int, Exception] = {}
         self.states: list[list[Any]] = [[] for _ in range(len(forest.arrays.start))]
 
     def plant(self, tree: int, state: Any) -> None:
@@ -27,31 +28,42 @@ class PlainLeaves:
         self.states[tree] = [self.states[tree][node] for node in nodes]
 
     def advance(self) -> None:
-        """The states of the pending leaves, and what the rules say of them, as `waves.advance_round` does."""
-        a, domain = self.arrays, self.domain
+        """The states of the pending leaves, and what the rules say of them, as `waves.advance_round` does. A tree in
+        which the domain fails stops, with its error kept in `errors`."""
+        a = self.arrays
         count = int(a.counts[PENDING])
         a.leaf_legal[:count] = False
         a.leaf_ends[:count] = np.nan
         pairs = zip(
-            a.pending[:count].tolist(), a.leaf_parent[:count].tolist(), a.leaf_action[:count].tolist(), strict=True
+            *(a.pending[:count].tolist(), a.leaf_parent[:count].tolist(), a.leaf_action[:count].tolist()), strict=True
         )
-        terminal, outcome, to_move = [], [], []
+        said = []
         for m, (tree, parent, action) in enumerate(pairs):
-            if parent == NONE:
-                state = self.states[tree][0]
-            else:
-                state = domain.step(self.states[tree][parent], action)
-                self.states[tree].append(state)
-            to_move.append(domain.to_move(state))
-            over = domain.is_terminal(state)
-            terminal.append(over)
-            outcome.append(domain.outcome(state) if over else 0.0)
-            if not over:
-                a.leaf_legal[m, domain.legal_actions(state)] = True
-                ends = domain.ending_actions(state)
-                if ends:
-                    a.leaf_ends[m, list(ends)] = list(ends.values())
-        a.leaf_terminal[:count], a.leaf_outcome[:count], a.leaf_to_move[:count] = terminal, outcome, to_move
+            try:
+                said.append(self._leaf(m, self.states[tree], parent, action))
+            except Exception as error:  # noqa: BLE001 - of the user's domain; it goes to whoever asked
+                self.errors[tree] = error
+                a.stopped[tree] = FAILED
+                said.append((True, 0.0, 0))
+        a.leaf_terminal[:count], a.leaf_outcome[:count], a.leaf_to_move[:count] = zip(*said, strict=True)
+
+    def _leaf(self, m: int, states: list[Any], parent: int, action: int) -> tuple[bool, float, int]:
+        """Keep the new leaf's state and write its legal actions. Returns whether it is finished, the outcome, and the
+        player to move."""
+        domain = self.domain
+        if parent == NONE:
+            state = states[0]
+        else:
+            state = domain.step(states[parent], action)
+            states.append(state)
+        if domain.is_terminal(state):
+            return True, domain.outcome(state), domain.to_move(state)
+        self.arrays.leaf_legal[m, domain.legal_actions(state)] = True
+        ends = domain.ending_actions(state)
+        if ends:
+            for ending, outcome in ends.items():
+                self.arrays.leaf_ends[m, ending] = outcome
+        return False, 0.0, domain.to_move(state)
 
     def asked(self) -> list[Any]:
         """The states to ask about."""

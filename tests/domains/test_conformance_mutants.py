@@ -165,6 +165,14 @@ def encode_and_shorten(right: Any, states: Sequence[Board]) -> Any:
     return encoded
 
 
+def ending_actions_in_place(right: Any, state: Board) -> None:
+    state.moves = ""
+
+
+def with_a_taken_cell(right: Any, state: LineState) -> Any:
+    return right(state) | ({int(state.moves[0]) - 1: 1.0} if state.moves else {})
+
+
 def ever_new(numbers: Iterator[int]) -> Callable[..., Any]:
     return lambda _, state: f"{state.moves} {next(numbers)}"
 
@@ -202,6 +210,7 @@ REFUSES, NAMES, LEGAL, OVER = "parse refuses", "action names", "legal actions ar
 ILLEGAL, CHANGE, SAME, PLAIN = "step refuses", "no call changes", "the same question", "answers are plain"
 PLAYER, OUTCOME, VIEW, WORDS = "the player to move", "outcomes are finite", "outcomes are seen", "describe gives"
 ENCODE, ALIKE, SYMMETRY = "encode gives", "states that encode alike", "symmetries leave"
+ENDINGS = "ending_actions agrees"
 
 PLAIN_MUTANTS = [
     breaks(ATTRIBUTES, "'my game'", name="my game"),
@@ -244,6 +253,7 @@ PLAIN_MUTANTS = [
     breaks(CHANGE, "step changed the state it was given, '', to", step=step_in_place),
     breaks(CHANGE, "to ''; work on a copy", step=refused_step_in_place),
     breaks(CHANGE, "encode changed the state it was given", encode=encode_and_shorten),
+    breaks(CHANGE, "ending_actions changed the state it was given", ending_actions=ending_actions_in_place),
     breaks(SAME, "describe('') gave two answers", describe=ever_new(iter(range(10**9)))),
     breaks(PLAIN, "numpy.int64", legal_actions=lambda right, state: list(np.array(right(state), dtype=np.int64))),
     breaks(PLAIN, "is a numpy.float32; give a plain float", outcome=lambda right, state: np.float32(right(state))),
@@ -254,6 +264,36 @@ PLAIN_MUTANTS = [
     breaks(VIEW, "player 0 lost all", outcome=lambda right, state: -right(state)),
     breaks(VIEW, "player 0 lost all 2", outcome=lambda right, state: right(state) * (1 - len(state.moves) % 2 * 2)),
     breaks(VIEW, "player 1 lost all", outcome=lambda right, state: right(state) * (len(state.moves) % 2 * 2 - 1)),
+    breaks(
+        ENDINGS, "is a list; give a dict", ending_actions=lambda _, state: GAME.legal_actions(position(state.moves))
+    ),
+    breaks(
+        *(ENDINGS, "holds numpy.int64: float; give plain ints", TicTacToe),
+        ending_actions=lambda right, state: {np.int64(action): end for action, end in right(state).items()},
+    ),
+    breaks(
+        *(ENDINGS, "holds int: numpy.float32; give plain", TicTacToe),
+        ending_actions=lambda right, state: {action: np.float32(end) for action, end in right(state).items()},
+    ),
+    breaks(
+        *(ENDINGS, "does not end the game, and step that it brings its mover", TicTacToe),
+        ending_actions=lambda *_: {},
+    ),
+    breaks(
+        *(ENDINGS, "brings its mover 0.0, and step that it does not end the game", TicTacToe),
+        ending_actions=lambda right, state: dict.fromkeys(GAME.legal_actions(state), 0.0) | right(state),
+    ),
+    breaks(
+        *(ENDINGS, "brings its mover 1.0, and step that it does not end", TicTacToe), ending_actions=with_a_taken_cell
+    ),
+    breaks(
+        *(ENDINGS, "brings its mover -1.0, and step that it brings its mover 1.0", TicTacToe),
+        ending_actions=lambda right, state: {action: -end for action, end in right(state).items()},
+    ),
+    breaks(
+        *(ENDINGS, "does not end the game, and step that it brings its mover 0.0", TicTacToe),
+        ending_actions=lambda right, state: {action: end for action, end in right(state).items() if end},
+    ),
     breaks(WORDS, "is ' '", describe=lambda *_: " "),
     breaks(ENCODE, "encode gives float64", encode=lambda right, states: right(states).astype(np.float64)),
     breaks(ENCODE, "encode gives list", encode=lambda right, states: right(states).tolist()),
@@ -297,12 +337,24 @@ def step_rows_in_place(right: Any, rows: Any, actions: Any) -> Any:
     return rows.copy()
 
 
+def ends_rows_in_place(right: Any, rows: Any) -> Any:
+    found = right(rows)
+    rows[:, 2] = 0
+    return found
+
+
+def forgetful_ends(rows: Any, out: Any) -> None:
+    """Sets the entries of ending actions only."""
+    found = GAME.ends_rows(rows)
+    np.copyto(out, found, where=~np.isnan(found))
+
+
 def first_players_view(right: Any, rows: Any, keys: Any) -> Any:
     return right(rows, keys) * (1 - 2 * rows[:, 2]).astype(np.float32)
 
 
 ROWS, STEPS, RULES, ENCODINGS = "to_rows gives", "step_rows agrees", "rules_rows agrees", "encode_rows agrees"
-PLAYOUT, MEANS = "playout_rows depends", "playout_rows plays"
+ENDS, PLAYOUT, MEANS = "ends_rows agrees", "playout_rows depends", "playout_rows plays"
 
 KERNEL_MUTANTS = [
     breaks(ROWS, "gives int32", TicTacToe, to_rows=lambda right, states: right(states).astype(np.int32)),
@@ -317,6 +369,40 @@ KERNEL_MUTANTS = [
         encode=lambda _, states: GAME.encode(states),
         encode_rows=lambda right, rows: right(rows)[:, [1, 0, 2]],
     ),
+    breaks(ENDS, "gives float64", TicTacToe, ends_rows=lambda right, rows: right(rows).astype(np.float64)),
+    breaks(ENDS, "give float32", TicTacToe, ends_rows=lambda right, rows: right(rows)[:, :8]),
+    breaks(ENDS, "changed the rows", TicTacToe, ends_rows=ends_rows_in_place),
+    breaks(
+        *(ENDS, "does not end the game, and step that it brings its mover", TicTacToe),
+        ends_rows=lambda right, rows: np.full_like(right(rows), np.nan),
+    ),
+    breaks(
+        *(ENDS, "does not end the game, and step that it brings its mover 0.0", TicTacToe),
+        ends_rows=lambda right, rows: np.where(right(rows) == 0, np.float32("nan"), right(rows)),
+    ),
+    breaks(
+        *(ENDS, "brings its mover -1.0, and step that it brings its mover 1.0", TicTacToe),
+        ends_rows=lambda right, rows: -right(rows),
+    ),
+    breaks(
+        *(ENDS, "brings its mover -1.0, and step", TicTacToe),
+        ends_rows=lambda right, rows: right(rows) * (1 - 2 * rows[:, 2:]).astype(np.float32),
+    ),
+    breaks(
+        *(ENDS, "brings its mover 0.0, and step that it does not end", TicTacToe),
+        ends_rows=lambda right, rows: np.nan_to_num(right(rows)),
+    ),
+    breaks(
+        *(ENDS, "brings its mover 0.0, and step that it does not end the game; give", TicTacToe),
+        ends_rows=lambda right, rows: np.where(GAME.rules_rows(rows)[1][:, None], np.float32(0), right(rows)),
+    ),
+    breaks(
+        *(ENDS, "brings its mover 1.0, and step that it does not end the game", TicTacToe),
+        ends_rows=lambda right, rows: np.where(
+            (rows[:, :1] | rows[:, 1:2]) >> np.arange(9) & 1 > 0, np.float32(1), right(rows)
+        ),
+    ),
+    breaks(ENDS, "set every entry", TicTacToe, kernels=GAME.kernels._replace(ends=forgetful_ends)),
     breaks(
         *(PLAYOUT, "for one key", TicTacToe),
         playout_rows=lambda right, rows, keys: right(rows, keys + np.arange(len(keys), dtype=np.uint64)),

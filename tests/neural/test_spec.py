@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
@@ -23,6 +26,33 @@ def test_parameters_are_counted_without_building(kind, hidden, value_head):
     assert spec.parameters == sum(p.numel() for p in PolicyValueNetwork(spec).parameters())
     value_spec = ValueSpec(kind=kind, hidden=hidden, **BOARD)
     assert value_spec.parameters == sum(p.numel() for p in ValueNetwork(value_spec).parameters())
+
+
+@given(
+    shape=st.lists(st.integers(1, 6), max_size=3),
+    hidden=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    num_actions=st.integers(1, 50),
+    value_head=st.sampled_from(["tanh", "wdl"]),
+    dropout=st.sampled_from([0.0, 0.2]),
+    norm=st.booleans(),
+)
+def test_parameters_are_counted_with_and_without_norms(shape, hidden, num_actions, value_head, dropout, norm):
+    trunk = {"observation_shape": tuple(shape), "hidden": tuple(hidden), "dropout": dropout, "norm": norm}
+    spec, value_spec = NetworkSpec(num_actions=num_actions, value_head=value_head, **trunk), ValueSpec(**trunk)
+    with torch.device("meta"):
+        networks = PolicyValueNetwork(spec), ValueNetwork(value_spec)
+    for network in networks:
+        assert network.spec.parameters == sum(p.numel() for p in network.parameters())
+        norms = [layer for layer in network.trunk if isinstance(layer, torch.nn.LayerNorm)]
+        assert len(norms) == (len(hidden) if norm else 0)
+
+
+def test_residual_blocks_without_norms_are_refused():
+    for spec, fields in ((NetworkSpec, {"num_actions": 7}), (ValueSpec, {})):
+        with pytest.raises(ValidationError, match="norm=False is for perceptrons: residual blocks do not train"):
+            spec(kind="residual", norm=False, **fields, **BOARD)
+        assert spec(kind="residual", norm=True, **fields, **BOARD).norm
+        assert not spec(kind="perceptron", norm=False, **fields, **BOARD).norm
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +19,16 @@ from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import allowance, judge, next_rung, router_node
 from escalade.search.evaluators import UniformEvaluator
+from escalade.search.service import SearchService
 
 PRICED = LanguageModel(FakeListChatModel(responses=["1"]), "fake", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 FULL = Resources(
     domain=TicTacToe(),
-    search_pool=ThreadPoolExecutor(1),
     defaults=DecisionContext(),
     calibrators={},
     network=Batcher(UniformEvaluator()),
     value_network=Batcher(UniformEvaluator()),
-    search_evaluator=UniformEvaluator(),
+    search=SearchService(TicTacToe(), UniformEvaluator()),
     language_model=PRICED,
 )
 
