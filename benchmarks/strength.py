@@ -170,13 +170,13 @@ def main() -> None:
         print(json.dumps(rows))
         return
     table = Table(title=f"{options.games} games a match, seed {options.seed}, seen from the side named first")
-    for column in ("match", "wins", "draws", "losses", "score", "95 % interval, by pairs", "seconds"):
-        table.add_column(column, justify="left" if column == "match" else "right")
+    for column in ("sides, simulations", "wins", "draws", "losses", "score", "95 % interval", "seconds"):
+        table.add_column(column, justify="left" if column.startswith("sides") else "right")
     title = {
-        "mctsbot": "PUCT : OpenSpiel's MCTSBot, 200 simulations",
-        "proofs": "proofs : none, 200 simulations",
-        "gumbel16": "Gumbel : PUCT, 16 simulations",
-        "gumbel32": "Gumbel : PUCT, 32 simulations",
+        "mctsbot": "PUCT : MCTSBot, 200",
+        "proofs": "proofs : none, 200",
+        "gumbel16": "Gumbel : PUCT, 16",
+        "gumbel32": "Gumbel : PUCT, 32",
     }
     for row in rows:
         low, high = row["interval_95"]

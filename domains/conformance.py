@@ -60,9 +60,9 @@ LAWS = (
     Law(STEPS, arrays.steps, (GAMES, ROWS)),
     Law(RULES, arrays.rules, (ROWS,)),
     Law("encode_rows agrees with encode", arrays.encodings, (ROWS, ENCODE)),
-    Law("ends_rows agrees with step", arrays.ends, (GAMES, OUTCOMES, PLAYER, STEPS, RULES)),
+    Law("ends_rows agrees with step", arrays.ends, (GAMES, OUTCOMES, PLAYER, ROWS, STEPS, RULES)),
     Law(PLAYOUT, arrays.playouts, (ROWS,)),
-    Law("playout_rows plays like uniformly random steps", arrays.playout_means, (GAMES, OUTCOMES, PLAYOUT)),
+    Law("playout_rows plays like uniformly random steps", arrays.playout_means, (GAMES, OUTCOMES, ROWS, PLAYOUT)),
 )
 LAW_NAMES = tuple(law.name for law in LAWS)
 """Every law, in the order they are reported."""

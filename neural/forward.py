@@ -28,10 +28,10 @@ LINEAR, NORM = 0, 1
 NO_BIAS = -1
 TANH, SIGMOID, WDL = range(3)
 """What a value head's output means; see `escalade.neural.networks.to_value`."""
-HEADER = 6
+HEADER = 7
 """The program begins with: sgemm's address, the thread limiter's, the greatest width, numbers observed, actions, kind
-of value head. Steps of nine numbers follow: LINEAR or NORM, source, target, inputs, outputs, whether a ReLU follows,
-whether to add to the target, place of the weights, place of the bias or NO_BIAS."""
+of value head, and the most rows that count as few. Steps of nine numbers follow: LINEAR or NORM, source, target,
+inputs, outputs, whether a ReLU follows, whether to add to the target, place of the weights, of the bias or NO_BIAS."""
 STEP = 9
 
 
@@ -113,10 +113,12 @@ class _Program:
             steps += [*row, place, NO_BIAS if bias is None else place + weight.numel()]
             for tensor in (weight, bias):
                 if tensor is not None:
-                    parts.append(tensor.numpy().reshape(-1))
+                    parts.append(tensor.float().numpy().reshape(-1))
                     place += tensor.numel()
         width = max(max(row[3], row[4]) for row in self._rows)
-        return np.array([*addresses(), width, observed, actions, kind, *steps], np.int64), np.concatenate(parts)
+        weights = np.concatenate(parts)
+        few = FEW if np.isfinite(weights).all() else 0  # leaving out zeros would hide what is not finite
+        return np.array([*addresses(), width, observed, actions, kind, few, *steps], np.int64), weights
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
@@ -177,7 +179,7 @@ def evaluate(observations, legal, program, weights, logits, values):  # type: ig
     """One pass. observations `[B, I]`; logits `[B, A]` and values `[B]` are written. See HEADER for the program."""
     rows, width = observations.shape[0], program[2]
     room = np.empty(3 * rows * width, np.float32)
-    few = rows <= FEW
+    few = rows <= program[6]
     threads = np.int64(0)
     if not few and program[1] != 0:
         threads = limit_threads(program[1], 1)  # cores are for other calls, not for one product

@@ -93,7 +93,11 @@ def build_trunk(spec: TrunkSpec) -> nn.Sequential:
 
 class EvaluatingNetwork(nn.Module):
     """A trunk with heads, and how it is asked fast: on the CPU by a flattened copy of its weights, made again once they
-    have changed (`escalade.neural.forward`); elsewhere by its modules."""
+    have changed (`escalade.neural.forward`); elsewhere by its modules.
+
+    Changes are noticed where torch counts them: in-place operations and replaced parameters. After others (`.data`, a
+    fused optimiser, a NumPy view) call `eval()`.
+    """
 
     spec: Any  # a NetworkSpec or a ValueSpec
     trunk: nn.Sequential
@@ -101,7 +105,7 @@ class EvaluatingNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fast: tuple[Sequence[Tensor], int, Forward] | None = None
+        self._fast: tuple[list[_Seen], Forward] | None = None
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -142,12 +146,16 @@ class EvaluatingNetwork(nn.Module):
         if self.training:
             self.eval()
         fast = self._fast
-        if fast is None or _version(fast[0]) != fast[1]:
-            weights = list(self.parameters())
+        if fast is None or not _unchanged(fast[0]):
+            seen = [
+                (module._parameters, name, weight, _version(weight))
+                for module in self.modules()
+                for name, weight in module._parameters.items()
+            ]
             forward = Forward(self.trunk, self.heads(), self.spec.observation_size, self._value_kind)
-            fast = (weights, _version(weights), forward)
+            fast = (seen, forward)
             self._fast = fast
-        return fast[2]
+        return fast[1]
 
     @property
     def _value_kind(self) -> ValueKind:
@@ -158,10 +166,28 @@ class EvaluatingNetwork(nn.Module):
         self._fast = None  # moved, or of another type
         return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
 
+    def train(self, mode: bool = True) -> Self:
+        self._fast = None
+        return super().train(mode)
 
-def _version(weights: Sequence[Tensor]) -> int:
-    """A number that grows whenever weights are changed in place."""
-    return sum([0 if weight.is_inference() else weight._version for weight in weights])
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies make their own flattened weights: those hold addresses of this process."""
+        return {**self.__dict__, "_fast": None}
+
+
+_Seen = tuple[dict[str, nn.Parameter | None], str, nn.Parameter | None, int]
+"""Where a weight is, which it was, and how often it had been changed."""
+
+
+def _version(weight: Tensor | None) -> int:
+    return 0 if weight is None or weight.is_inference() else weight._version
+
+
+def _unchanged(seen: list[_Seen]) -> bool:
+    for owner, name, weight, version in seen:
+        if owner.get(name) is not weight or _version(weight) != version:
+            return False
+    return True
 
 
 class PolicyValueNetwork(EvaluatingNetwork):

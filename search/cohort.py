@@ -14,12 +14,14 @@ from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_
 from escalade.domains.errors import DomainFault
 from escalade.domains.evaluator import AnyEvaluator, native_of
 from escalade.domains.random_bits import GAMMA, mix
+from escalade.search.cache import CachedEvaluator
 from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
-from escalade.search.forest import ASKED, FINISHED, NONE, PROVEN, READY, RUNNING, new_forest
+from escalade.search.forest import ASKED, FAILED, FINISHED, HITS, NONE, PROVEN, READY, RUNNING, new_forest
 from escalade.search.gumbel import halving_schedule
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
+from escalade.search.subtree import keep_subtree, renew_noise
 from escalade.search.waves import abandon, absorb_round, select_round, settle, wave
 
 STOPPED: dict[int, Literal["simulations", "proven", "deadline"]] = {1: "simulations", 2: "proven", 3: "deadline"}
@@ -57,14 +59,16 @@ class Cohort:
     a plain domain did.
     """
 
-    def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int) -> None:
+    def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int, *, cache: int = 0) -> None:
         self.domain = domain
-        self.evaluator = evaluator
-        self.forest = new_forest(domain, trees, nodes)
-        self.arrays = self.forest.arrays
-        self.fast = array_domain(domain)
-        self.plain = None if self.fast else PlainLeaves(domain, self.forest)
         self._asks_states = hasattr(evaluator, "evaluate_states")
+        cache = 0 if self._asks_states else cache  # their estimates have a part of chance
+        self.fast = array_domain(domain)
+        self.forest = new_forest(domain, trees, nodes, cache if self.fast else 0)
+        self.arrays = self.forest.arrays
+        self.plain = None if self.fast else PlainLeaves(domain, self.forest)
+        self._cached = CachedEvaluator(evaluator, cache) if cache and self.plain else None
+        self.evaluator: Any = self._cached or evaluator
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
         self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
@@ -80,6 +84,7 @@ class Cohort:
         call = native_of(self.evaluator)
         if call is not self._call:  # it has learned since, or moved
             self._call, self._native = call, native_evaluator(self.domain, self.evaluator)
+            self.forget_estimates()
         a.start[trees] = starts
         a.size[trees] = 0
         self._configure(trees, config, seeds)
@@ -94,6 +99,48 @@ class Cohort:
             if config.algorithm == "gumbel":
                 self._schedule(starts, config, [len(self.domain.legal_actions(state)) for state in states])
         self._make_ready(trees)
+
+    def clear(self) -> None:
+        """Forget what was under way, after a failure."""
+        self.arrays.counts[:] = 0
+        self.errors.clear()
+
+    def forget_estimates(self) -> None:
+        """Empty the cache."""
+        self.arrays.cached_values[:] = np.nan
+        if self._cached is not None:
+            self._cached.forget()
+
+    @property
+    def hits(self) -> int:
+        """How often the cache knew a state."""
+        return self._cached.hits if self._cached is not None else int(self.arrays.counts[HITS])
+
+    def follow(self, tree: int, action: int) -> bool:
+        """Make the root's child by an action the root, with all that is known below it. False, and nothing is changed,
+        if nothing is."""
+        kept = np.empty(int(self.arrays.size[tree]), np.int64)
+        count = keep_subtree(self.forest.handle, tree, action, kept)
+        if count and self.plain is not None:
+            self.plain.keep(tree, kept[:count].tolist())
+        return bool(count)
+
+    def go_on(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:
+        """Search trees `[M]` on that `follow` has kept, until their roots have as many visits as a new tree would."""
+        self._configure(trees, config, seeds)
+        for tree in trees.tolist():
+            renew_noise(self.forest.handle, tree)
+        self._make_ready(trees)
+
+    def raise_for_failed(self, trees: IntArray) -> None:
+        """DomainFault if a tree `[M]` was given a number that is not finite."""
+        for tree in trees[self.arrays.stopped[trees] == FAILED].tolist():
+            raise self.fault(tree)
+
+    def fault(self, tree: int) -> Exception:
+        """Why a tree failed."""
+        not_finite = DomainFault("the evaluator gave a number that is not finite (NaN or infinite)")
+        return self.errors.pop(tree, not_finite)
 
     def _schedule(self, starts: IntArray, config: SearchConfig, legal: Sequence[int]) -> None:
         for start, choices in zip(starts.tolist(), legal, strict=True):
@@ -152,10 +199,10 @@ class Cohort:
         answer: tuple[Any, Any]
         if self._asks_states:
             states = self.arrays.asked_rows[:count] if self.plain is None else self.plain.asked()
-            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])  # type: ignore[union-attr]
+            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])
         else:
             seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
-            answer = self.evaluator.evaluate(seen, legal)  # type: ignore[union-attr]
+            answer = self.evaluator.evaluate(seen, legal)
         return self._checked(answer[0], answer[1], count)
 
     def _checked(self, logits: Any, values: Any, count: int) -> tuple[FloatArray, FloatArray]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from escalade.domains.base import Domain, array_domain
-from escalade.domains.errors import CancelledSearch, DomainFault, NoSimulatorError, SettingsError, StateError
+from escalade.domains.base import Domain, IntArray, array_domain
+from escalade.domains.errors import CancelledSearch, NoSimulatorError, SettingsError, StateError
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
 from escalade.search.cohort import Cohort, SearchResult, tree_seeds
 from escalade.search.config import SearchConfig
-from escalade.search.forest import DEADLINE, FAILED
+from escalade.search.forest import DEADLINE
 
 __all__ = ["SearchResult", "search"]
 
@@ -37,12 +37,14 @@ def search(
     deadline: float | None = None,
     cancelled: Callable[[], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    cache: int = 0,
 ) -> list[SearchResult]:
     """Search each state in a tree of its own; one result a state, in order.
 
     seed: of the whole batch, or one a state, which makes a result independent of what else is searched beside it.
     deadline: time of `clock` after which no new wave begins; what was found by then is the answer.
     cancelled: asked between waves, about every millisecond; once true, CancelledSearch is raised.
+    cache: estimates of so many states are kept, so that a state met again is not asked about again.
     Raises StateError for a finished state, NoSimulatorError for a domain that cannot look ahead, SettingsError where
     the trees would not fit in memory, DomainFault if the evaluator's answer is not one.
     """
@@ -54,68 +56,86 @@ def search(
     if not isinstance(seed, int) and len(seed) != len(states):
         raise SettingsError(f"{len(states)} states need {len(states)} seeds, not {len(seed)}")
     seeds = tree_seeds(seed, len(states))
-    # Python rules hold the interpreter's lock: threads would only take it from each other.
-    blocks, threads = _blocks(len(states), hints_of(evaluator) if array_domain(domain) else BatchHints())
+    cuts, threads = cohorts_of(len(states), domain, evaluator)
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]
-    queue = SimpleQueue[tuple[int, int]]()
-    for block in blocks:
-        queue.put(block)
-    failure: list[BaseException] = []
+    used = threading.local()  # a thread's cohort serves one block after another
+    nodes = config.simulations + 1
 
-    def checks(cohort: Cohort, trees: Any) -> None:
-        if cohort.errors:
-            raise next(iter(cohort.errors.values()))
-        if failure or (cancelled is not None and cancelled()):
+    def check(cohort: Cohort, trees: IntArray) -> None:
+        if cancelled is not None and cancelled():
             raise CancelledSearch("the search was cancelled")
         if deadline is not None and clock() >= deadline:
             cohort.stop(trees, DEADLINE)
 
-    def work() -> None:
-        cohort: Cohort | None = None
-        try:
-            while not failure:
-                try:
-                    first, last = queue.get_nowait()
-                except Empty:
-                    return
-                if cohort is None or len(cohort.arrays.start) < last - first:
-                    cohort = Cohort(domain, evaluator, last - first, (last - first) * (config.simulations + 1))
-                trees = np.arange(last - first)
-                cohort.plant(trees, states[first:last], trees * (config.simulations + 1), config, seeds[first:last])
-                waves = MOST_WAVES if deadline is None and cancelled is None else 1
-                while cohort.busy:
-                    started = time.perf_counter()
-                    cohort.go(waves, to_the_end=True)
-                    if time.perf_counter() - started < BETWEEN_CHECKS:
-                        waves = min(2 * waves, MOST_WAVES)
-                    checks(cohort, trees)
-                for tree in np.flatnonzero(cohort.arrays.stopped[trees] == FAILED).tolist():
-                    where = domain.format(states[first + tree])
-                    raise DomainFault(f"the evaluator gave a number that is not finite, under '{where}'")
-                results[first:last] = cohort.results(trees, config)
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            failure.append(error)
+    def work(number: int) -> None:
+        first, last = cuts[number]
+        cohort: Cohort | None = getattr(used, "cohort", None)
+        if cohort is None or len(cohort.arrays.start) < last - first:
+            cohort = used.cohort = Cohort(domain, evaluator, last - first, (last - first) * nodes, cache=cache)
+        trees = np.arange(last - first)
+        cohort.plant(trees, states[first:last], trees * nodes, config, seeds[first:last])
+        run_to_the_end(cohort, trees, None if deadline is None and cancelled is None else check)
+        results[first:last] = cohort.results(trees, config)
 
-    threads = min(threads, len(blocks))
-    helpers = [threading.Thread(target=work, daemon=True) for _ in range(1, threads)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if failure:
-        raise failure[0]
+    in_threads(work, len(cuts), threads)
     return results
 
 
-def _blocks(trees: int, hints: BatchHints) -> tuple[list[tuple[int, int]], int]:
+def run_to_the_end(cohort: Cohort, trees: IntArray, check: Callable[[Cohort, IntArray], None] | None = None) -> None:
+    """Search until all trees `[M]` of a cohort have stopped. check: called about every millisecond.
+
+    Raises what a plain domain raised, and DomainFault for an estimate that is not finite.
+    """
+    waves = MOST_WAVES if check is None else 1
+    while cohort.busy:
+        started = time.perf_counter()
+        cohort.go(waves, to_the_end=True)
+        if time.perf_counter() - started < BETWEEN_CHECKS:
+            waves = min(2 * waves, MOST_WAVES)
+        if cohort.errors:
+            raise cohort.errors.popitem()[1]
+        if check is not None:
+            check(cohort, trees)
+    cohort.raise_for_failed(trees)
+
+
+def cohorts_of(trees: int, domain: Domain[Any], evaluator: AnyEvaluator) -> tuple[list[tuple[int, int]], int]:
     """How to cut the trees into cohorts, as (first, last), and how many threads work them off.
 
     Cohorts of the evaluator's favourite size keep a tree's nodes in the cache from wave to wave; a multiple of the
-    threads keeps all of them busy to the end.
+    threads keeps all of them busy to the end. Python rules hold the interpreter's lock: there threads would only take
+    it from each other.
     """
+    hints = hints_of(evaluator) if array_domain(domain) else BatchHints()
     threads = max(1, min(hints.calls, trees // FEWEST_ROWS))
     cohorts = max(threads, -(-trees // hints.rows) if hints.rows else 1)
     cohorts = min(-(-cohorts // threads) * threads, trees)
     cuts = [trees * cut // cohorts for cut in range(cohorts + 1)] if trees else []
     return list(itertools.pairwise(cuts)), threads
+
+
+def in_threads(work: Callable[[int], None], jobs: int, threads: int) -> None:
+    """work(0) to work(jobs - 1), the caller's thread being one of the threads. Raises what the first failure raised;
+    the others then end with their current job."""
+    queue = SimpleQueue[int]()
+    for job in range(jobs):
+        queue.put(job)
+    failures: list[BaseException] = []
+
+    def loop() -> None:
+        try:
+            while not failures:
+                work(queue.get_nowait())
+        except Empty:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+            failures.append(error)
+
+    helpers = [threading.Thread(target=loop, daemon=True) for _ in range(1, min(threads, jobs))]
+    for helper in helpers:
+        helper.start()
+    loop()
+    for helper in helpers:
+        helper.join()
+    if failures:
+        raise failures[0]

@@ -36,8 +36,8 @@ MAX_BYTES = 8 * 2**30
 NONE = -1
 RUNNING, SIMULATIONS, PROVEN, DEADLINE, CANCELLED, FAILED = range(6)
 """Why a tree stopped."""
-READY, PENDING, ASKED, FINISHED = range(4)
-"""Places in `counts`: how many entries of the work lists are in use."""
+WORK_LISTS = READY, PENDING, ASKED, FINISHED, HITS = range(5)
+"""Places in `counts`: how many entries of the work lists are in use; and how often the cache knew a state."""
 
 Ints = NDArray[np.int32]
 
@@ -84,7 +84,7 @@ class Arrays(NamedTuple):
     root_sum: FloatArray  # [T, A], their sum, seen from the root,
     root_squares: FloatArray  # [T, A], and that of their squares
     # Work lists; `counts` says how long each is.
-    counts: IntArray  # [4]
+    counts: IntArray  # [5]
     ready: IntArray  # [T], trees that may select
     finished: IntArray  # [T], trees that stopped
     pending: IntArray  # [T], trees with a new leaf, which is
@@ -103,6 +103,10 @@ class Arrays(NamedTuple):
     asked_legal: BoolArray  # [T, A]
     asked_keys: KeyArray  # [T], the leaf's own source of chance
     observations: FloatArray  # [T, K]
+    # Estimates of states met before, C places, each for one state at a time; C is a power of two, or 1 for no cache.
+    cached_rows: IntArray  # [C, W]
+    cached_logits: FloatArray  # [C, A]
+    cached_values: FloatArray  # [C], NaN where nothing is kept
     # Room for steps, one from each leaf's parent, and for one-ply lookahead.
     scratch_rows: IntArray  # [2 * T * A, W]
     scratch_actions: IntArray  # [T * A]
@@ -122,8 +126,9 @@ def _node_bytes(actions: int, width: int) -> int:
     return 24 * actions + 46 + 8 * width
 
 
-def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int) -> Arrays:
-    """Room for `trees` trees with `nodes` nodes in all. Raises SettingsError if that would not fit in memory."""
+def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
+    """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates. Raises SettingsError if that
+    would not fit in memory."""
     p, t, a, w = nodes, trees, actions, width
     needed = p * _node_bytes(a, w)
     if needed > MAX_BYTES:
@@ -131,7 +136,7 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int) -
             f"{trees} trees of {nodes // trees} nodes with {actions} actions need {needed / 2**30:.1f} GiB, more than "
             f"the {MAX_BYTES / 2**30:.0f} GiB allowed: lower simulations or search fewer states at once"
         )
-    wide = t * a
+    wide, places = t * a, 1 << max(cache - 1, 0).bit_length()
     ta, tw = (t, a), (t, w)
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("prior", "edge_visits", "edge_value", "edge_lower", "edge_upper", "child"), (p, a)),
@@ -144,7 +149,10 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int) -
             ("noise", "root_samples", "root_sum", "root_squares", "leaf_legal", "leaf_ends", "asked_legal"), ta
         ),
         **dict.fromkeys(("leaf_rows", "asked_rows"), tw),
-        "counts": (4,),
+        "counts": (len(WORK_LISTS),),
+        "cached_rows": (places, w),
+        "cached_logits": (places, a),
+        "cached_values": (places,),
         "observations": (t, numbers),
         "scratch_rows": (2 * wide, w),
         "scratch_legal": (wide, a),
@@ -152,6 +160,7 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int) -
     }
     arrays: dict[str, Any] = {name: np.empty(shapes.get(name, (t,)), kind) for name, kind in _KINDS.items()}
     arrays["counts"][:] = 0
+    arrays["cached_values"][:] = np.nan
     return Arrays(**arrays)
 
 
@@ -159,6 +168,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(Arrays._fields, np.float32),
     **dict.fromkeys(("edge_visits", "child", "visits", "counted", "parent", "parent_action", "schedule"), np.int32),
     **dict.fromkeys(("rows", "start", "size", "visits_wanted", "counts", "ready", "finished", "pending"), np.int64),
+    **dict.fromkeys(("cached_rows",), np.int64),
     **dict.fromkeys(("leaf_parent", "leaf_action", "leaf_node", "leaf_rows"), np.int64),
     **dict.fromkeys(("asked", "asked_node", "asked_rows", "scratch_rows", "scratch_actions"), np.int64),
     **dict.fromkeys(("terminal", "proofs", "gumbel", "leaf_legal", "leaf_terminal"), np.bool_),
@@ -198,6 +208,7 @@ _FOR_RULES = (
     *("leaf_rows", "leaf_legal", "leaf_terminal", "leaf_outcome", "leaf_to_move", "leaf_ends", "asked_rows"),
     *(
         "asked_legal",
+        "cached_logits",
         "observations",
         "scratch_rows",
         "scratch_actions",
@@ -223,6 +234,7 @@ FOREST_TYPE = _ForestType(
         *((f"{name}_array", _ARRAYS.types[Arrays._fields.index(name)]) for name in _FOR_RULES),
         ("actions", types.int64),
         ("width", types.int64),
+        ("cache_places", types.int64),
         ("rules", RULES_TYPE),
     ]
 )
@@ -256,6 +268,7 @@ with warnings.catch_warnings():
 def _box_forest(a, rules):  # type: ignore[no-untyped-def]
     f = structref.new(FOREST_TYPE)
     f.rules, f.actions, f.width = rules, a.prior.shape[1], a.rows.shape[1]
+    f.cache_places = a.cached_values.shape[0]
     f.prior = _pointer(a.prior)
     f.edge_visits = _pointer(a.edge_visits)
     f.edge_value = _pointer(a.edge_value)
@@ -324,6 +337,10 @@ def _box_forest(a, rules):  # type: ignore[no-untyped-def]
     f.leaf_ends_array = a.leaf_ends
     f.asked_rows_array = a.asked_rows
     f.asked_legal_array = a.asked_legal
+    f.cached_logits_array = a.cached_logits
+    f.cached_rows = _pointer(a.cached_rows)
+    f.cached_logits = _pointer(a.cached_logits)
+    f.cached_values = _pointer(a.cached_values)
     f.observations_array = a.observations
     f.scratch_rows_array = a.scratch_rows
     f.scratch_actions_array = a.scratch_actions
@@ -372,10 +389,11 @@ class Forest(NamedTuple):
     handle: Any
 
 
-def new_forest(domain: Domain[Any], trees: int, nodes: int) -> Forest:
-    """Room for `trees` trees of a domain with `nodes` nodes in all. Raises SettingsError if memory forbids it."""
+def new_forest(domain: Domain[Any], trees: int, nodes: int, cache: int = 0) -> Forest:
+    """Room for `trees` trees of a domain with `nodes` nodes in all, and for `cache` estimates. Raises SettingsError if
+    memory forbids it."""
     fast = array_domain(domain)
     kernels, width = (check_kernels(fast), fast.row_width) if fast else (None, 0)
     numbers = math.prod(domain.observation_shape)
-    arrays = new_arrays(trees, nodes, domain.num_actions, width, numbers)
+    arrays = new_arrays(trees, nodes, domain.num_actions, width, numbers, cache)
     return Forest(arrays, _box_forest(arrays, _rules_of(kernels)))

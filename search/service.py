@@ -27,7 +27,6 @@ from escalade.domains.base import Domain, array_domain
 from escalade.domains.errors import (
     CancelledSearch,
     DeadlineError,
-    DomainFault,
     EscaladeError,
     NoSimulatorError,
     OverloadedError,
@@ -322,10 +321,7 @@ class _Worker:
             outcomes += [(self.tickets[tree], result) for tree, result in zip(trees, results, strict=True)]
         for tree in finished:
             if stopped[tree] == FAILED:
-                ticket = self.tickets[tree]
-                where = service.domain.format(ticket.state)
-                fault = DomainFault(f"the evaluator gave a number that is not finite, under '{where}'")
-                outcomes.append((ticket, cohort.errors.pop(tree, fault)))
+                outcomes.append((self.tickets[tree], cohort.fault(tree)))
         with service.changed:
             for tree in finished:
                 ticket = self.tickets.pop(tree)

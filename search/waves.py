@@ -16,11 +16,13 @@ from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from escalade.domains.random_bits import GAMMA, mix
 from escalade.search.backup import add_leaf, back_up, set_priors, set_uniform_priors
+from escalade.search.cache import keep_estimate, known_place
 from escalade.search.forest import (
     ASKED,
     FAILED,
     FINISHED,
     FOREST_TYPE,
+    HITS,
     NONE,
     PENDING,
     PROVEN,
@@ -45,6 +47,8 @@ def settle(f, logits, values):  # type: ignore[no-untyped-def]
         if sound:
             set_priors(f, tree, node, logits[m])
             back_up(f, tree, node, values[m])
+            if f.cache_places > 1:
+                keep_estimate(f, m, logits[m], values[m])
         else:
             f.stopped[tree] = FAILED
         f.ready[f.counts[READY]] = tree
@@ -94,6 +98,14 @@ def absorb_round(f):  # type: ignore[no-untyped-def]
             back_up(f, tree, node, np.float32(0))
             f.ready[f.counts[READY]] = tree
             f.counts[READY] += 1
+            continue
+        place = known_place(f, m) if f.cache_places > 1 else np.int64(NONE)
+        if place >= 0:
+            set_priors(f, tree, node, f.cached_logits_array[place])
+            back_up(f, tree, node, f.cached_values[place])
+            f.ready[f.counts[READY]] = tree
+            f.counts[READY] += 1
+            f.counts[HITS] += 1
             continue
         k = f.counts[ASKED]
         f.asked[k], f.asked_node[k] = tree, node

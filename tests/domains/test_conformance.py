@@ -326,8 +326,11 @@ def test_an_attribute_of_any_value_is_at_most_a_failed_law(attribute):
 
 @pytest.mark.parametrize("width", [None, 0, "3", 4])
 def test_a_row_width_that_does_not_fit_fails(width):
-    (failure,) = check_domain(type("Odd", (TicTacToe,), {"row_width": width})(), games=2).failures
-    assert failure.law == "to_rows gives int64 of the promised shape"
+    report = check_domain(type("Odd", (TicTacToe,), {"row_width": width})(), games=2)
+    failures = {failure.law: failure.detail for failure in report.failures}
+    assert failures.pop("to_rows gives int64 of the promised shape")
+    # No kernel is called then, and encode goes through one.
+    assert all("encode(" in detail and "as row_width says" in detail for detail in failures.values())
 
 
 def test_an_interrupt_by_the_user_ends_the_check():

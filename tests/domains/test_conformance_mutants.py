@@ -344,9 +344,8 @@ def ends_rows_in_place(right: Any, rows: Any) -> Any:
 
 
 def forgetful_ends(rows: Any, out: Any) -> None:
-    """Sets the entries of ending actions only."""
-    found = GAME.ends_rows(rows)
-    np.copyto(out, found, where=~np.isnan(found))
+    """Sets the entries of legal actions only."""
+    np.copyto(out, GAME.ends_rows(rows), where=GAME.rules_rows(rows)[0])
 
 
 def first_players_view(right: Any, rows: Any, keys: Any) -> Any:

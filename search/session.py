@@ -1,0 +1,119 @@
+"""Searches that go on from move to move: trees that keep what they know of the position reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError, StateError
+from escalade.domains.evaluator import AnyEvaluator
+from escalade.search.cohort import Cohort, SearchResult, tree_seeds
+from escalade.search.config import SearchConfig
+from escalade.search.engine import cohorts_of, in_threads, run_to_the_end
+
+
+class Searcher:
+    """Many games at once, each with a tree of its own that follows the moves played.
+
+    `start` puts a game's state under a tree, `play` moves it on, `search` searches some or all of them. What a PUCT
+    search found out about the move that is played is kept, and counts towards `config.simulations`; a Gumbel search
+    begins anew each time, since its schedule wants actions not visited yet. cache: as in `search`.
+    """
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        evaluator: AnyEvaluator,
+        config: SearchConfig,
+        trees: int,
+        *,
+        cache: int = 0,
+    ) -> None:
+        if trees < 1:
+            raise SettingsError(f"trees must be at least 1, not {trees}")
+        self.domain = domain
+        self.config = config
+        self._nodes = config.simulations + 1
+        cuts, self._threads = cohorts_of(trees, domain, evaluator)
+        self._cuts = cuts
+        self._cohorts = [
+            Cohort(domain, evaluator, last - first, (last - first) * self._nodes, cache=cache) for first, last in cuts
+        ]
+        self._states: list[Any] = [None] * trees
+        self._kept = np.zeros(trees, np.bool_)
+
+    def start(self, trees: Sequence[int], states: Sequence[Any]) -> None:
+        """Put new states under trees. Raises StateError for a finished state."""
+        for tree, state in zip(trees, states, strict=True):
+            self._place(tree, state)
+            self._kept[tree] = False
+
+    def play(self, trees: Sequence[int], actions: Sequence[int]) -> None:
+        """Move trees on by legal actions. Raises ActionError for others, StateError where a game is over by it."""
+        for tree, action in zip(trees, actions, strict=True):
+            self._place(tree, self.domain.step(self._states[tree], action))
+            if self._kept[tree] and self.config.algorithm == "puct":
+                cohort, place = self._home(tree)
+                self._kept[tree] = cohort.follow(place, action)
+            else:
+                self._kept[tree] = False
+
+    def search(self, trees: Sequence[int] | None = None, *, seed: int | Sequence[int] = 0) -> list[SearchResult]:
+        """Search trees, all by default; one result each, in order. seed: as in `escalade.search.engine.search`."""
+        chosen = list(range(len(self._states))) if trees is None else list(trees)
+        if len(set(chosen)) < len(chosen):
+            raise SettingsError("a tree can be searched only once at a time")
+        for tree in chosen:
+            if self._states[tree] is None:
+                raise SettingsError(f"tree {tree} has no state yet: start it first")
+        seeds = tree_seeds(seed, len(chosen))
+        known = self._kept.copy()
+        self._kept[chosen] = False  # should anything fail, these begin anew
+        results: dict[int, SearchResult] = {}
+
+        def work(number: int) -> None:
+            first, last = self._cuts[number]
+            places = [m for m, tree in enumerate(chosen) if first <= tree < last]
+            if not places:
+                return
+            cohort = self._cohorts[number]
+            cohort.clear()
+            for kept in (False, True):
+                group = [m for m in places if known[chosen[m]] == kept]
+                slots = np.array([chosen[m] - first for m in group], np.int64)
+                if kept and group:
+                    cohort.go_on(slots, self.config, seeds[group])
+                elif group:
+                    states = [self._states[chosen[m]] for m in group]
+                    cohort.plant(slots, states, slots * self._nodes, self.config, seeds[group])
+            slots = np.array([chosen[m] - first for m in places], np.int64)
+            run_to_the_end(cohort, slots)
+            found = cohort.results(slots, self.config)
+            results.update(zip((chosen[m] for m in places), found, strict=True))
+
+        in_threads(work, len(self._cuts), self._threads)
+        self._kept[chosen] = True
+        return [results[tree] for tree in chosen]
+
+    def forget_estimates(self) -> None:
+        """Empty the cache: needed when the evaluator has learned and does not run as a compiled function."""
+        for cohort in self._cohorts:
+            cohort.forget_estimates()
+
+    def state(self, tree: int) -> Any:
+        """The state under a tree."""
+        return self._states[tree]
+
+    def _place(self, tree: int, state: Any) -> None:
+        if self.domain.is_terminal(state):
+            raise StateError(f"the state '{self.domain.format(state)}' is finished: there is nothing to search")
+        self._states[tree] = state
+
+    def _home(self, tree: int) -> tuple[Cohort, int]:
+        for cohort, (first, last) in zip(self._cohorts, self._cuts, strict=True):
+            if first <= tree < last:
+                return cohort, tree - first
+        raise SettingsError(f"there is no tree {tree}")
