@@ -24,16 +24,19 @@ from rich.progress import track
 from rich.table import Table
 from search_peers import SIMULATIONS, mctx_search, open_spiel_search
 
-from escalade.domains.base import Domain, FloatArray
+from escalade.domains.base import Domain
 from escalade.domains.connect_four import ConnectFour
+from escalade.domains.evaluator import AnyEvaluator
 from escalade.domains.kernels import RowKernels
 from escalade.domains.line_game import LineState
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
+from escalade.search.service import SearchService
 
 TREES = (1, 16, 64, 256, 1024)
+REQUESTS = 100
 Contestants = dict[tuple[str, int], Callable[[], float]]
 """By engine and trees: runs once and returns simulations per second."""
 
@@ -86,17 +89,31 @@ def openings(domain: ConnectFour, count: int, seed: int) -> list[LineState]:
     return found
 
 
-class Counting:
-    """An evaluator that counts the rows it is asked for."""
+class InPython:
+    """A network that no search can compile: only its `evaluate` is to be had, as with any evaluator of one's own."""
 
     def __init__(self, network: PolicyValueNetwork) -> None:
-        self.network = network
+        self.evaluate = network.evaluate
         self.hints = network.hints
-        self.rows = 0
 
-    def evaluate(self, observations: FloatArray, legal: np.ndarray) -> tuple[FloatArray, FloatArray]:
-        self.rows += len(legal)
-        return self.network.evaluate(observations, legal)
+
+def service(
+    evaluator: AnyEvaluator, states: Sequence[LineState], together: bool, domain: ConnectFour
+) -> Callable[[], float]:
+    """As many requests as states to one search service, all at once or one after another."""
+    config = SearchConfig(simulations=SIMULATIONS)
+    server = SearchService(domain, evaluator)
+
+    def run() -> float:
+        started = time.perf_counter()
+        if together:
+            tickets = [server.submit(state, config) for state in states]
+            results = [ticket.result() for ticket in tickets]
+        else:
+            results = [server.search(state, config) for state in states]
+        return sum(result.simulations for result in results) / (time.perf_counter() - started)
+
+    return run
 
 
 def escalade(
@@ -197,6 +214,9 @@ def contestants(network: PolicyValueNetwork, cores: int, peers: bool, seed: int)
         if peers:
             found["mctx_gumbel", trees] = mctx_engine(network, some, gumbel=True)
             found["mctx_puct", trees] = mctx_engine(network, some, gumbel=False)
+    for name, evaluator in (("service", network), ("service_python_evaluator", InPython(network))):
+        found[name, REQUESTS] = service(evaluator, states[:REQUESTS], True, domain)
+        found[f"{name}_one_by_one", 1] = service(evaluator, states[:REQUESTS], False, domain)
     found["escalade_python", 64] = escalade(plain, network, states[:64], puct)
     if peers:
         found["openspiel", 1] = open_spiel_engine(network, states)
@@ -246,6 +266,9 @@ def ratios(rows: list[dict[str, Any]]) -> list[tuple[str, int, float, float]]:
     asked.append(("escalade / OpenSpiel", ("escalade", 1), ("openspiel", 1), 1, 2.0))
     asked.append(("escalade / OpenSpiel", ("escalade", 64), ("openspiel", 1), 64, 20.0))
     asked.append(("plain Python domain / OpenSpiel", ("escalade_python", 64), ("openspiel", 1), 64, 3.0))
+    for name in ("service", "service_python_evaluator"):
+        what = f"{name.replace('_', ', ', 1).replace('_', ' ')}: together / one by one"
+        asked.append((what, (name, REQUESTS), (f"{name}_one_by_one", 1), REQUESTS, 5.0))
     return [
         (what, trees, rate[over] / rate[under], least)
         for what, over, under, trees, least in asked
@@ -294,11 +317,12 @@ def main() -> None:
     console = Console()
     table = Table(title=f"simulations per second, {SIMULATIONS} simulations, {cores} cores, {options.repeats} turns")
     table.add_column("engine")
-    for trees in TREES:
+    columns = sorted({row["trees"] for row in rows})
+    for trees in columns:
         table.add_column(f"{trees} trees", justify="right")
     for engine in dict.fromkeys(row["engine"] for row in rows):
         cells = {row["trees"]: row["simulations_per_second"] for row in rows if row["engine"] == engine}
-        table.add_row(engine, *(f"{cells[trees]:,.0f}" if trees in cells else "" for trees in TREES))
+        table.add_row(engine, *(f"{cells[trees]:,.0f}" if trees in cells else "" for trees in columns))
     console.print(table)
     table = Table("ratio", "trees", "measured", "asked")
     for what, trees, measured, least in ratios(rows):

@@ -170,8 +170,8 @@ def main() -> None:
         print(json.dumps(rows))
         return
     table = Table(title=f"{options.games} games a match, seed {options.seed}, seen from the side named first")
-    for column in ("sides, simulations", "wins", "draws", "losses", "score", "95 % interval", "seconds"):
-        table.add_column(column, justify="left" if column.startswith("sides") else "right")
+    for column in ("match", "wins", "draws", "losses", "score", "95 % interval", "seconds"):
+        table.add_column(column, justify="left" if column == "match" else "right")
     title = {
         "mctsbot": "PUCT : MCTSBot, 200",
         "proofs": "proofs : none, 200",

@@ -24,3 +24,14 @@ def mix(key):  # type: ignore[no-untyped-def]
 def below(bits, limit):  # type: ignore[no-untyped-def]
     """An integer in 0 .. limit - 1 from uint64 `bits`; `limit` is small, the bias below 2**-32."""
     return np.int64(((bits >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
+
+
+@njit(nogil=True, cache=True)
+def uniforms(seeds, count):  # type: ignore[no-untyped-def]
+    """`[M, count]` float64 in (0, 1), from one uint64 a row."""
+    out = np.empty((seeds.shape[0], count))
+    for m in range(seeds.shape[0]):
+        for a in range(count):
+            bits = mix(seeds[m] ^ (GAMMA * np.uint64(a + 1)))
+            out[m, a] = (np.float64(bits >> np.uint64(12)) + 0.5) / 2.0**52
+    return out

@@ -13,7 +13,7 @@ from scipy.special import gammaincinv
 from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault
 from escalade.domains.evaluator import AnyEvaluator, native_of
-from escalade.domains.random_bits import GAMMA, mix
+from escalade.domains.random_bits import GAMMA, mix, uniforms
 from escalade.search.cache import CachedEvaluator
 from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
@@ -160,9 +160,9 @@ class Cohort:
         a.noise_fraction[trees] = 0 if gumbel else config.noise_fraction
         if gumbel:
             a.c_visit[trees], a.c_scale[trees] = config.c_visit, config.c_scale
-            a.noise[trees] = -np.log(-np.log(_uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
+            a.noise[trees] = -np.log(-np.log(uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
         elif config.noise_fraction:
-            a.noise[trees] = gammaincinv(config.noise_alpha, _uniforms(seeds, a.noise.shape[1]))
+            a.noise[trees] = gammaincinv(config.noise_alpha, uniforms(seeds, a.noise.shape[1]))
 
     def _make_ready(self, trees: IntArray) -> None:
         count = int(self.arrays.counts[READY])
@@ -279,15 +279,4 @@ def _spread(seeds, places):  # type: ignore[no-untyped-def]
     out = np.empty_like(seeds)
     for m in range(len(seeds)):
         out[m] = mix(mix(seeds[m] + GAMMA) + GAMMA * places[m])
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _uniforms(seeds, count):  # type: ignore[no-untyped-def]
-    """`[M, count]` float64 in (0, 1)."""
-    out = np.empty((seeds.shape[0], count))
-    for m in range(seeds.shape[0]):
-        for a in range(count):
-            bits = mix(seeds[m] ^ (GAMMA * np.uint64(a + 1)))
-            out[m, a] = (np.float64(bits >> np.uint64(12)) + 0.5) / 2.0**52
     return out

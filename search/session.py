@@ -103,6 +103,11 @@ class Searcher:
         for cohort in self._cohorts:
             cohort.forget_estimates()
 
+    @property
+    def array_bytes(self) -> int:
+        """Memory of all its arrays; room that no tree has grown into yet is counted, though not in use."""
+        return sum(array.nbytes for cohort in self._cohorts for array in cohort.arrays)
+
     def state(self, tree: int) -> Any:
         """The state under a tree."""
         return self._states[tree]
