@@ -57,10 +57,10 @@ def limit_threads(typing_context, address, threads):  # type: ignore[no-untyped-
 
 
 @intrinsic
-def multiply_add(typing_context, address, x, w, y):  # type: ignore[no-untyped-def]
-    """y += x w for C-contiguous float32 x `[M, K]`, w `[K, N]`, y `[M, N]`.
+def multiply_add(typing_context, address, x, w, kept, y):  # type: ignore[no-untyped-def]
+    """y = x w + kept y for C-contiguous float32 x `[M, K]`, w `[K, N]`, y `[M, N]`; where `kept` is 0, y is not read.
 
-    Fortran's sgemm reads the same memory as the transposed problem, y' += w' x'.
+    Fortran's sgemm reads the same memory as the transposed problem, y' = w' x' + kept y'.
     """
     matrix = types.float32[:, ::1]
 
@@ -68,16 +68,17 @@ def multiply_add(typing_context, address, x, w, y):  # type: ignore[no-untyped-d
         i8, i32, real = ir.IntType(8), ir.IntType(32), ir.FloatType()
         arrays = [
             context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
+            for kind, value in zip([matrix] * 3, [arguments[1], arguments[2], arguments[4]], strict=True)
         ]
         (rows, inner), (_, columns) = (cgutils.unpack_tuple(builder, array.shape) for array in arrays[:2])
         m, n, k = (cgutils.alloca_once_value(builder, builder.trunc(size, i32)) for size in (columns, rows, inner))
         one = cgutils.alloca_once_value(builder, ir.Constant(real, 1.0))
+        beta = cgutils.alloca_once_value(builder, arguments[3])
         plain = cgutils.alloca_once_value(builder, ir.Constant(i8, ord("N")))
         x_data, w_data, y_data = (array.data for array in arrays)
-        given = [plain, plain, m, n, k, one, w_data, m, x_data, k, one, y_data, m]
+        given = [plain, plain, m, n, k, one, w_data, m, x_data, k, beta, y_data, m]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
         builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), given)
         return context.get_dummy_value()
 
-    return types.void(types.int64, matrix, matrix, matrix), generate
+    return types.void(types.int64, matrix, matrix, types.float32, matrix), generate

@@ -195,15 +195,21 @@ def evaluate(observations, legal, program, weights, logits, values):  # type: ig
             for b in range(rows):
                 _normalise(source[b], target[b], weights[place : place + inputs], weights[bias : bias + inputs])
         else:
-            matrix = weights[place : place + inputs * outputs]
-            for b in range(rows):
-                for j in range(outputs):
-                    start_value = target[b, j] if program[at + 6] else np.float32(0)
-                    target[b, j] = start_value + (weights[bias + j] if bias >= 0 else np.float32(0))
-                if few:
+            matrix, add = weights[place : place + inputs * outputs], program[at + 6] == 1
+            if few:
+                for b in range(rows):
+                    for j in range(outputs):
+                        target[b, j] = target[b, j] if add else np.float32(0)
                     _sum_of_rows(source[b], target[b], matrix)
-            if not few:
-                multiply_add(program[0], source, matrix.reshape(inputs, outputs), target)
+            else:
+                kept = np.float32(1) if add else np.float32(0)
+                multiply_add(program[0], source, matrix.reshape(inputs, outputs), kept, target)
+            if bias >= 0:
+                shift, least = weights[bias : bias + outputs], np.float32(0 if program[at + 5] else -np.inf)
+                for b in range(rows):
+                    for j in range(outputs):
+                        target[b, j] = max(target[b, j] + shift[j], least)
+                continue
         if program[at + 5]:
             for b in range(rows):
                 for j in range(outputs):

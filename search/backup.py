@@ -21,7 +21,7 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
         f.child[(start + parent) * f.actions + action] = node
     f.parent[at], f.parent_action[at] = parent, action
     f.to_move[at] = f.leaf_to_move[m]
-    f.visits[at], f.counted[at], f.total[at], f.raw_value[at] = 0, 0, 0, 0
+    f.visits[at], f.total[at], f.raw_value[at] = 0, 0, 0
     f.terminal[at] = f.leaf_terminal[m]
     if f.leaf_terminal[m]:
         f.lower[at], f.upper[at], f.value[at] = f.leaf_outcome[m], f.leaf_outcome[m], f.leaf_outcome[m]
@@ -103,41 +103,35 @@ def back_up(f, tree, node, raw_value):  # type: ignore[no-untyped-def]
     """Count a visit of a leaf and carry its value and proof to the root, turning the sign where the player to move
     changes.
 
-    A node's value is the mean, by visits, of its own evaluation and of its actions, without those that are hopeless:
-    the player to move would not choose them, so neither should they count in any mean above. The sum behind the mean
-    is kept up to date, and made anew only where bounds have changed.
+    A node's value is the mean of all leaf values found below it, its own included, kept within its proven bounds.
     """
     start = f.start[tree]
     at = start + node
     f.visits[at] += 1
     if not f.terminal[at]:
-        f.raw_value[at] = raw_value
-        add_up(f, at)
-    leaf_value, leaf_to_move, last = f.value[at], f.to_move[at], np.int64(NONE)
+        f.raw_value[at], f.total[at] = raw_value, raw_value
+        settle_value(f, at)
+    found, last = f.value[at], np.int64(NONE)
     while f.parent[at] >= 0:
         parent, last = start + f.parent[at], np.int64(f.parent_action[at])
         edge = parent * f.actions + last
         value, low, high = f.value[at], f.lower[at], f.upper[at]
         if f.to_move[parent] != f.to_move[at]:
-            value, low, high = -value, -high, -low
-        before, n = f.edge_value[edge], f.edge_visits[edge]
-        f.edge_visits[edge], f.edge_value[edge] = n + 1, value
+            found, value, low, high = -found, -value, -high, -low
+        f.edge_visits[edge] += 1
+        f.edge_value[edge] = value
         f.visits[parent] += 1
+        f.total[parent] += found
         if f.proofs[tree] and (low != f.edge_lower[edge] or high != f.edge_upper[edge]):
             f.edge_lower[edge], f.edge_upper[edge] = low, high
             bound(f, parent)
-            add_up(f, parent)
-        elif f.edge_upper[edge] > f.lower[parent]:
-            f.counted[parent] += 1
-            f.total[parent] += np.float64(n + 1) * value - np.float64(n) * before
-            settle_value(f, parent)
+        settle_value(f, parent)
         at = parent
     if last >= 0:
-        seen = leaf_value if leaf_to_move == f.to_move[start] else -leaf_value
         edge = tree * f.actions + last
         f.root_samples[edge] += 1
-        f.root_sum[edge] += seen
-        f.root_squares[edge] += seen * seen
+        f.root_sum[edge] += found
+        f.root_squares[edge] += found * found
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -152,19 +146,6 @@ def bound(f, at):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def add_up(f, at):  # type: ignore[no-untyped-def]
-    """The sum behind a node's mean, from its own evaluation and its actions."""
-    edge, lower = at * f.actions, f.lower[at]
-    total, counted = np.float64(f.raw_value[at]), np.int32(1)
-    for a in range(f.actions):
-        n = f.edge_visits[edge + a]
-        if n > 0 and f.edge_upper[edge + a] > lower:
-            total += np.float64(n) * f.edge_value[edge + a]
-            counted += n
-    f.total[at], f.counted[at] = total, counted
-    settle_value(f, at)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def settle_value(f, at):  # type: ignore[no-untyped-def]
-    f.value[at] = min(max(np.float32(f.total[at] / np.float64(f.counted[at])), f.lower[at]), f.upper[at])
+    mean = np.float32(f.total[at] / np.float64(f.visits[at]))
+    f.value[at] = min(max(mean, f.lower[at]), f.upper[at])

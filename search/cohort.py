@@ -132,6 +132,10 @@ class Cohort:
             renew_noise(self.forest.handle, tree)
         self._make_ready(trees)
 
+    def finished_from_the_start(self, trees: IntArray) -> IntArray:
+        """Those of trees `[M]` whose root was finished already."""
+        return trees[self.arrays.terminal[self.arrays.start[trees]]]
+
     def raise_for_failed(self, trees: IntArray) -> None:
         """DomainFault if a tree `[M]` was given a number that is not finite."""
         for tree in trees[self.arrays.stopped[trees] == FAILED].tolist():

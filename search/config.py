@@ -29,14 +29,15 @@ class SearchConfig:
         `deviations` standard errors below its mean value.
 
     considered: at most so many actions enter sequential halving.
-    c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits.
+    c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits. The paper took 50 and 1 for Go and
+        chess; a smaller scale trusts noisy estimates less, and gives softer training targets.
     gumbel_scale: of the chance in a Gumbel search: 1 samples from the improved policy, 0 takes the best action.
     """
 
     simulations: int = 400
     algorithm: Literal["puct", "gumbel"] = "puct"
     proofs: bool = True
-    c_puct: float = 1.5
+    c_puct: float = 2.0
     fpu_reduction: float = 0.0
     noise_fraction: float = 0.0
     noise_alpha: float = 1.0
@@ -45,7 +46,7 @@ class SearchConfig:
     deviations: float = 2.0
     considered: int = 16
     c_visit: float = 50.0
-    c_scale: float = 1.0
+    c_scale: float = 0.1
     gumbel_scale: float = 1.0
 
     def __post_init__(self) -> None:

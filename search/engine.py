@@ -50,9 +50,6 @@ def search(
     """
     if not domain.has_simulator:
         raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
-    for state in states:
-        if domain.is_terminal(state):
-            raise StateError(f"the state '{domain.format(state)}' is finished: there is nothing to search")
     if not isinstance(seed, int) and len(seed) != len(states):
         raise SettingsError(f"{len(states)} states need {len(states)} seeds, not {len(seed)}")
     seeds = tree_seeds(seed, len(states))
@@ -75,6 +72,9 @@ def search(
         trees = np.arange(last - first)
         cohort.plant(trees, states[first:last], trees * nodes, config, seeds[first:last])
         run_to_the_end(cohort, trees, None if deadline is None and cancelled is None else check)
+        for tree in cohort.finished_from_the_start(trees).tolist():
+            where = domain.format(states[first + tree])
+            raise StateError(f"the state '{where}' is finished: there is nothing to search")
         results[first:last] = cohort.results(trees, config)
 
     in_threads(work, len(cuts), threads)

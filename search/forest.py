@@ -55,9 +55,8 @@ class Arrays(NamedTuple):
     # Of a node. Its exact value is in [lower, upper].
     visits: Ints  # [P]
     raw_value: FloatArray  # [P], the evaluator's
-    value: FloatArray  # [P], what the search makes of it: total / counted, within the bounds
-    total: NDArray[np.float64]  # [P]
-    counted: Ints  # [P]
+    value: FloatArray  # [P], what the search makes of it: total / visits, within the bounds
+    total: NDArray[np.float64]  # [P], sum of the leaf values found below, its own included
     lower: FloatArray  # [P]
     upper: FloatArray  # [P]
     parent: Ints  # [P], -1 at the root
@@ -123,7 +122,7 @@ def most_nodes(domain: Domain[Any]) -> int:
 
 
 def _node_bytes(actions: int, width: int) -> int:
-    return 24 * actions + 46 + 8 * width
+    return 24 * actions + 42 + 8 * width
 
 
 def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
@@ -140,9 +139,7 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, c
     ta, tw = (t, a), (t, w)
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("prior", "edge_visits", "edge_value", "edge_lower", "edge_upper", "child"), (p, a)),
-        **dict.fromkeys(
-            ("visits", "raw_value", "value", "total", "counted", "lower", "upper", "parent", "parent_action"), (p,)
-        ),
+        **dict.fromkeys(("visits", "raw_value", "value", "total", "lower", "upper", "parent", "parent_action"), (p,)),
         **dict.fromkeys(("to_move", "terminal", "schedule"), (p,)),
         "rows": (p, w),
         **dict.fromkeys(
@@ -166,7 +163,7 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, c
 
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(Arrays._fields, np.float32),
-    **dict.fromkeys(("edge_visits", "child", "visits", "counted", "parent", "parent_action", "schedule"), np.int32),
+    **dict.fromkeys(("edge_visits", "child", "visits", "parent", "parent_action", "schedule"), np.int32),
     **dict.fromkeys(("rows", "start", "size", "visits_wanted", "counts", "ready", "finished", "pending"), np.int64),
     **dict.fromkeys(("cached_rows",), np.int64),
     **dict.fromkeys(("leaf_parent", "leaf_action", "leaf_node", "leaf_rows"), np.int64),
@@ -279,7 +276,6 @@ def _box_forest(a, rules):  # type: ignore[no-untyped-def]
     f.raw_value = _pointer(a.raw_value)
     f.value = _pointer(a.value)
     f.total = _pointer(a.total)
-    f.counted = _pointer(a.counted)
     f.lower = _pointer(a.lower)
     f.upper = _pointer(a.upper)
     f.parent = _pointer(a.parent)

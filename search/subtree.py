@@ -39,7 +39,7 @@ def keep_subtree(f, tree, action, kept):  # type: ignore[no-untyped-def]
             count += 1
     for node in range(count):
         old, new = start + kept[node], start + node
-        f.visits[new], f.counted[new], f.total[new] = f.visits[old], f.counted[old], f.total[old]
+        f.visits[new], f.total[new] = f.visits[old], f.total[old]
         f.raw_value[new], f.value[new] = f.raw_value[old], f.value[old]
         f.lower[new], f.upper[new] = f.lower[old], f.upper[old]
         f.to_move[new], f.terminal[new] = f.to_move[old], f.terminal[old]
