@@ -63,9 +63,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(figures))
         return
-    print(
-        f"arrays of 1024 trees of 800 simulations: {figures['arrays_mib_1024_trees_800_simulations']:.0f} MiB (asked: at most 256)"
-    )
+    mebibytes = figures["arrays_mib_1024_trees_800_simulations"]
+    print(f"arrays of 1024 trees of 800 simulations: {mebibytes:.0f} MiB (asked: at most 256)")
     print(
         f"resident after {2 * tenth} and after {options.searches} rounds of searches: "
         f"{figures['resident_mib_after_a_tenth']:.1f} and {figures['resident_mib_at_the_end']:.1f} MiB"

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
         StateError,
     )
     from escalade.domains.evaluator import Evaluator, StateEvaluator
+    from escalade.domains.kernels import RowKernels
     from escalade.graph.decision import build_decision_graph
     from escalade.graph.embed import DecisionNode, decision_agent, decision_tool
     from escalade.neural.bundle import read_bundle, write_bundle
     from escalade.nodes.context import DecisionContext
     from escalade.nodes.language_model import LanguageModel
+    from escalade.search.cohort import SearchResult
     from escalade.search.config import SearchConfig
+    from escalade.search.evaluators import MixedEvaluator, PolicyRolloutEvaluator, RolloutEvaluator, UniformEvaluator
+    from escalade.search.service import SearchService
+    from escalade.search.session import Searcher
     from escalade.search.solvers import exact_solver
 
 __version__ = "0.1.0"
@@ -44,12 +49,20 @@ _HOME = {
     "EscaladeError": "domains.errors",
     "Evaluator": "domains.evaluator",
     "LanguageModel": "nodes.language_model",
+    "MixedEvaluator": "search.evaluators",
     "NoDecisionError": "domains.errors",
+    "PolicyRolloutEvaluator": "search.evaluators",
+    "RolloutEvaluator": "search.evaluators",
+    "RowKernels": "domains.kernels",
     "RungReport": "domains.decision",
     "SearchConfig": "search.config",
+    "SearchResult": "search.cohort",
+    "SearchService": "search.service",
+    "Searcher": "search.session",
     "StateError": "domains.errors",
     "StateEvaluator": "domains.evaluator",
     "Symmetry": "domains.base",
+    "UniformEvaluator": "search.evaluators",
     "build_decision_graph": "graph.decision",
     "check_domain": "domains.conformance",
     "decision_agent": "graph.embed",
@@ -72,12 +85,20 @@ __all__ = [
     "EscaladeError",
     "Evaluator",
     "LanguageModel",
+    "MixedEvaluator",
     "NoDecisionError",
+    "PolicyRolloutEvaluator",
+    "RolloutEvaluator",
+    "RowKernels",
     "RungReport",
     "SearchConfig",
+    "SearchResult",
+    "SearchService",
+    "Searcher",
     "StateError",
     "StateEvaluator",
     "Symmetry",
+    "UniformEvaluator",
     "__version__",
     "build_decision_graph",
     "check_domain",

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from escalade.domains.base import BoolArray, FloatArray, IntArray
 from escalade.domains.evaluator import BatchHints, NativeCall, usable_cores
 from escalade.neural import actions
+from escalade.neural.device_forward import LANES, DeviceForward
 from escalade.neural.forward import Forward
 from escalade.neural.spec import NetworkSpec, TrunkSpec, ValueSpec
 
@@ -93,7 +94,8 @@ def build_trunk(spec: TrunkSpec) -> nn.Sequential:
 
 class EvaluatingNetwork(nn.Module):
     """A trunk with heads, and how it is asked fast: on the CPU by a flattened copy of its weights, made again once they
-    have changed (`escalade.neural.forward`); elsewhere by its modules.
+    have changed (`escalade.neural.forward`); elsewhere by its modules in
+    prepared passes (`escalade.neural.device_forward`).
 
     Changes are noticed where torch counts them: in-place operations and replaced parameters. After others (`.data`, a
     fused optimiser, a NumPy view) call `eval()`.
@@ -105,7 +107,7 @@ class EvaluatingNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fast: tuple[list[_Seen], Forward] | None = None
+        self._fast: tuple[list[_Seen], Forward | DeviceForward] | None = None
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -121,7 +123,7 @@ class EvaluatingNetwork(nn.Module):
         """On the CPU 128 rows use a core as well as any number do, and other cores may run other calls."""
         if self.device.type == "cpu":
             return BatchHints(rows=128, calls=usable_cores())
-        return BatchHints(calls=2)
+        return BatchHints(calls=LANES)
 
     def heads(self) -> list[nn.Linear]:
         """The policy's, if there is one, before the value's."""
@@ -129,20 +131,15 @@ class EvaluatingNetwork(nn.Module):
 
     def native(self) -> NativeCall | None:
         """On the CPU, the network as it is now as a compiled function."""
-        return self._forward().native if self.device.type == "cpu" else None
+        forward = self._forward()
+        return forward.native if isinstance(forward, Forward) else None
 
     def _estimate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Logits `[B, A]` (zeros if there is no policy) and values `[B]` for observations `[B, *O]` float32."""
         flat = np.require(observations.reshape(len(observations), self.spec.observation_size), None, ("C", "W"))
-        if self.device.type == "cpu":
-            return self._forward()(flat, np.require(legal, None, ("C", "W")))
-        with torch.inference_mode():
-            features = self.trunk(torch.from_numpy(flat).to(self.device))
-            *policy, output = (head(features) for head in self.heads())
-            values = to_value(output, self._value_kind).cpu().numpy()
-            return policy[0].cpu().numpy() if policy else np.zeros(legal.shape, np.float32), values
+        return self._forward()(flat, np.require(legal, None, ("C", "W")))
 
-    def _forward(self) -> Forward:
+    def _forward(self) -> Forward | DeviceForward:
         if self.training:
             self.eval()
         fast = self._fast
@@ -152,10 +149,22 @@ class EvaluatingNetwork(nn.Module):
                 for module in self.modules()
                 for name, weight in module._parameters.items()
             ]
-            forward = Forward(self.trunk, self.heads(), self.spec.observation_size, self._value_kind)
+            size = self.spec.observation_size
+            forward: Forward | DeviceForward
+            if self.device.type == "cpu":
+                forward = Forward(self.trunk, self.heads(), size, self._value_kind)
+            else:
+                forward = DeviceForward(self._answer, size, self.device)
             fast = (seen, forward)
             self._fast = fast
         return fast[1]
+
+    def _answer(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations `[B, I]` to logits `[B, A]` (A is 0 without a policy) and values `[B]`, on the device."""
+        features = self.trunk(observations)
+        *policy, output = (head(features) for head in self.heads())
+        logits = policy[0] if policy else features[:, :0]
+        return logits, to_value(output.float(), self._value_kind)
 
     @property
     def _value_kind(self) -> ValueKind:

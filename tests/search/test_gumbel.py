@@ -83,7 +83,7 @@ class Means:
 
 
 def pull(domain: Bandit, evaluator: Means, seed: int = 0, **options: Any) -> SearchResult:
-    config = SearchConfig(algorithm="gumbel", **options)
+    config = SearchConfig(algorithm="gumbel", c_visit=50, c_scale=1, **options)
     (result,) = search(domain, [ROOT], evaluator, config, seed=seed)
     return result
 
@@ -268,7 +268,7 @@ def test_an_arm_that_loses_at_once_is_never_chosen(tells: bool, simulations: int
         domain = Bandit(4, losing=[0, 2], tells=tells)
         result = pull(domain, Means([5, 0, 5, 0], [0.9, -0.5, 0.9, -0.6]), seed, simulations=simulations)
         assert result.action in (1, 3)
-        assert result.policy[[0, 2]].tolist() == [0, 0] or not tells
+        assert result.policy[[0, 2]].sum() < 0.01
         assert result.upper[[0, 2]].tolist() == [-1, -1]
         assert result.upper[[1, 3]].tolist() == [1, 1]
         assert (result.visits[[0, 2]] == (0 if tells else 1)).all()
