@@ -33,10 +33,13 @@ from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
+from escalade.search.evaluators import UniformEvaluator
 from escalade.search.service import SearchService
 
 TREES = (1, 16, 64, 256, 1024)
 REQUESTS = 100
+TURN = 0.1
+"""Seconds."""
 Contestants = dict[tuple[str, int], Callable[[], float]]
 """By engine and trees: runs once and returns simulations per second."""
 
@@ -117,7 +120,7 @@ def service(
 
 
 def escalade(
-    domain: Domain[Any], network: PolicyValueNetwork, states: Sequence[LineState], config: SearchConfig
+    domain: Domain[Any], network: AnyEvaluator, states: Sequence[LineState], config: SearchConfig
 ) -> Callable[[], float]:
     def run() -> float:
         started = time.perf_counter()
@@ -206,6 +209,7 @@ def contestants(network: PolicyValueNetwork, cores: int, peers: bool, seed: int)
         some = states[:trees]
         found["escalade", trees] = escalade(domain, network, some, puct)
         found["escalade_gumbel", trees] = escalade(domain, network, some, gumbel)
+        found["escalade_without_network", trees] = escalade(domain, UniformEvaluator(), some, puct)
         threads = min(cores, max(1, trees // 4))
         found["network_evaluator", trees] = bare(network, trees, threads)
         found["network_module", trees] = module(network, trees, 1)
@@ -224,13 +228,20 @@ def contestants(network: PolicyValueNetwork, cores: int, peers: bool, seed: int)
 
 
 def measure(found: Contestants, repeats: int) -> dict[tuple[str, int], list[float]]:
+    """Rates of each contestant, one a turn: the median of as many runs as fit into TURN seconds, after one that does
+    not count, in which caches forget the contestant before and its idle threads go to sleep."""
+    rates: dict[tuple[str, int], list[float]] = {key: [] for key in found}
     for run in found.values():
-        run()
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in found}
+        run()  # compiles
     for _ in track(range(repeats), description="taking turns"):
         for key, run in found.items():
-            times[key].append(run())
-    return times
+            run()
+            some: list[float] = []
+            end = time.perf_counter() + TURN
+            while not some or time.perf_counter() < end:
+                some.append(run())
+            rates[key].append(float(np.median(some)))
+    return rates
 
 
 def summary(times: dict[tuple[str, int], list[float]]) -> list[dict[str, Any]]:

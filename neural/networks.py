@@ -120,9 +120,9 @@ class EvaluatingNetwork(nn.Module):
 
     @property
     def hints(self) -> BatchHints:
-        """On the CPU 128 rows use a core as well as any number do, and other cores may run other calls."""
+        """On the CPU 64 rows use a core about as well as any number do, and other cores may run other calls."""
         if self.device.type == "cpu":
-            return BatchHints(rows=128, calls=usable_cores())
+            return BatchHints(rows=64, calls=usable_cores())
         return BatchHints(calls=LANES)
 
     def heads(self) -> list[nn.Linear]:

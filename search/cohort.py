@@ -242,26 +242,22 @@ class Cohort:
         roots = a.start[trees]
         proven = a.lower[roots] == a.upper[roots]
         stopped = np.where(proven, PROVEN, a.stopped[trees]).tolist()
-        values = (a.value[roots] + np.float32(0)).tolist()  # plain zero, never -0.0
-        simulations = (a.visits[roots] - 1).tolist()
-        found = zip(chosen.tolist(), values, proven.tolist(), simulations, stopped, lengths.tolist(), strict=True)
-        return [
-            SearchResult(
-                action=action,
-                policy=numbers[m, POLICY],
-                value=value,
-                visits=visits[m],
-                action_values=numbers[m, VALUE],
-                prior=numbers[m, PRIOR],
-                lower=numbers[m, LOWER],
-                upper=numbers[m, UPPER],
-                proven=exact,
-                principal_variation=tuple(lines[m, :length].tolist()),
-                simulations=made,
-                stopped=STOPPED[why],
-            )
-            for m, (action, value, exact, made, why, length) in enumerate(found)
-        ]
+        longest = lines[:, : lengths.max()].tolist()
+        columns = (
+            chosen.tolist(),
+            numbers[:, POLICY],
+            (a.value[roots] + np.float32(0)).tolist(),  # plain zero, never -0.0
+            visits,
+            numbers[:, VALUE],
+            numbers[:, PRIOR],
+            numbers[:, LOWER],
+            numbers[:, UPPER],
+            proven.tolist(),
+            [tuple(line[:length]) for line, length in zip(longest, lengths.tolist(), strict=True)],
+            (a.visits[roots] - 1).tolist(),
+            [STOPPED[why] for why in stopped],
+        )
+        return [SearchResult(*row) for row in zip(*columns, strict=True)]
 
 
 def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:

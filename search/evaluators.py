@@ -24,7 +24,7 @@ from escalade.domains.random_bits import GAMMA, uniforms
 class UniformEvaluator:
     """Knows nothing: every legal action alike, every state worth 0. An `Evaluator`."""
 
-    hints = BatchHints(rows=128, calls=usable_cores())
+    hints = BatchHints(rows=64, calls=usable_cores())
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         return np.zeros(legal.shape, np.float32), np.zeros(len(legal), np.float32)
@@ -44,7 +44,7 @@ class RolloutEvaluator:
         self.max_plies = max_plies
         self._array_domain = array_domain(domain)
         # Kernels let go of the interpreter, so that several threads gain; Python does not.
-        self.hints = BatchHints(rows=128, calls=usable_cores() if self._array_domain else 1)
+        self.hints = BatchHints(rows=64, calls=usable_cores() if self._array_domain else 1)
 
     def evaluate_states(
         self, states: Sequence[Any] | IntArray, legal: BoolArray, keys: KeyArray

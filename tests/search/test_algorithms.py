@@ -30,9 +30,7 @@ from escalade.search.solvers import exact_solver, optimal_actions
 TTT, C4 = TicTacToe(), ConnectFour()
 KINDS: list[dict[str, Any]] = [
     {"algorithm": algorithm, "proofs": proofs, "final_move": final_move}
-    for algorithm, proofs, final_move in itertools.product(
-        ("puct", "gumbel"), (True, False), ("visits", "lower_bound")
-    )
+    for algorithm, proofs, final_move in itertools.product(("puct", "gumbel"), (True, False), ("visits", "lower_bound"))
 ]
 
 
@@ -94,9 +92,7 @@ def random_states(domain: Any, count: int, seed: int) -> list[Any]:
         (TTT, "51", (2, 6, 8, 1, 3, 5, 7)),  # X can only not lose by any
     ],
 )
-def test_golden_positions(
-    kind: dict[str, Any], known: str, domain: Any, moves: str, best: Sequence[int]
-) -> None:
+def test_golden_positions(kind: dict[str, Any], known: str, domain: Any, moves: str, best: Sequence[int]) -> None:
     evaluator = RolloutEvaluator(domain) if known == "rollouts" else UniformEvaluator()
     result = one(domain, moves, evaluator, simulations=800, **kind)
     assert result.action in best
@@ -385,7 +381,9 @@ def test_answers_may_have_another_type_and_layout(domain: Any) -> None:
 
     states, config = [C4.parse(""), C4.parse("44")], SearchConfig(simulations=30)
     for left, right in zip(
-        search(domain, states, Spoilt(1, spoil), config), search(domain, states, UniformEvaluator(), config), strict=True
+        search(domain, states, Spoilt(1, spoil), config),
+        search(domain, states, UniformEvaluator(), config),
+        strict=True,
     ):
         same(left, right)
 

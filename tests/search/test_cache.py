@@ -64,9 +64,7 @@ STATES = [C4.parse(moves) for moves in ("", "4", "44", "4455", "172635", "172653
 
 @DOMAINS
 @pytest.mark.parametrize("cache", [2, 100, 5000])
-@pytest.mark.parametrize(
-    "options", [{}, {"algorithm": "gumbel"}, {"proofs": False}, {"noise_fraction": 0.25}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"algorithm": "gumbel"}, {"proofs": False}, {"noise_fraction": 0.25}], ids=str)
 def test_a_cache_saves_questions_and_changes_nothing(domain: Any, cache: int, options: dict[str, Any]) -> None:
     config = SearchConfig(simulations=200, **options)
     without, having = Weighing(C4), Weighing(C4)
@@ -81,15 +79,22 @@ def test_a_cache_saves_questions_and_changes_nothing(domain: Any, cache: int, op
 
 @DOMAINS
 def test_moves_that_transpose_are_met_again(domain: Any) -> None:
-    evaluator = Weighing(C4)
-    cohort = Cohort(domain, evaluator, 1, 501, cache=2000)
     config = SearchConfig(simulations=500)
+    without, having = Weighing(C4), Weighing(C4)
+    hits = [searched(domain, evaluator, config, cache).hits for evaluator, cache in ((without, 0), (having, 2000))]
+    assert hits[0] == 0
+    assert hits[1] > 20
+    assert having.rows + hits[1] == without.rows
+
+
+def searched(domain: Any, evaluator: Any, config: SearchConfig, cache: int) -> Cohort:
+    """A cohort whose one tree has been searched from the empty board."""
+    cohort = Cohort(domain, evaluator, 1, config.simulations + 1, cache=cache)
     cohort.plant(np.arange(1), [C4.parse("")], np.zeros(1, np.int64), config, np.zeros(1, np.uint64))
     while cohort.busy:
         cohort.go(16, to_the_end=True)
-    assert cohort.hits > 0
-    assert evaluator.rows + cohort.hits == 501
-    assert cohort.arrays.visits[0] == 501
+    assert cohort.arrays.visits[0] == config.simulations + 1
+    return cohort
 
 
 def test_a_network_in_the_kernels_is_cached_as_well() -> None:
@@ -97,11 +102,7 @@ def test_a_network_in_the_kernels_is_cached_as_well() -> None:
     config = SearchConfig(simulations=300)
     for state in STATES:
         same(*search(C4, [state], network, config), *search(C4, [state], network, config, cache=1000))
-    cohort = Cohort(C4, network, 1, 301, cache=1000)
-    cohort.plant(np.arange(1), [C4.parse("")], np.zeros(1, np.int64), config, np.zeros(1, np.uint64))
-    while cohort.busy:
-        cohort.go(256, to_the_end=True)
-    assert cohort.hits > 0
+    assert searched(C4, network, config, 1000).hits > 0
 
 
 @pytest.mark.parametrize("domain", [TTT, Plain(TTT)], ids=["kernels", "plain"])
@@ -249,7 +250,9 @@ def test_a_cache_hides_no_answer_of_another_shape(domain: Any, answer: Any) -> N
 
 def rows(*numbers: int) -> tuple[FloatArray, BoolArray]:
     """Observations that differ by a number, all actions legal."""
-    return np.array(numbers, np.float32)[:, None].repeat(126, 1).reshape(-1, 3, 6, 7), np.ones((len(numbers), 7), np.bool_)
+    return np.array(numbers, np.float32)[:, None].repeat(126, 1).reshape(-1, 3, 6, 7), np.ones(
+        (len(numbers), 7), np.bool_
+    )
 
 
 def test_keeps_no_more_than_its_entries_and_those_used_last() -> None:
