@@ -67,7 +67,7 @@ async def measure(decisions: int, warm_up: int) -> tuple[np.ndarray, np.ndarray]
         ours, empty = build_decision_graph(domain, bundle=bundle), empty_graph()
     context = DecisionContext(policy_threshold=0.0)
     times = np.empty((2, decisions))
-    for turn in track(range(-warm_up, decisions), description="deciding"):
+    for turn in track(range(-warm_up, decisions), description="deciding", console=Console(stderr=True)):
         for row, (graph, options) in enumerate(((ours, {"context": context}), (empty, {}))):
             started = time.perf_counter()
             result = await graph.ainvoke({"state": "4455"}, **options)

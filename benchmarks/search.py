@@ -233,7 +233,7 @@ def measure(found: Contestants, repeats: int) -> dict[tuple[str, int], list[floa
     rates: dict[tuple[str, int], list[float]] = {key: [] for key in found}
     for run in found.values():
         run()  # compiles
-    for _ in track(range(repeats), description="taking turns"):
+    for _ in track(range(repeats), description="taking turns", console=Console(stderr=True)):
         for key, run in found.items():
             run()
             some: list[float] = []

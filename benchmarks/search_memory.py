@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from escalade.domains.connect_four import ConnectFour
@@ -42,7 +43,7 @@ def main() -> None:
     games.start(range(16), [start] * 16)
     sizes = []
     with SearchService(domain, evaluator) as service:
-        for turn in track(range(options.searches), description="searching"):
+        for turn in track(range(options.searches), description="searching", console=Console(stderr=True)):
             search(domain, [start] * 16, evaluator, config, seed=turn)
             tickets = [service.submit(start, config, seed=turn) for _ in range(4)]
             for ticket in tickets:

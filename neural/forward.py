@@ -122,11 +122,10 @@ class _Program:
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _sum_of_rows(x, y, weights):  # type: ignore[no-untyped-def]
+def _sum_of_rows(x, y, weights, used):  # type: ignore[no-untyped-def]
     """y += x w, of one row x `[K]`, y `[N]`, weights `[K * N]`: four inputs at a time, so that y is read and written
-    less often."""
+    less often. used `[>= K]` int64 is room for the places of what is not zero."""
     outputs = y.shape[0]
-    used = np.empty(x.shape[0], np.int64)
     count = 0
     for i in range(x.shape[0]):
         used[count] = i
@@ -180,6 +179,7 @@ def evaluate(observations, legal, program, weights, logits, values):  # type: ig
     rows, width = observations.shape[0], program[2]
     room = np.empty(3 * rows * width, np.float32)
     few = rows <= program[6]
+    used = np.empty(max(width, program[3]) if few else 0, np.int64)
     threads = np.int64(0)
     if not few and program[1] != 0:
         threads = limit_threads(program[1], 1)  # cores are for other calls, not for one product
@@ -200,7 +200,7 @@ def evaluate(observations, legal, program, weights, logits, values):  # type: ig
                 for b in range(rows):
                     for j in range(outputs):
                         target[b, j] = target[b, j] if add else np.float32(0)
-                    _sum_of_rows(source[b], target[b], matrix)
+                    _sum_of_rows(source[b], target[b], matrix, used)
             else:
                 kept = np.float32(1) if add else np.float32(0)
                 multiply_add(program[0], source, matrix.reshape(inputs, outputs), kept, target)
