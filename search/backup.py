@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.search.forest import NONE
+from escalade.search.arrays import NONE
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

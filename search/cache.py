@@ -14,7 +14,7 @@ from numba import njit
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.random_bits import GAMMA, mix
-from escalade.search.forest import NONE
+from escalade.search.arrays import NONE
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

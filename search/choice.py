@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from escalade.search.forest import FOREST_TYPE, NONE
+from escalade.search.arrays import NONE
+from escalade.search.forest import FOREST_TYPE
 from escalade.search.gumbel import completed_value, sigma
 
 BY_VISITS, BY_LOWER_BOUND, BY_GUMBEL = range(3)

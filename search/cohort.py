@@ -14,10 +14,11 @@ from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_
 from escalade.domains.errors import DomainFault
 from escalade.domains.evaluator import AnyEvaluator, native_of
 from escalade.domains.random_bits import GAMMA, mix, uniforms
+from escalade.search.arrays import ASKED, FAILED, FINISHED, HITS, NONE, PROVEN, READY, RUNNING
 from escalade.search.cache import CachedEvaluator
 from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
-from escalade.search.forest import ASKED, FAILED, FINISHED, HITS, NONE, PROVEN, READY, RUNNING, new_forest
+from escalade.search.forest import new_forest
 from escalade.search.gumbel import halving_schedule
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run

@@ -14,9 +14,9 @@ import numpy as np
 from escalade.domains.base import Domain, IntArray, array_domain
 from escalade.domains.errors import CancelledSearch, NoSimulatorError, SettingsError, StateError
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
+from escalade.search.arrays import DEADLINE
 from escalade.search.cohort import Cohort, SearchResult, tree_seeds
 from escalade.search.config import SearchConfig
-from escalade.search.forest import DEADLINE
 
 __all__ = ["SearchResult", "search"]
 

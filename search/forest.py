@@ -1,17 +1,6 @@
-"""Search trees as a struct of arrays, in one arena that trees of different size share.
+"""Search trees as kernels see them: one Numba structure with the address of every array and of the domain's rules.
 
-Shapes: T trees at once, P nodes in the arena, A actions, W integers a state, K numbers an encoded state. A tree owns
-the nodes `start .. start + capacity` of the arena and numbers its own from 0, the root. Every value is seen from the
-player to move in its node, edge values from the player to move in the parent. An edge repeats what its child knows
-(visits, value, bounds), so that selection reads one row of memory a node.
-
-Proofs are bounds: each node keeps a lower and an upper bound on its exact value, equal once the value is proven. That
-is MCTS-Solver (Winands et al. 2008) in the score-bounded form of Cazenave & Saffidine, "Score Bounded Monte-Carlo Tree
-Search", 2010, which proves draws as well as wins and losses.
-
-The arrays are allocated once and never filled: a node is initialised when it is made, so room that no tree grows into
-is never touched. Kernels see everything through one Numba structure, which costs a call less than a microsecond where
-passing the arrays one by one would cost ten.
+Passing the structure costs a call less than a microsecond; passing the arrays one by one would cost ten.
 """
 
 from __future__ import annotations
@@ -26,154 +15,11 @@ from numba import njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.experimental import structref
 from numba.extending import intrinsic
-from numpy.typing import NDArray
+from numba.np.numpy_support import from_dtype
 
-from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray, KeyArray, array_domain
-from escalade.domains.errors import SettingsError
+from escalade.domains.base import Domain, array_domain
 from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels, check_kernels
-
-MAX_BYTES = 8 * 2**30
-NONE = -1
-RUNNING, SIMULATIONS, PROVEN, DEADLINE, CANCELLED, FAILED = range(6)
-"""Why a tree stopped."""
-WORK_LISTS = READY, PENDING, ASKED, FINISHED, HITS = range(5)
-"""Places in `counts`: how many entries of the work lists are in use; and how often the cache knew a state."""
-
-Ints = NDArray[np.int32]
-
-
-class Arrays(NamedTuple):
-    """All there is to know of the trees, and the lists of work in progress."""
-
-    # Of a node's actions. A prior of -1 marks an illegal one; `child` is a node of the same tree or -1.
-    prior: FloatArray  # [P, A]
-    edge_visits: Ints  # [P, A]
-    edge_value: FloatArray  # [P, A]
-    edge_lower: FloatArray  # [P, A]
-    edge_upper: FloatArray  # [P, A]
-    child: Ints  # [P, A]
-    # Of a node. Its exact value is in [lower, upper].
-    visits: Ints  # [P]
-    raw_value: FloatArray  # [P], the evaluator's
-    value: FloatArray  # [P], what the search makes of it: total / visits, within the bounds
-    total: NDArray[np.float64]  # [P], sum of the leaf values found below, its own included
-    lower: FloatArray  # [P]
-    upper: FloatArray  # [P]
-    parent: Ints  # [P], -1 at the root
-    parent_action: Ints  # [P]
-    to_move: NDArray[np.int8]  # [P]
-    terminal: BoolArray  # [P]
-    rows: IntArray  # [P, W], the states of an `ArrayDomain`; W is 0 for others
-    # Of a tree.
-    start: IntArray  # [T], its first node in the arena
-    size: IntArray  # [T], nodes in use
-    visits_wanted: IntArray  # [T], of the root, the one that makes it included
-    stopped: NDArray[np.int8]  # [T], RUNNING or why not
-    seed: KeyArray  # [T]
-    proofs: BoolArray  # [T], whether exact results are backed up
-    c_puct: FloatArray  # [T]
-    fpu_reduction: FloatArray  # [T]
-    noise_fraction: FloatArray  # [T], of Dirichlet noise in the root's priors
-    noise: FloatArray  # [T, A], gamma variates for Dirichlet noise, or the Gumbel variables of the root
-    gumbel: BoolArray  # [T], whether it is a Gumbel search
-    c_visit: FloatArray  # [T]
-    c_scale: FloatArray  # [T]
-    schedule: Ints  # [P], per simulation of a Gumbel search: how often the action to try was visited before
-    root_samples: FloatArray  # [T, A], leaf values found through each action of the root: how many,
-    root_sum: FloatArray  # [T, A], their sum, seen from the root,
-    root_squares: FloatArray  # [T, A], and that of their squares
-    # Work lists; `counts` says how long each is.
-    counts: IntArray  # [5]
-    ready: IntArray  # [T], trees that may select
-    finished: IntArray  # [T], trees that stopped
-    pending: IntArray  # [T], trees with a new leaf, which is
-    leaf_parent: IntArray  # [T], under this node
-    leaf_action: IntArray  # [T], by this action,
-    leaf_node: IntArray  # [T], and gets this number
-    leaf_rows: IntArray  # [T, W], states of the leaves, in order of `pending`
-    leaf_legal: BoolArray  # [T, A]
-    leaf_terminal: BoolArray  # [T]
-    leaf_outcome: FloatArray  # [T]
-    leaf_to_move: NDArray[np.int8]  # [T]
-    leaf_ends: FloatArray  # [T, A], outcomes of actions that end the game, else NaN
-    asked: IntArray  # [T], trees whose leaf waits for the evaluator
-    asked_node: IntArray  # [T], that leaf
-    asked_rows: IntArray  # [T, W]
-    asked_legal: BoolArray  # [T, A]
-    asked_keys: KeyArray  # [T], the leaf's own source of chance
-    observations: FloatArray  # [T, K]
-    # Estimates of states met before, C places, each for one state at a time; C is a power of two, or 1 for no cache.
-    cached_rows: IntArray  # [C, W]
-    cached_logits: FloatArray  # [C, A]
-    cached_values: FloatArray  # [C], NaN where nothing is kept
-    # Room for steps, one from each leaf's parent, and for one-ply lookahead.
-    scratch_rows: IntArray  # [2 * T * A, W]
-    scratch_actions: IntArray  # [T * A]
-    scratch_legal: BoolArray  # [T * A, A]
-    scratch_terminal: BoolArray  # [T * A]
-    scratch_outcome: FloatArray  # [T * A]
-    scratch_to_move: NDArray[np.int8]  # [T * A]
-
-
-def most_nodes(domain: Domain[Any]) -> int:
-    """How many nodes an arena may have."""
-    fast = array_domain(domain)
-    return MAX_BYTES // _node_bytes(domain.num_actions, fast.row_width if fast else 0)
-
-
-def _node_bytes(actions: int, width: int) -> int:
-    return 24 * actions + 42 + 8 * width
-
-
-def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
-    """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates. Raises SettingsError if that
-    would not fit in memory."""
-    p, t, a, w = nodes, trees, actions, width
-    needed = p * _node_bytes(a, w)
-    if needed > MAX_BYTES:
-        raise SettingsError(
-            f"{trees} trees of {nodes // trees} nodes with {actions} actions need {needed / 2**30:.1f} GiB, more than "
-            f"the {MAX_BYTES / 2**30:.0f} GiB allowed: lower simulations or search fewer states at once"
-        )
-    wide, places = t * a, 1 << max(cache - 1, 0).bit_length()
-    ta, tw = (t, a), (t, w)
-    shapes: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(("prior", "edge_visits", "edge_value", "edge_lower", "edge_upper", "child"), (p, a)),
-        **dict.fromkeys(("visits", "raw_value", "value", "total", "lower", "upper", "parent", "parent_action"), (p,)),
-        **dict.fromkeys(("to_move", "terminal", "schedule"), (p,)),
-        "rows": (p, w),
-        **dict.fromkeys(
-            ("noise", "root_samples", "root_sum", "root_squares", "leaf_legal", "leaf_ends", "asked_legal"), ta
-        ),
-        **dict.fromkeys(("leaf_rows", "asked_rows"), tw),
-        "counts": (len(WORK_LISTS),),
-        "cached_rows": (places, w),
-        "cached_logits": (places, a),
-        "cached_values": (places,),
-        "observations": (t, numbers),
-        "scratch_rows": (2 * wide, w),
-        "scratch_legal": (wide, a),
-        **dict.fromkeys(("scratch_actions", "scratch_terminal", "scratch_outcome", "scratch_to_move"), (wide,)),
-    }
-    arrays: dict[str, Any] = {name: np.empty(shapes.get(name, (t,)), kind) for name, kind in _KINDS.items()}
-    arrays["counts"][:] = 0
-    arrays["cached_values"][:] = np.nan
-    return Arrays(**arrays)
-
-
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(Arrays._fields, np.float32),
-    **dict.fromkeys(("edge_visits", "child", "visits", "parent", "parent_action", "schedule"), np.int32),
-    **dict.fromkeys(("rows", "start", "size", "visits_wanted", "counts", "ready", "finished", "pending"), np.int64),
-    **dict.fromkeys(("cached_rows",), np.int64),
-    **dict.fromkeys(("leaf_parent", "leaf_action", "leaf_node", "leaf_rows"), np.int64),
-    **dict.fromkeys(("asked", "asked_node", "asked_rows", "scratch_rows", "scratch_actions"), np.int64),
-    **dict.fromkeys(("terminal", "proofs", "gumbel", "leaf_legal", "leaf_terminal"), np.bool_),
-    **dict.fromkeys(("asked_legal", "scratch_legal", "scratch_terminal"), np.bool_),
-    **dict.fromkeys(("to_move", "stopped", "leaf_to_move", "scratch_to_move"), np.int8),
-    **dict.fromkeys(("seed", "asked_keys"), np.uint64),
-    "total": np.float64,
-}
+from escalade.search.arrays import LAYOUT, Arrays, new_arrays
 
 
 @structref.register
@@ -197,24 +43,14 @@ class _ForestBox(structref.StructRefProxy):  # type: ignore[misc]
 structref.define_boxing(_RulesType, _RulesBox)
 structref.define_boxing(_ForestType, _ForestBox)
 
-_NUMBA = {np.int32: types.int32, np.int64: types.int64, np.bool_: types.boolean, np.int8: types.int8}
-_NUMBA |= {np.uint64: types.uint64, np.float32: types.float32, np.float64: types.float64}
-_EXAMPLE = new_arrays(1, 1, 1, 1, 1)
-_ARRAYS = types.NamedTuple([types.Array(_NUMBA[a.dtype.type], a.ndim, "C") for a in _EXAMPLE], Arrays)
-_FOR_RULES = (
-    *("leaf_rows", "leaf_legal", "leaf_terminal", "leaf_outcome", "leaf_to_move", "leaf_ends", "asked_rows"),
-    *(
-        "asked_legal",
-        "cached_logits",
-        "observations",
-        "scratch_rows",
-        "scratch_actions",
-        "scratch_legal",
-        "scratch_terminal",
-        "scratch_outcome",
-    ),
-    "scratch_to_move",
+_ARRAYS = types.NamedTuple(
+    [types.Array(from_dtype(np.dtype(kind)), len(letters.split()), "C") for kind, letters in LAYOUT.values()], Arrays
 )
+_FOR_RULES = [
+    *("leaf_rows", "leaf_legal", "leaf_terminal", "leaf_outcome", "leaf_to_move", "leaf_ends"),
+    *("asked_rows", "asked_legal", "cached_logits", "observations"),
+    *(name for name in LAYOUT if name.startswith("scratch_")),
+]
 """What is handed to the domain's kernels, which take arrays: `f.leaf_rows_array` and so on."""
 _SIGNATURES = (STEP, RULES, ENCODE, PLAYOUT, ENDS)  # in the order of RowKernels
 _POINTERS = [types.FunctionType(signature) for signature in _SIGNATURES]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
-from escalade.search.forest import ASKED, FAILED, NONE, PENDING, Forest
+from escalade.search.arrays import ASKED, FAILED, NONE, PENDING
+from escalade.search.forest import Forest
 
 
 class PlainLeaves:

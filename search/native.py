@@ -17,8 +17,9 @@ from numba.experimental import structref
 
 from escalade.domains.base import Domain, array_domain
 from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_of
+from escalade.search.arrays import ASKED, FINISHED
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
-from escalade.search.forest import ASKED, FINISHED, FOREST_TYPE
+from escalade.search.forest import FOREST_TYPE
 from escalade.search.waves import wave
 
 UNIFORM, ROLLOUTS, NETWORK = range(3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.search.forest import NONE
+from escalade.search.arrays import NONE
 from escalade.search.gumbel import completed_value, sigma
 
 

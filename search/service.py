@@ -34,9 +34,9 @@ from escalade.domains.errors import (
     StateError,
 )
 from escalade.domains.evaluator import AnyEvaluator, hints_of
+from escalade.search.arrays import CANCELLED, DEADLINE, FAILED, most_nodes
 from escalade.search.cohort import Cohort, SearchResult, tree_seeds
 from escalade.search.config import SearchConfig
-from escalade.search.forest import CANCELLED, DEADLINE, FAILED, most_nodes
 from escalade.search.ranges import Ranges
 
 FIRST_NODES = 2**18

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from escalade.search.arrays import NONE
 from escalade.search.backup import add_noise
-from escalade.search.forest import FOREST_TYPE, NONE
+from escalade.search.forest import FOREST_TYPE
 
 
 @njit(

@@ -15,21 +15,10 @@ from numba import njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from escalade.domains.random_bits import GAMMA, mix
+from escalade.search.arrays import ASKED, FAILED, FINISHED, HITS, NONE, PENDING, PROVEN, READY, RUNNING, SIMULATIONS
 from escalade.search.backup import add_leaf, back_up, set_priors, set_uniform_priors
 from escalade.search.cache import keep_estimate, known_place
-from escalade.search.forest import (
-    ASKED,
-    FAILED,
-    FINISHED,
-    FOREST_TYPE,
-    HITS,
-    NONE,
-    PENDING,
-    PROVEN,
-    READY,
-    RUNNING,
-    SIMULATIONS,
-)
+from escalade.search.forest import FOREST_TYPE
 from escalade.search.selection import select
 
 _LOGITS, _VALUES = types.float32[:, ::1], types.float32[::1]

@@ -1,0 +1,168 @@
+"""The arrays that search trees are made of: a struct of arrays, in one arena that trees of different size share.
+
+A tree owns the nodes `start .. start + capacity` of the arena and numbers its own from 0, the root. Every value is seen
+from the player to move in its node, edge values from the player to move in the parent. An edge repeats what its child
+knows (visits, value, bounds), so that selection reads one row of memory a node.
+
+Proofs are bounds: each node keeps a lower and an upper bound on its exact value, equal once the value is proven. That
+is MCTS-Solver (Winands et al. 2008) in the score-bounded form of Cazenave & Saffidine, "Score Bounded Monte-Carlo Tree
+Search", 2010, which proves draws as well as wins and losses.
+
+The arrays are allocated once and never filled: a node is initialised when it is made, so room that no tree grows into
+is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import Domain, array_domain
+from escalade.domains.errors import SettingsError
+
+MAX_BYTES = 8 * 2**30
+NONE = -1
+RUNNING, SIMULATIONS, PROVEN, DEADLINE, CANCELLED, FAILED = range(6)
+"""Why a tree stopped."""
+WORK_LISTS = READY, PENDING, ASKED, FINISHED, HITS = range(5)
+"""Places in `counts`: how many entries of the work lists are in use; and how often the cache knew a state."""
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+
+
+class Arrays(NamedTuple):
+    """All there is to know of the trees, and the lists of work in progress.
+
+    Shapes: T trees at once, P nodes in the arena, A actions, W integers a state (0 for a plain domain), K numbers an
+    encoded state, C places of the cache, S = T * A, L work lists.
+    """
+
+    # Of a node's actions. A prior of -1 marks an illegal one; `child` is a node of the same tree or -1.
+    prior: Annotated[F32, "P A"]
+    edge_visits: Annotated[I32, "P A"]
+    edge_value: Annotated[F32, "P A"]
+    edge_lower: Annotated[F32, "P A"]
+    edge_upper: Annotated[F32, "P A"]
+    child: Annotated[I32, "P A"]
+    # Of a node. Its exact value is in [lower, upper].
+    visits: Annotated[I32, "P"]
+    raw_value: Annotated[F32, "P"]  # the evaluator's
+    value: Annotated[F32, "P"]  # what the search makes of it: total / visits, within the bounds
+    total: Annotated[F64, "P"]  # sum of the leaf values found below, its own included
+    lower: Annotated[F32, "P"]
+    upper: Annotated[F32, "P"]
+    parent: Annotated[I32, "P"]  # -1 at the root
+    parent_action: Annotated[I32, "P"]
+    to_move: Annotated[I8, "P"]
+    terminal: Annotated[Flags, "P"]
+    rows: Annotated[I64, "P W"]  # the states of an `ArrayDomain`; W is 0 for others
+    # Of a tree.
+    start: Annotated[I64, "T"]  # its first node in the arena
+    size: Annotated[I64, "T"]  # nodes in use
+    visits_wanted: Annotated[I64, "T"]  # of the root, the one that makes it included
+    stopped: Annotated[I8, "T"]  # RUNNING or why not
+    seed: Annotated[U64, "T"]
+    proofs: Annotated[Flags, "T"]  # whether exact results are backed up
+    c_puct: Annotated[F32, "T"]
+    fpu_reduction: Annotated[F32, "T"]
+    noise_fraction: Annotated[F32, "T"]  # of Dirichlet noise in the root's priors
+    noise: Annotated[F32, "T A"]  # gamma variates for Dirichlet noise, or the Gumbel variables of the root
+    gumbel: Annotated[Flags, "T"]  # whether it is a Gumbel search
+    c_visit: Annotated[F32, "T"]
+    c_scale: Annotated[F32, "T"]
+    schedule: Annotated[I32, "P"]  # per simulation of a Gumbel search: how often the action to try was visited before
+    root_samples: Annotated[F32, "T A"]  # leaf values found through each action of the root: how many,
+    root_sum: Annotated[F32, "T A"]  # their sum, seen from the root,
+    root_squares: Annotated[F32, "T A"]  # and that of their squares
+    # Work lists; `counts` says how long each is.
+    counts: Annotated[I64, "L"]
+    ready: Annotated[I64, "T"]  # trees that may select
+    finished: Annotated[I64, "T"]  # trees that stopped
+    pending: Annotated[I64, "T"]  # trees with a new leaf, which is
+    leaf_parent: Annotated[I64, "T"]  # under this node
+    leaf_action: Annotated[I64, "T"]  # by this action,
+    leaf_node: Annotated[I64, "T"]  # and gets this number
+    leaf_rows: Annotated[I64, "T W"]  # states of the leaves, in order of `pending`
+    leaf_legal: Annotated[Flags, "T A"]
+    leaf_terminal: Annotated[Flags, "T"]
+    leaf_outcome: Annotated[F32, "T"]
+    leaf_to_move: Annotated[I8, "T"]
+    leaf_ends: Annotated[F32, "T A"]  # outcomes of actions that end the game, else NaN
+    asked: Annotated[I64, "T"]  # trees whose leaf waits for the evaluator
+    asked_node: Annotated[I64, "T"]  # that leaf
+    asked_rows: Annotated[I64, "T W"]
+    asked_legal: Annotated[Flags, "T A"]
+    asked_keys: Annotated[U64, "T"]  # the leaf's own source of chance
+    observations: Annotated[F32, "T K"]
+    # Estimates of states met before, C places, each for one state at a time; C is a power of two, or 1 for no cache.
+    cached_rows: Annotated[I64, "C W"]
+    cached_logits: Annotated[F32, "C A"]
+    cached_values: Annotated[F32, "C"]  # NaN where nothing is kept
+    # Room for steps, one from each leaf's parent, and for one-ply lookahead.
+    scratch_rows: Annotated[I64, "2S W"]
+    scratch_actions: Annotated[I64, "S"]
+    scratch_legal: Annotated[Flags, "S A"]
+    scratch_terminal: Annotated[Flags, "S"]
+    scratch_outcome: Annotated[F32, "S"]
+    scratch_to_move: Annotated[I8, "S"]
+
+
+def most_nodes(domain: Domain[Any]) -> int:
+    """How many nodes an arena may have."""
+    fast = array_domain(domain)
+    return MAX_BYTES // _node_bytes(domain.num_actions, fast.row_width if fast else 0)
+
+
+def _node_bytes(actions: int, width: int) -> int:
+    return 24 * actions + 42 + 8 * width
+
+
+def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
+    """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates. Raises SettingsError if that
+    would not fit in memory."""
+    p, t, a, w = nodes, trees, actions, width
+    needed = p * _node_bytes(a, w)
+    if needed > MAX_BYTES:
+        raise SettingsError(
+            f"{trees} trees of {nodes // trees} nodes with {actions} actions need {needed / 2**30:.1f} GiB, more than "
+            f"the {MAX_BYTES / 2**30:.0f} GiB allowed: lower simulations or search fewer states at once"
+        )
+    places = 1 << max(cache - 1, 0).bit_length()
+    sizes = {
+        "P": p,
+        "T": t,
+        "A": a,
+        "W": w,
+        "K": numbers,
+        "C": places,
+        "S": t * a,
+        "2S": 2 * t * a,
+        "L": len(WORK_LISTS),
+    }
+    arrays = {
+        name: np.empty([sizes[letter] for letter in letters.split()], kind) for name, (kind, letters) in LAYOUT.items()
+    }
+    arrays["counts"][:] = 0
+    arrays["cached_values"][:] = np.nan
+    return Arrays(**arrays)
+
+
+def _layout() -> dict[str, tuple[Any, str]]:
+    """Each array's type and the letters of its shape, read from the declaration above."""
+    found = {}
+    for name, hint in get_type_hints(Arrays, include_extras=True).items():
+        array, letters = get_args(hint)
+        (kind,) = get_args(get_args(array)[1])
+        found[name] = (kind, letters)
+    return found
+
+
+LAYOUT = _layout()
