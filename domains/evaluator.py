@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numba import types
 
 from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray
+from escalade.domains.errors import DomainFault
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ def native_of(evaluator: object) -> NativeCall | None:
     """The evaluator as a compiled function, if it has one now."""
     offered = getattr(evaluator, "native", None)
     return offered() if callable(offered) else None
+
+
+def checked_answer(answer: tuple[Any, Any], rows: int, actions: int) -> tuple[FloatArray, FloatArray]:
+    """What an evaluator gave, as arrays that kernels take. Raises DomainFault for other shapes."""
+    logits, values = answer
+    if np.shape(logits) != (rows, actions) or np.shape(values) != (rows,):
+        raise DomainFault(
+            f"the evaluator gave logits {np.shape(logits)} and values {np.shape(values)} for {rows} states; they must "
+            f"be {(rows, actions)} and {(rows,)}"
+        )
+    return np.require(logits, np.float32, ("C", "W")), np.require(values, np.float32, ("C", "W"))
 
 
 @runtime_checkable

@@ -79,6 +79,7 @@ class Arrays(NamedTuple):
     c_visit: Annotated[F32, "T"]
     c_scale: Annotated[F32, "T"]
     schedule: Annotated[I32, "P"]  # per simulation of a Gumbel search: how often the action to try was visited before
+    root_prior: Annotated[F32, "T A"]  # the root's priors without noise
     root_samples: Annotated[F32, "T A"]  # leaf values found through each action of the root: how many,
     root_sum: Annotated[F32, "T A"]  # their sum, seen from the root,
     root_squares: Annotated[F32, "T A"]  # and that of their squares

@@ -87,10 +87,11 @@ def set_uniform_priors(f, tree, node):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_noise(f, tree):  # type: ignore[no-untyped-def]
-    """Mix the tree's noise into the priors of its root."""
+    """Mix the tree's noise into the priors of its root, which are kept as they were."""
     edge, noise, fraction = f.start[tree] * f.actions, tree * f.actions, f.noise_fraction[tree]
     total = np.float32(0)
     for a in range(f.actions):
+        f.root_prior[noise + a] = f.prior[edge + a]
         if f.prior[edge + a] >= 0:
             total += f.noise[noise + a]
     for a in range(f.actions):

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from escalade.domains.base import BoolArray, FloatArray
+from escalade.domains.evaluator import checked_answer
 from escalade.domains.random_bits import GAMMA, mix
 from escalade.search.arrays import NONE
 
@@ -69,8 +70,11 @@ class CachedEvaluator:
                 self._known.move_to_end(key)
                 logits[m], values[m] = self._known[key]
         if unknown:
-            logits[unknown], values[unknown] = self._evaluator.evaluate(observations[unknown], legal[unknown])
+            answer = self._evaluator.evaluate(observations[unknown], legal[unknown])
+            logits[unknown], values[unknown] = checked_answer(answer, len(unknown), legal.shape[1])
         for m in unknown:
+            if not (np.isfinite(values[m]) and np.isfinite(logits[m][legal[m]]).all()):
+                continue
             self._known[keys[m]] = (logits[m].copy(), values[m])
             if len(self._known) > self._entries:
                 self._known.popitem(last=False)

@@ -142,8 +142,11 @@ def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def
                 continue
             samples = f.root_samples[tree * f.actions + a]
             mean = f.root_sum[tree * f.actions + a] / max(samples, 1)
-            variance = f.root_squares[tree * f.actions + a] / max(samples, 1) - mean * mean if samples > 1 else 1.0
-            score = f.edge_value[at * f.actions + a] - deviations * np.sqrt(max(variance, 0.0) / max(samples, 1))
+            error = 1.0 / np.sqrt(n)  # of values in [-1, 1], until there are samples of this search
+            if samples > 1:
+                variance = f.root_squares[tree * f.actions + a] / samples - mean * mean
+                error = np.sqrt(max(variance, 0.0) / samples)
+            score = f.edge_value[at * f.actions + a] - deviations * error
         elif rule == BY_GUMBEL:
             if n < most:
                 continue
@@ -157,16 +160,19 @@ def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def
 @njit(nogil=True, cache=True, error_model="numpy")
 def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
     """What search makes of the prior, `[A]`: the visits as a distribution, or of a Gumbel search the improved policy
-    softmax(logits + sigma(completed Q)). Actions proven worse than another have no weight; once the root is proven,
-    only those proven best have."""
-    proven = f.lower[at] == f.upper[at]
+    softmax(logits + sigma(completed Q)). Actions proven lost, or worse than another, have no weight; once the root
+    is proven, only those proven best have."""
     actions = f.actions
     kept = np.zeros(actions, np.bool_)
     visited = 0
+    hopeful = False
     for a in range(actions):
-        kept[a] = f.prior[at * f.actions + a] >= 0 and f.edge_upper[at * f.actions + a] >= f.lower[at]
-        kept[a] &= not proven or f.edge_lower[at * f.actions + a] == f.lower[at]
-        visited += f.edge_visits[at * f.actions + a] if kept[a] else 0
+        hopeful |= f.prior[at * actions + a] >= 0 and f.edge_upper[at * actions + a] > f.lower[at]
+    for a in range(actions):
+        edge = at * actions + a
+        as_good = f.edge_lower[edge] == f.lower[at] and (not hopeful or f.lower[at] > -1)
+        kept[a] = f.prior[edge] >= 0 and (f.edge_upper[edge] > f.lower[at] or as_good)
+        visited += f.edge_visits[edge] if kept[a] else 0
     top = -np.inf
     scale, unvisited = sigma(f, tree, at), completed_value(f, at)
     for a in range(actions):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
-from escalade.domains.errors import DomainFault
-from escalade.domains.evaluator import AnyEvaluator, native_of
+from escalade.domains.errors import DomainFault, SettingsError
+from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
 from escalade.domains.random_bits import GAMMA, mix, uniforms
 from escalade.search.arrays import ASKED, FAILED, FINISHED, HITS, NONE, PROVEN, READY, RUNNING
 from escalade.search.cache import CachedEvaluator
@@ -73,6 +73,8 @@ class Cohort:
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
         self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
+        self._moved = np.zeros(trees, np.bool_)  # whether a root was no root in the search before
+        self._source = evaluator
         self._call = native_of(evaluator)
         self._native = native_evaluator(domain, evaluator)
 
@@ -82,10 +84,11 @@ class Cohort:
         """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the nodes they own
         from there on, `config.simulations` + 1 each."""
         a = self.arrays
-        call = native_of(self.evaluator)
+        call = native_of(self._source)
         if call is not self._call:  # it has learned since, or moved
-            self._call, self._native = call, native_evaluator(self.domain, self.evaluator)
+            self._call, self._native = call, native_evaluator(self.domain, self._source)
             self.forget_estimates()
+        self._moved[trees] = False
         a.start[trees] = starts
         a.size[trees] = 0
         self._configure(trees, config, seeds)
@@ -98,7 +101,7 @@ class Cohort:
             for tree, state in zip(trees.tolist(), states, strict=True):
                 self.plain.plant(tree, state)
             if config.algorithm == "gumbel":
-                self._schedule(starts, config, [len(self.domain.legal_actions(state)) for state in states])
+                self._schedule(starts, config, [self._choices(state) for state in states])
         self._make_ready(trees)
 
     def clear(self) -> None:
@@ -124,13 +127,15 @@ class Cohort:
         count = keep_subtree(self.forest.handle, tree, action, kept)
         if count and self.plain is not None:
             self.plain.keep(tree, kept[:count].tolist())
+        self._moved[tree] |= bool(count)
         return bool(count)
 
     def go_on(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:
         """Search trees `[M]` on that `follow` has kept, until their roots have as many visits as a new tree would."""
         self._configure(trees, config, seeds)
         for tree in trees.tolist():
-            renew_noise(self.forest.handle, tree)
+            renew_noise(self.forest.handle, tree, not self._moved[tree])
+        self._moved[trees] = False
         self._make_ready(trees)
 
     def finished_from_the_start(self, trees: IntArray) -> IntArray:
@@ -151,6 +156,12 @@ class Cohort:
         for start, choices in zip(starts.tolist(), legal, strict=True):
             considered = min(config.considered, choices)
             self.arrays.schedule[start : start + config.simulations] = halving_schedule(considered, config.simulations)
+
+    def _choices(self, state: Any) -> int:
+        try:
+            return len(self.domain.legal_actions(state))
+        except Exception:  # noqa: BLE001 - it will fail again, and be reported, when the root is made
+            return 1
 
     def _configure(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:
         a = self.arrays
@@ -208,16 +219,7 @@ class Cohort:
         else:
             seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
             answer = self.evaluator.evaluate(seen, legal)
-        return self._checked(answer[0], answer[1], count)
-
-    def _checked(self, logits: Any, values: Any, count: int) -> tuple[FloatArray, FloatArray]:
-        """Arrays as kernels want them. Raises DomainFault for other shapes."""
-        if np.shape(logits) != (count, self.domain.num_actions) or np.shape(values) != (count,):
-            raise DomainFault(
-                f"the evaluator gave logits {np.shape(logits)} and values {np.shape(values)} for {count} states; they "
-                f"must be {(count, self.domain.num_actions)} and {(count,)}"
-            )
-        return np.require(logits, np.float32, ("C", "W")), np.require(values, np.float32, ("C", "W"))
+        return checked_answer(answer, count, self.domain.num_actions)
 
     def stop(self, trees: IntArray, reason: int) -> None:
         """Trees that still run go no further: their questions are taken back, but for those of a root."""
@@ -262,16 +264,20 @@ class Cohort:
 
 
 def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:
-    weights = policy.astype(np.float64) ** (1 / temperature)
+    with np.errstate(divide="ignore"):
+        logs = np.log(policy.astype(np.float64))
+    weights = np.exp((logs - logs.max()) / temperature)
     return int(np.random.default_rng(seed + 1).choice(len(policy), p=weights / weights.sum()))
 
 
 def tree_seeds(seed: int | Sequence[int], trees: int) -> KeyArray:
     """One random seed a tree, `[B]` uint64: of one number, the first depends on it alone and not on how many trees
-    there are; or of one number a tree."""
-    if isinstance(seed, int):
-        return _spread(np.full(trees, seed & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
-    numbers = np.array([number & (2**64 - 1) for number in seed], np.uint64)
+    there are; or of one number a tree. Raises SettingsError for another number of numbers."""
+    if isinstance(seed, int | np.integer):
+        return _spread(np.full(trees, int(seed) & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
+    if len(seed) != trees:
+        raise SettingsError(f"{trees} states need {trees} seeds, not {len(seed)}")
+    numbers = np.array([int(number) & (2**64 - 1) for number in seed], np.uint64)
     return _spread(numbers, np.zeros(trees, np.uint64))
 
 

@@ -26,7 +26,7 @@ class SearchConfig:
     noise_alpha: concentration of that noise per action; small values favour few actions.
     temperature: of the final choice by visits; 0 takes the best action. Only "puct".
     final_move: among actions still open, the most visited, or the one with the greatest lower confidence bound,
-        `deviations` standard errors below its mean value.
+        `deviations` standard errors below its mean value. Only "puct": a Gumbel search ranks by its own rule.
 
     considered: at most so many actions enter sequential halving.
     c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits. The paper took 50 and 1 for Go and

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain, IntArray, array_domain
-from escalade.domains.errors import CancelledSearch, NoSimulatorError, SettingsError, StateError
+from escalade.domains.errors import CancelledSearch, NoSimulatorError, StateError
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
 from escalade.search.arrays import DEADLINE
 from escalade.search.cohort import Cohort, SearchResult, tree_seeds
@@ -50,8 +50,6 @@ def search(
     """
     if not domain.has_simulator:
         raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
-    if not isinstance(seed, int) and len(seed) != len(states):
-        raise SettingsError(f"{len(states)} states need {len(states)} seeds, not {len(seed)}")
     seeds = tree_seeds(seed, len(states))
     cuts, threads = cohorts_of(len(states), domain, evaluator)
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]

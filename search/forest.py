@@ -133,6 +133,7 @@ def _box_forest(a, rules):  # type: ignore[no-untyped-def]
     f.c_visit = _pointer(a.c_visit)
     f.c_scale = _pointer(a.c_scale)
     f.schedule = _pointer(a.schedule)
+    f.root_prior = _pointer(a.root_prior)
     f.root_samples = _pointer(a.root_samples)
     f.root_sum = _pointer(a.root_sum)
     f.root_squares = _pointer(a.root_squares)
@@ -210,7 +211,8 @@ def _rules_of(kernels: RowKernels | None) -> Any:
         return _box_rules(_no_step, _no_rules, _no_output, _no_playout, _no_output, False)
     chosen = kernels if kernels.ends else kernels._replace(ends=_no_output)
     for kernel, signature in zip(chosen, _SIGNATURES, strict=True):
-        kernel.compile(signature.args)
+        if signature.args not in kernel.signatures:
+            kernel.compile(signature.args)
     return _box_rules(*chosen, kernels.ends is not None)
 
 

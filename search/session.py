@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,12 +55,10 @@ class Searcher:
     def play(self, trees: Sequence[int], actions: Sequence[int]) -> None:
         """Move trees on by legal actions. Raises ActionError for others, StateError where a game is over by it."""
         for tree, action in zip(trees, actions, strict=True):
-            self._place(tree, self.domain.step(self._states[tree], action))
-            if self._kept[tree] and self.config.algorithm == "puct":
+            self._place(tree, self.domain.step(self.state(tree), action))
+            if self._kept[tree]:
                 cohort, place = self._home(tree)
                 self._kept[tree] = cohort.follow(place, action)
-            else:
-                self._kept[tree] = False
 
     def search(self, trees: Sequence[int] | None = None, *, seed: int | Sequence[int] = 0) -> list[SearchResult]:
         """Search trees, all by default; one result each, in order. seed: as in `escalade.search.engine.search`."""
@@ -67,8 +66,7 @@ class Searcher:
         if len(set(chosen)) < len(chosen):
             raise SettingsError("a tree can be searched only once at a time")
         for tree in chosen:
-            if self._states[tree] is None:
-                raise SettingsError(f"tree {tree} has no state yet: start it first")
+            self.state(tree)
         seeds = tree_seeds(seed, len(chosen))
         known = self._kept.copy()
         self._kept[chosen] = False  # should anything fail, these begin anew
@@ -95,7 +93,7 @@ class Searcher:
             results.update(zip((chosen[m] for m in places), found, strict=True))
 
         in_threads(work, len(self._cuts), self._threads)
-        self._kept[chosen] = True
+        self._kept[chosen] = self.config.algorithm == "puct"
         return [results[tree] for tree in chosen]
 
     def forget_estimates(self) -> None:
@@ -109,16 +107,22 @@ class Searcher:
         return sum(array.nbytes for cohort in self._cohorts for array in cohort.arrays)
 
     def state(self, tree: int) -> Any:
-        """The state under a tree."""
+        """The state under a tree. Raises SettingsError if there is none."""
+        self._check(tree)
+        if self._states[tree] is None:
+            raise SettingsError(f"tree {tree} has no state yet: start it first")
         return self._states[tree]
 
+    def _check(self, tree: int) -> None:
+        if not 0 <= tree < len(self._states):
+            raise SettingsError(f"there is no tree {tree}: they are numbered from 0 to {len(self._states) - 1}")
+
     def _place(self, tree: int, state: Any) -> None:
+        self._check(tree)
         if self.domain.is_terminal(state):
             raise StateError(f"the state '{self.domain.format(state)}' is finished: there is nothing to search")
         self._states[tree] = state
 
     def _home(self, tree: int) -> tuple[Cohort, int]:
-        for cohort, (first, last) in zip(self._cohorts, self._cuts, strict=True):
-            if first <= tree < last:
-                return cohort, tree - first
-        raise SettingsError(f"there is no tree {tree}")
+        number = bisect([first for first, _ in self._cuts], tree) - 1
+        return self._cohorts[number], tree - self._cuts[number][0]

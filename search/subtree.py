@@ -57,8 +57,11 @@ def keep_subtree(f, tree, action, kept):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(types.void(FOREST_TYPE, types.int64), nogil=True, cache=True, error_model="numpy")
-def renew_noise(f, tree):  # type: ignore[no-untyped-def]
-    """Mix the tree's noise into the priors of a root that was kept."""
+@njit(types.void(FOREST_TYPE, types.int64, types.boolean), nogil=True, cache=True, error_model="numpy")
+def renew_noise(f, tree, was_root):  # type: ignore[no-untyped-def]
+    """Mix new noise into the priors of a root that was kept; if it was the root before, in place of the old noise."""
     if f.noise_fraction[tree] > 0:
+        if was_root:
+            for a in range(f.actions):
+                f.prior[f.start[tree] * f.actions + a] = f.root_prior[tree * f.actions + a]
         add_noise(f, tree)

@@ -65,7 +65,7 @@ def select_round(f):  # type: ignore[no-untyped-def]
             if action >= 0:
                 break
             back_up(f, tree, node, np.float32(0))  # a finished node, seen again
-        if f.stopped[tree] != RUNNING:
+        if f.size[tree] > 0 and f.stopped[tree] != RUNNING:
             f.finished[f.counts[FINISHED]] = tree
             f.counts[FINISHED] += 1
             continue

@@ -110,17 +110,19 @@ def solved() -> list[tuple[LineState, set[int]]]:
 
 
 MOST_WRONG = {
-    # Of 4520, at 800 simulations, with rollouts and without: see the test.
     ("puct", True): (0, 0),
-    ("puct", False): (2, 8),
+    ("puct", False): (1, 6),
     ("gumbel", True): (0, 0),
-    ("gumbel", False): (3, 8),
+    ("gumbel", False): (3, 6),
 }
+"""Of 4520 positions at 800 simulations, with rollouts and without. Measured on 40 other seeds: 0 each with proofs, and
+for puct without; gumbel without them 0 on 30 seeds, 1 on 8, 2 on 2. Uniform estimates have no chance: 0 with proofs, 5
+without."""
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_all_of_tic_tac_toe_at_800_simulations(kind: dict[str, Any]) -> None:
-    """With proofs nothing is wrong; without, next to nothing. Measured on other seeds, the bounds have some room."""
+    """With proofs nothing is wrong; without, next to nothing."""
     config = SearchConfig(simulations=800, gumbel_scale=0.0, **kind)
     states = [state for state, _ in solved()]
     for evaluator, most in zip(
@@ -256,7 +258,6 @@ def test_the_rules_of_the_final_move_differ_and_search_the_same() -> None:
     assert any(left.action != right.action for left, right in zip(by_visits, by_bound, strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="policy ** (1 / temperature) underflows to 0 everywhere: 0 / 0, ValueError")
 def test_a_tiny_temperature_is_nearly_none() -> None:
     result = one(C4, "", UniformEvaluator(), simulations=70, temperature=1e-3)
     assert result.action in np.flatnonzero(result.visits == result.visits.max())
@@ -355,23 +356,39 @@ def test_logits_of_illegal_actions_may_be_anything(domain: Any) -> None:
     assert left.visits[3] == 0
 
 
+class Shapeless:
+    """Right for a while, then cut to other shapes."""
+
+    def __init__(self, at: int, logits: Any, values: Any) -> None:
+        self.at, self.cuts, self.calls = at, (logits, values), 0
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> Any:
+        self.calls += 1
+        answer = np.zeros(legal.shape, np.float32), np.zeros(len(legal), np.float32)
+        return answer if self.calls < self.at else tuple(a[cut] for a, cut in zip(answer, self.cuts, strict=True))
+
+
+ALL = np.s_[:]
+
+
 @BOTH
+@pytest.mark.parametrize("at", [1, 5])
 @pytest.mark.parametrize(
-    "spoil",
+    ("logits", "values"),
     [
-        lambda logits, values, legal: (logits[:, :-1], values),
-        lambda logits, values, legal: (logits[:-1], values),
-        lambda logits, values, legal: (logits, values[:, None]),
-        lambda logits, values, legal: (logits, values[:-1]),
-        lambda logits, values, legal: (logits[0], values),
-        lambda logits, values, legal: (logits, 0.0),
-        lambda logits, values, legal: (None, None),
+        (np.s_[:, :-1], ALL),
+        (np.s_[:-1], ALL),
+        (np.s_[0], ALL),
+        (np.s_[:, None], ALL),
+        (ALL, np.s_[:, None]),
+        (ALL, np.s_[:-1]),
+        (ALL, 0),
+        (np.s_[0, 0], 0),
     ],
 )
-def test_answers_of_another_shape_are_a_fault(domain: Any, spoil: Any) -> None:
-    for at in (1, 5):
-        with pytest.raises(DomainFault, match="logits"):
-            search(domain, [C4.parse(""), C4.parse("44")], Spoilt(at, spoil), SearchConfig(simulations=20))
+def test_answers_of_another_shape_are_a_fault(domain: Any, at: int, logits: Any, values: Any) -> None:
+    with pytest.raises(DomainFault, match="logits"):
+        search(domain, [C4.parse(""), C4.parse("44")], Shapeless(at, logits, values), SearchConfig(simulations=20))
 
 
 @BOTH
@@ -453,7 +470,6 @@ class WithoutEnds(ConnectFour):
     kernels = ConnectFour.kernels._replace(ends=None)
 
 
-@pytest.mark.xfail(strict=True, reason="search/forest.py compiles _no_output once more: 'compilation disabled'")
 @pytest.mark.parametrize("kind", KINDS[::2], ids=name_of)
 def test_ends_found_by_trying_are_those_the_domain_tells(kind: dict[str, Any]) -> None:
     without = WithoutEnds()

@@ -156,12 +156,7 @@ def network_for(domain: Any) -> PolicyValueNetwork:
     "domain",
     [
         C4,
-        pytest.param(
-            Plain(C4),
-            marks=pytest.mark.xfail(
-                strict=True, reason="Cohort.plant asks CachedEvaluator for native(), not the network behind it"
-            ),
-        ),
+        Plain(C4),
     ],
     ids=["kernels", "plain"],
 )
@@ -196,9 +191,7 @@ class FaultyOnce(Weighing):
     "domain",
     [
         C4,
-        pytest.param(
-            Plain(C4), marks=pytest.mark.xfail(strict=True, reason="CachedEvaluator keeps answers that are not finite")
-        ),
+        Plain(C4),
     ],
     ids=["kernels", "plain"],
 )
@@ -234,9 +227,7 @@ class Shapeless:
     "domain",
     [
         C4,
-        pytest.param(
-            Plain(C4), marks=pytest.mark.xfail(strict=True, reason="CachedEvaluator assigns answers of any shape")
-        ),
+        Plain(C4),
     ],
     ids=["kernels", "plain"],
 )
