@@ -325,7 +325,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    console = Console()
+    console = Console(width=max(Console().width, 130))  # no shortened names in a log
     table = Table(title=f"simulations per second, {SIMULATIONS} simulations, {cores} cores, {options.repeats} turns")
     table.add_column("engine")
     columns = sorted({row["trees"] for row in rows})
