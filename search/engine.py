@@ -41,7 +41,8 @@ def search(
 ) -> list[SearchResult]:
     """Search each state in a tree of its own; one result a state, in order.
 
-    seed: of the whole batch, or one a state, which makes a result independent of what else is searched beside it.
+    seed: of the whole batch, or one a state, which makes a result independent of what else is searched beside it
+        (with a network up to float rounding, which depends on the size of a batch).
     deadline: time of `clock` after which no new wave begins; what was found by then is the answer.
     cancelled: asked between waves, about every millisecond; once true, CancelledSearch is raised.
     cache: estimates of so many states are kept, so that a state met again is not asked about again.

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from escalade.domains.base import Domain, array_domain
 from escalade.domains.errors import (
     CancelledSearch,
@@ -86,7 +88,12 @@ class SearchService:
             raise StateError(f"the state '{self.domain.format(state)}' is finished: there is nothing to search")
         if config.simulations >= most_nodes(self.domain):
             raise SettingsError(f"{config.simulations} simulations need more memory than allowed: lower simulations")
-        ticket = SearchTicket(state, config, seed, deadline, self._forget)
+        # Whatever is wrong with a request is its own affair: it must not reach the workers.
+        if not isinstance(seed, int | np.integer):
+            raise SettingsError(f"seed must be a whole number, not {seed!r}")
+        if deadline is not None and not isinstance(deadline, int | float | np.number):
+            raise SettingsError(f"deadline must be a time of the service's clock in seconds, not {deadline!r}")
+        ticket = SearchTicket(state, config, int(seed), None if deadline is None else float(deadline), self._forget)
         with self.changed:
             if self.closed:
                 raise EscaladeError("the search service is closed")
