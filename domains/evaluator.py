@@ -67,12 +67,15 @@ class NativeCall:
     Python between waves. An evaluator offers one by a method `native()`, which may return None.
 
     kernel: `@njit(NATIVE, nogil=True)`, given observations `[B, K]` float32 (flattened), legal `[B, A]` bool, and the
-    integers and numbers below; writes logits `[B, A]` and values `[B]`.
+    integers and numbers below; writes logits `[B, A]` and values `[B]`. observation_size, num_actions: its K and A, so
+    that no search hands it arrays of other shapes; num_actions is None if any will do.
     """
 
     kernel: Any
     integers: IntArray
     numbers: FloatArray
+    observation_size: int
+    num_actions: int | None
 
 
 def native_of(evaluator: object) -> NativeCall | None:
@@ -81,8 +84,10 @@ def native_of(evaluator: object) -> NativeCall | None:
     return offered() if callable(offered) else None
 
 
-def checked_answer(answer: tuple[Any, Any], rows: int, actions: int) -> tuple[FloatArray, FloatArray]:
-    """What an evaluator gave, as arrays that kernels take. Raises DomainFault for other shapes."""
+def checked_answer(answer: Any, rows: int, actions: int) -> tuple[FloatArray, FloatArray]:
+    """What an evaluator gave, as arrays that kernels take. Raises DomainFault for anything else."""
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise DomainFault(f"the evaluator must give logits and values, two arrays, not {type(answer).__name__}")
     logits, values = answer
     if np.shape(logits) != (rows, actions) or np.shape(values) != (rows,):
         raise DomainFault(

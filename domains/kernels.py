@@ -8,7 +8,6 @@ A actions, K numbers in one encoded state). Decorate each with `@njit(nogil=True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,8 +45,6 @@ class RowKernels(NamedTuple):
     ends: Any = None
 
 
-_GUARD = 4096
-_UNWRITTEN = np.float32(-7.25e30)
 _sound: set[Any] = set()
 
 
@@ -55,44 +52,66 @@ def check_kernels(domain: Any) -> RowKernels:
     """The kernels of an `ArrayDomain`, once it is sure that they keep to their arrays: one that wrote beyond them would
     spoil the memory of the whole process. Tried on the initial state, once a kind of domain.
 
-    Raises DomainFault if a kernel writes more, or less, than `num_actions` and `observation_shape` promise.
+    Raises DomainFault if a kernel writes more, or less, than `row_width`, `num_actions`, `observation_shape` promise.
     """
     kernels: RowKernels = domain.kernels
-    numbers = math.prod(domain.observation_shape)
-    key = (kernels, domain.row_width, domain.num_actions, numbers)
-    if key not in _sound:
-        rows = np.asarray(domain.to_rows([domain.initial_state()]))
-        if rows.shape != (1, domain.row_width) or rows.dtype != np.int64:
+    width, actions, numbers = domain.row_width, domain.num_actions, math.prod(domain.observation_shape)
+    key = (kernels, width, actions, numbers)
+    if key in _sound:
+        return kernels
+    for name, kernel in zip(RowKernels._fields, kernels, strict=True):
+        if not hasattr(kernel, "signatures") and not (name == "ends" and kernel is None):
             raise DomainFault(
-                f"domain '{domain.name}': to_rows gives {rows.dtype} {list(rows.shape)} for one state, not int64 "
-                f"{[1, domain.row_width]} as row_width says"
+                f"domain '{domain.name}': its kernel {name} is {type(kernel).__name__}, not a function decorated with "
+                "@njit(nogil=True, cache=True)"
             )
-        encoded = _written(lambda out: kernels.encode(rows, out), numbers)
-        if encoded != numbers:
-            raise DomainFault(
-                f"domain '{domain.name}': its kernel encode writes {encoded} numbers a state, but observation_shape "
-                f"{tuple(domain.observation_shape)} has {numbers}"
-            )
-        if kernels.ends is not None:
-            ends = _written(lambda out: kernels.ends(rows, out), domain.num_actions)
-            if ends != domain.num_actions:
-                raise DomainFault(
-                    f"domain '{domain.name}': its kernel ends writes {ends} of {domain.num_actions} actions"
-                )
-        legal = np.full(domain.num_actions + _GUARD, 7, np.uint8)
-        view = legal[: domain.num_actions].view(np.bool_).reshape(1, -1)
-        kernels.rules(rows, view, np.zeros(1, np.bool_), np.zeros(1, np.float32), np.zeros(1, np.int8))
-        ruled = int((legal != 7).sum())
-        if ruled != domain.num_actions:
-            raise DomainFault(
-                f"domain '{domain.name}': its kernel rules writes {ruled} of {domain.num_actions} actions"
-            )
-        _sound.add(key)
+    rows = np.asarray(domain.to_rows([domain.initial_state()]))
+    if rows.shape != (1, width) or rows.dtype != np.int64:
+        raise DomainFault(
+            f"domain '{domain.name}': to_rows gives {rows.dtype} {list(rows.shape)} for one state, not int64 "
+            f"{[1, width]} as row_width says"
+        )
+    legal, terminal = _Guarded(np.bool_, actions), _Guarded(np.bool_, 1)
+    outcome, to_move, after = _Guarded(np.float32, 1), _Guarded(np.int8, 1), _Guarded(np.int64, width)
+    encoded, ends, playout = (_Guarded(np.float32, size) for size in (numbers, actions, 1))
+    kernels.rules(rows, legal.rows, terminal.each, outcome.each, to_move.each)
+    for trial in (legal, terminal, outcome, to_move):
+        trial.check(domain.name, "rules")
+    if not legal.each.any():
+        raise DomainFault(f"domain '{domain.name}': nothing is legal in its initial state")
+    kernels.encode(rows, encoded.rows)
+    encoded.check(domain.name, "encode")
+    kernels.step(rows, np.flatnonzero(legal.each)[:1], after.rows)
+    after.check(domain.name, "step")
+    kernels.playout(rows, np.zeros(1, np.uint64), playout.each)
+    playout.check(domain.name, "playout")
+    if kernels.ends is not None:
+        kernels.ends(rows, ends.rows)
+        ends.check(domain.name, "ends")
+    _sound.add(key)
     return kernels
 
 
-def _written(kernel: Callable[[Any], None], size: int) -> int:
-    """How many numbers a kernel writes to an array `[1, size]` and to the room behind it."""
-    room = np.full(size + _GUARD, _UNWRITTEN)
-    kernel(room[:size].reshape(1, size))
-    return int((room != _UNWRITTEN).sum())
+_GUARD = 4096
+_UNTOUCHED = 0xC5
+"""Bytes of this make numbers that no kernel would write."""
+
+
+class _Guarded:
+    """Room for a kernel's answer, and more behind it that it must not touch."""
+
+    def __init__(self, kind: Any, size: int) -> None:
+        self._size = size
+        self._bytes = np.full((size + _GUARD) * np.dtype(kind).itemsize, _UNTOUCHED, np.uint8)
+        self._whole = self._bytes.view(kind)
+        self.each = self._whole[:size]
+        self.rows = self.each.reshape(1, size)
+
+    def check(self, domain: str, kernel: str) -> None:
+        touched = (self._bytes.reshape(len(self._whole), -1) != _UNTOUCHED).any(axis=1)
+        if touched[: self._size].all() and not touched[self._size :].any():
+            return
+        raise DomainFault(
+            f"domain '{domain}': its kernel {kernel} writes {touched.sum()} {self._whole.dtype} values for one state "
+            f"where {self._size} are promised"
+        )

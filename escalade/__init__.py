@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from escalade.neural.bundle import read_bundle, write_bundle
     from escalade.nodes.context import DecisionContext
     from escalade.nodes.language_model import LanguageModel
-    from escalade.search.cohort import SearchResult
     from escalade.search.config import SearchConfig
     from escalade.search.evaluators import MixedEvaluator, PolicyRolloutEvaluator, RolloutEvaluator, UniformEvaluator
+    from escalade.search.results import SearchResult
     from escalade.search.service import SearchService
     from escalade.search.session import Searcher
     from escalade.search.solvers import exact_solver

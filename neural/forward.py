@@ -48,7 +48,9 @@ class Forward:
         program.linear(weight, bias, features, (features + 1) % 3)
         self.actions = heads[0].out_features if len(heads) > 1 else 0
         value_kind = {"tanh": TANH, "sigmoid": SIGMOID, "wdl": WDL}[kind]
-        self.native = NativeCall(evaluate, *program.finished(observed, self.actions, value_kind))
+        self.native = NativeCall(
+            evaluate, *program.finished(observed, self.actions, value_kind), observed, self.actions or None
+        )
 
     def __call__(self, observations: FloatArray, legal: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """observations `[B, I]` float32 and legal `[B, A]`, contiguous, to logits `[B, A]` and values `[B]`."""

@@ -12,8 +12,8 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
-from escalade.search.cohort import SearchResult
 from escalade.search.config import SearchConfig
+from escalade.search.results import SearchResult
 from escalade.search.service import SearchTicket
 
 

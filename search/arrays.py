@@ -14,6 +14,7 @@ is never touched.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
@@ -24,8 +25,10 @@ from escalade.domains.errors import SettingsError
 
 MAX_BYTES = 8 * 2**30
 NONE = -1
-RUNNING, SIMULATIONS, PROVEN, DEADLINE, CANCELLED, FAILED = range(6)
-"""Why a tree stopped."""
+RUNNING, SIMULATIONS, PROVEN, DEADLINE, MEMORY, CANCELLED, FAILED, UNLAWFUL, FULL = range(9)
+"""Why a tree stopped. FAILED: the evaluator or a plain domain did; UNLAWFUL: what the rules said cannot be; FULL: until
+it gets more room."""
+FAULTS = FAILED, UNLAWFUL
 WORK_LISTS = READY, PENDING, ASKED, FINISHED, HITS = range(5)
 """Places in `counts`: how many entries of the work lists are in use; and how often the cache knew a state."""
 
@@ -66,7 +69,8 @@ class Arrays(NamedTuple):
     rows: Annotated[I64, "P W"]  # the states of an `ArrayDomain`; W is 0 for others
     # Of a tree.
     start: Annotated[I64, "T"]  # its first node in the arena
-    size: Annotated[I64, "T"]  # nodes in use
+    room: Annotated[I64, "T"]  # how many there are for it
+    size: Annotated[I64, "T"]  # and how many it uses
     visits_wanted: Annotated[I64, "T"]  # of the root, the one that makes it included
     stopped: Annotated[I8, "T"]  # RUNNING or why not
     seed: Annotated[U64, "T"]
@@ -78,7 +82,7 @@ class Arrays(NamedTuple):
     gumbel: Annotated[Flags, "T"]  # whether it is a Gumbel search
     c_visit: Annotated[F32, "T"]
     c_scale: Annotated[F32, "T"]
-    schedule: Annotated[I32, "P"]  # per simulation of a Gumbel search: how often the action to try was visited before
+    considered: Annotated[I64, "T"]  # actions that share the simulations of a Gumbel search
     root_prior: Annotated[F32, "T A"]  # the root's priors without noise
     root_samples: Annotated[F32, "T A"]  # leaf values found through each action of the root: how many,
     root_sum: Annotated[F32, "T A"]  # their sum, seen from the root,
@@ -116,20 +120,32 @@ class Arrays(NamedTuple):
     scratch_to_move: Annotated[I8, "S"]
 
 
-def most_nodes(domain: Domain[Any]) -> int:
-    """How many nodes an arena may have."""
+def nodes_in(memory: int, domain: Domain[Any]) -> int:
+    """How many nodes an arena of so many bytes has."""
     fast = array_domain(domain)
-    return MAX_BYTES // _node_bytes(domain.num_actions, fast.row_width if fast else 0)
+    return memory // _node_bytes(domain.num_actions, fast.row_width if fast else 0)
+
+
+def node_arrays(arrays: Arrays) -> list[NDArray[Any]]:
+    """Those with a line a node."""
+    return [getattr(arrays, name) for name, (_, letters) in LAYOUT.items() if letters[0] == "P"]
 
 
 def _node_bytes(actions: int, width: int) -> int:
-    return 24 * actions + 42 + 8 * width
+    sizes = {"P": 1, "A": actions, "W": width}
+    return sum(
+        np.dtype(kind).itemsize * math.prod(sizes[letter] for letter in letters.split())
+        for kind, letters in LAYOUT.values()
+        if letters[0] == "P"
+    )
 
 
 def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
     """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates. Raises SettingsError if that
     would not fit in memory."""
     p, t, a, w = nodes, trees, actions, width
+    if not isinstance(cache, int) or not 0 <= cache * (4 * a + 8 * w + 4) <= MAX_BYTES:
+        raise SettingsError(f"cache must be how many estimates to keep, in at most 8 GiB, not {cache!r}")
     needed = p * _node_bytes(a, w)
     if needed > MAX_BYTES:
         raise SettingsError(

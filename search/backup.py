@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.search.arrays import NONE
+from escalade.search.arrays import NONE, UNLAWFUL
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
     """Make the node of the leaf at place `m` of the work list. Its priors are 0 until the evaluator has answered.
-    Returns whether its exact value is known already, so that no one need be asked."""
+    Returns whether its exact value is known already, so that no one need be asked. What cannot be, by the laws of a
+    domain, stops the tree."""
     start = f.start[tree]
     node, parent, action = f.leaf_node[m], f.leaf_parent[m], f.leaf_action[m]
     at = start + node
@@ -27,10 +28,17 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
         f.lower[at], f.upper[at], f.value[at] = f.leaf_outcome[m], f.leaf_outcome[m], f.leaf_outcome[m]
     else:
         f.lower[at], f.upper[at], f.value[at] = -1, 1, 0
-    ended = False
+    ended, legal, lawful = False, np.int64(0), True
     for a in range(f.actions):
-        f.prior[edge + a] = 0 if f.leaf_legal[leaf + a] else NONE
-        ended |= f.leaf_ends[leaf + a] == f.leaf_ends[leaf + a]
+        allowed, ends = f.leaf_legal[leaf + a], f.leaf_ends[leaf + a]
+        f.prior[edge + a] = 0 if allowed else NONE
+        ended |= ends == ends
+        legal += allowed
+        lawful &= not (allowed and abs(ends) > 1)
+    if not lawful or not (abs(f.leaf_outcome[m]) <= 1 if f.leaf_terminal[m] else legal > 0):
+        f.stopped[tree] = UNLAWFUL
+    if node == 0:
+        f.considered[tree] = min(f.considered[tree], legal)
     for a in range(f.actions):
         f.child[edge + a] = NONE
     for a in range(f.actions):

@@ -7,7 +7,7 @@ from numba import njit, types
 
 from escalade.search.arrays import NONE
 from escalade.search.forest import FOREST_TYPE
-from escalade.search.gumbel import completed_value, sigma
+from escalade.search.gumbel import completed_value, improved_policy, score, sigma
 
 BY_VISITS, BY_LOWER_BOUND, BY_GUMBEL = range(3)
 """How the final move is chosen among actions that are still open."""
@@ -131,12 +131,12 @@ def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def
     for a in range(among.shape[0]):
         if among[a]:
             most = max(most, f.edge_visits[at * f.actions + a])
-    best, best_score = NONE, -np.inf
+    best, best_value = NONE, -np.inf
     for a in range(among.shape[0]):
         if not among[a]:
             continue
         n = f.edge_visits[at * f.actions + a]
-        score = 0.0
+        value = 0.0
         if rule == BY_LOWER_BOUND and most > 0:
             if n < ENOUGH_VISITS * most or n == 0:
                 continue
@@ -146,14 +146,13 @@ def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def
             if samples > 1:
                 variance = f.root_squares[tree * f.actions + a] / samples - mean * mean
                 error = np.sqrt(max(variance, 0.0) / samples)
-            score = f.edge_value[at * f.actions + a] - deviations * error
+            value = f.edge_value[at * f.actions + a] - deviations * error
         elif rule == BY_GUMBEL:
             if n < most:
                 continue
-            score = f.noise[tree * f.actions + a] + np.log(max(f.prior[at * f.actions + a], np.float32(1e-30)))
-            score += sigma(f, tree, at) * (f.edge_value[at * f.actions + a] if n > 0 else completed_value(f, at))
-        if best < 0 or score > best_score or (score == best_score and _ranks_before(f, at, a, best)):
-            best, best_score = a, score
+            value = f.noise[tree * f.actions + a] + score(f, at, a, sigma(f, tree, at), completed_value(f, at))
+        if best < 0 or value > best_value or (value == best_value and _ranks_before(f, at, a, best)):
+            best, best_value = a, value
     return best
 
 
@@ -173,23 +172,19 @@ def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
         as_good = f.edge_lower[edge] == f.lower[at] and (not hopeful or f.lower[at] > -1)
         kept[a] = f.prior[edge] >= 0 and (f.edge_upper[edge] > f.lower[at] or as_good)
         visited += f.edge_visits[edge] if kept[a] else 0
-    top = -np.inf
-    scale, unvisited = sigma(f, tree, at), completed_value(f, at)
-    for a in range(actions):
-        out[a] = 0
-        if kept[a] and f.gumbel[tree]:
-            q = f.edge_value[at * f.actions + a] if f.edge_visits[at * f.actions + a] > 0 else unvisited
-            q = min(max(q, f.edge_lower[at * f.actions + a]), f.edge_upper[at * f.actions + a])
-            out[a] = np.log(max(f.prior[at * f.actions + a], np.float32(1e-30))) + scale * q
-            top = max(top, out[a])
+    if f.gumbel[tree]:
+        scale, unvisited = sigma(f, tree, at), completed_value(f, at)
+        for a in range(actions):
+            out[a] = score(f, at, a, scale, unvisited)
+        improved_policy(out, kept, out)
+        return
     total = 0.0
     for a in range(actions):
+        edge = at * actions + a
+        out[a] = 0
         if kept[a]:
-            if f.gumbel[tree]:
-                out[a] = np.exp(out[a] - top)
-            else:
-                out[a] = f.edge_visits[at * f.actions + a] if visited else f.prior[at * f.actions + a]
-            total += out[a]
+            out[a] = f.edge_visits[edge] if visited else f.prior[edge]
+        total += out[a]
     for a in range(actions):
         if kept[a]:
             out[a] = out[a] / total if total > 0 else 1.0 / kept.sum()

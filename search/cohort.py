@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
 from escalade.domains.random_bits import GAMMA, mix, uniforms
-from escalade.search.arrays import ASKED, FAILED, FINISHED, HITS, NONE, PROVEN, READY, RUNNING
+from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, READY, RUNNING, node_arrays
 from escalade.search.cache import CachedEvaluator
-from escalade.search.choice import BY_GUMBEL, BY_LOWER_BOUND, BY_VISITS, LOWER, POLICY, PRIOR, UPPER, VALUE, read_out
 from escalade.search.config import SearchConfig
 from escalade.search.forest import new_forest
-from escalade.search.gumbel import halving_schedule
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
+from escalade.search.results import SearchResult, results_of
 from escalade.search.subtree import keep_subtree, renew_noise
 from escalade.search.waves import abandon, absorb_round, select_round, settle, wave
-
-STOPPED: dict[int, Literal["simulations", "proven", "deadline"]] = {1: "simulations", 2: "proven", 3: "deadline"}
-LONGEST_LINE = 128
-
-
-class SearchResult(NamedTuple):
-    """What one tree found; every value from the view of the player to move at the root, in [-1, 1].
-
-    action: the chosen one. policy: `[A]` float32, the visits as a distribution, or a Gumbel search's improved policy;
-    without what is proven worse. value: of the root. visits `[A]` int32, action_values `[A]` float32 (NaN where
-    unvisited), prior `[A]` float32. lower, upper `[A]` float32: proven bounds of each action's exact value (NaN where
-    illegal). proven: whether `value` is exact. principal_variation: the line of best play found, as actions.
-    simulations: leaves tried, those of a subtree kept from before included. stopped: what ended the search.
-    """
-
-    action: int
-    policy: FloatArray
-    value: float
-    visits: NDArray[np.int32]
-    action_values: FloatArray
-    prior: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-    proven: bool
-    principal_variation: tuple[int, ...]
-    simulations: int
-    stopped: Literal["simulations", "proven", "deadline"]
 
 
 class Cohort:
@@ -61,6 +32,12 @@ class Cohort:
     """
 
     def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int, *, cache: int = 0) -> None:
+        made_for = getattr(evaluator, "domain", domain)
+        if made_for is not domain and isinstance(made_for, Domain) and _form(made_for) != _form(domain):
+            raise SettingsError(
+                f"the evaluator was made for another domain, '{made_for.name}' in other form: make one for the domain "
+                f"'{domain.name}' that is searched"
+            )
         self.domain = domain
         self._asks_states = hasattr(evaluator, "evaluate_states")
         cache = 0 if self._asks_states else cache  # their estimates have a part of chance
@@ -79,30 +56,43 @@ class Cohort:
         self._native = native_evaluator(domain, evaluator)
 
     def plant(
-        self, trees: IntArray, states: Sequence[Any], starts: IntArray, config: SearchConfig, seeds: KeyArray
+        self,
+        trees: IntArray,
+        states: Sequence[Any],
+        starts: IntArray,
+        rooms: IntArray | int,
+        config: SearchConfig,
+        seeds: KeyArray,
     ) -> None:
-        """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the nodes they own
-        from there on, `config.simulations` + 1 each."""
+        """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the first of the
+        nodes they own, `rooms` how many those are. `config.simulations` + 1 are enough; a tree that has used fewer
+        stops, as FULL, until `move` gives it more."""
         a = self.arrays
         call = native_of(self._source)
         if call is not self._call:  # it has learned since, or moved
             self._call, self._native = call, native_evaluator(self.domain, self._source)
             self.forget_estimates()
         self._moved[trees] = False
-        a.start[trees] = starts
+        a.start[trees], a.room[trees] = starts, rooms
         a.size[trees] = 0
         self._configure(trees, config, seeds)
         if self.fast is not None:
-            rows = a.rows[starts] = self.fast.to_rows(states)
-            if config.algorithm == "gumbel":
-                self._schedule(starts, config, self.fast.rules_rows(rows)[0].sum(axis=1).tolist())
+            a.rows[starts] = self.fast.to_rows(states)
         else:
             assert self.plain is not None
             for tree, state in zip(trees.tolist(), states, strict=True):
                 self.plain.plant(tree, state)
-            if config.algorithm == "gumbel":
-                self._schedule(starts, config, [self._choices(state) for state in states])
         self._make_ready(trees)
+
+    def move(self, tree: int, start: int, room: int) -> None:
+        """Let a tree that is FULL go on in other, or more, nodes of the arena; those it had are free afterwards."""
+        a = self.arrays
+        old, size = int(a.start[tree]), int(a.size[tree])
+        if start != old:
+            for array in node_arrays(a):
+                array[start : start + size] = array[old : old + size]
+        a.start[tree], a.room[tree], a.stopped[tree] = start, room, RUNNING
+        self._make_ready(np.array([tree]))
 
     def clear(self) -> None:
         """Forget what was under way, after a failure."""
@@ -143,25 +133,24 @@ class Cohort:
         return trees[self.arrays.terminal[self.arrays.start[trees]]]
 
     def raise_for_failed(self, trees: IntArray) -> None:
-        """DomainFault if a tree `[M]` was given a number that is not finite."""
-        for tree in trees[self.arrays.stopped[trees] == FAILED].tolist():
+        """Raise what went wrong with a tree of `[M]`, if anything did."""
+        for tree in trees[np.isin(self.arrays.stopped[trees], FAULTS)].tolist():
             raise self.fault(tree)
 
     def fault(self, tree: int) -> Exception:
         """Why a tree failed."""
-        not_finite = DomainFault("the evaluator gave a number that is not finite (NaN or infinite)")
-        return self.errors.pop(tree, not_finite)
-
-    def _schedule(self, starts: IntArray, config: SearchConfig, legal: Sequence[int]) -> None:
-        for start, choices in zip(starts.tolist(), legal, strict=True):
-            considered = min(config.considered, choices)
-            self.arrays.schedule[start : start + config.simulations] = halving_schedule(considered, config.simulations)
-
-    def _choices(self, state: Any) -> int:
-        try:
-            return len(self.domain.legal_actions(state))
-        except Exception:  # noqa: BLE001 - it will fail again, and be reported, when the root is made
-            return 1
+        if tree in self.errors:
+            return self.errors.pop(tree)
+        if self.arrays.stopped[tree] == FAILED:
+            return DomainFault("the evaluator gave a number that is not finite (NaN or infinite)")
+        node = int(self.arrays.size[tree]) - 1
+        where = f"row {self.arrays.rows[self.arrays.start[tree] + node].tolist()}"
+        if self.plain is not None:
+            where = f"state '{self.domain.format(self.plain.states[tree][node])}'"
+        return DomainFault(
+            f"domain '{self.domain.name}', {where}: either it is not finished and nothing is legal, or the outcome of "
+            "it or of an action that ends the game is not in [-1, 1]"
+        )
 
     def _configure(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:
         a = self.arrays
@@ -175,6 +164,7 @@ class Cohort:
         a.gumbel[trees] = gumbel
         a.noise_fraction[trees] = 0 if gumbel else config.noise_fraction
         if gumbel:
+            a.considered[trees] = config.considered
             a.c_visit[trees], a.c_scale[trees] = config.c_visit, config.c_scale
             a.noise[trees] = -np.log(-np.log(uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
         elif config.noise_fraction:
@@ -212,7 +202,7 @@ class Cohort:
         if count == 0:
             return self._nothing
         legal = self.arrays.asked_legal[:count]
-        answer: tuple[Any, Any]
+        answer: Any
         if self._asks_states:
             states = self.arrays.asked_rows[:count] if self.plain is None else self.plain.asked()
             answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])
@@ -229,45 +219,13 @@ class Cohort:
 
     def results(self, trees: IntArray, config: SearchConfig) -> list[SearchResult]:
         """What trees `[M]` that stopped have found, all of one configuration."""
-        a, count, actions = self.arrays, len(trees), self.arrays.prior.shape[1]
-        numbers, visits = np.empty((count, 5, actions), np.float32), np.empty((count, actions), np.int32)
-        lines, lengths = np.empty((count, LONGEST_LINE), np.int64), np.empty(count, np.int64)
-        chosen = np.full(count, NONE, np.int64)
-        rule = BY_LOWER_BOUND if config.final_move == "lower_bound" else BY_VISITS
-        if config.algorithm == "gumbel":
-            rule = BY_GUMBEL
-        given = (self.forest.handle, trees, rule, config.deviations, numbers, visits, lines, chosen, lengths)
-        read_out(*given)
-        if config.temperature > 0 and rule != BY_GUMBEL:
-            for m, tree in enumerate(trees.tolist()):
-                chosen[m] = _drawn(numbers[m, POLICY], config.temperature, int(a.seed[tree]))
-            read_out(*given)
-        roots = a.start[trees]
-        proven = a.lower[roots] == a.upper[roots]
-        stopped = np.where(proven, PROVEN, a.stopped[trees]).tolist()
-        longest = lines[:, : lengths.max()].tolist()
-        columns = (
-            chosen.tolist(),
-            numbers[:, POLICY],
-            (a.value[roots] + np.float32(0)).tolist(),  # plain zero, never -0.0
-            visits,
-            numbers[:, VALUE],
-            numbers[:, PRIOR],
-            numbers[:, LOWER],
-            numbers[:, UPPER],
-            proven.tolist(),
-            [tuple(line[:length]) for line, length in zip(longest, lengths.tolist(), strict=True)],
-            (a.visits[roots] - 1).tolist(),
-            [STOPPED[why] for why in stopped],
-        )
-        return [SearchResult(*row) for row in zip(*columns, strict=True)]
+        return results_of(self.forest, trees, config)
 
 
-def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:
-    with np.errstate(divide="ignore"):
-        logs = np.log(policy.astype(np.float64))
-    weights = np.exp((logs - logs.max()) / temperature)
-    return int(np.random.default_rng(seed + 1).choice(len(policy), p=weights / weights.sum()))
+def _form(domain: Domain[Any]) -> tuple[Any, ...]:
+    """What the states of a domain look like to an evaluator of states."""
+    fast = array_domain(domain)
+    return domain.name, domain.num_actions, tuple(domain.observation_shape), fast.row_width if fast else None
 
 
 def tree_seeds(seed: int | Sequence[int], trees: int) -> KeyArray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from escalade.domains.errors import SettingsError
 
 
@@ -50,15 +52,34 @@ class SearchConfig:
     gumbel_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.simulations < 1 or self.considered < 1:
-            raise SettingsError(
-                f"simulations and considered must be at least 1, not {self.simulations} and {self.considered}"
-            )
-        if self.algorithm not in ("puct", "gumbel") or self.final_move not in ("visits", "lower_bound"):
-            raise SettingsError("algorithm is 'puct' or 'gumbel', final_move 'visits' or 'lower_bound'")
-        if not 0 <= self.noise_fraction <= 1 or not self.noise_alpha > 0:
-            raise SettingsError("noise_fraction must be in [0, 1] and noise_alpha positive")
-        if not self.c_puct > 0 or not self.fpu_reduction >= 0 or not self.temperature >= 0 or not self.deviations >= 0:
-            raise SettingsError("c_puct must be positive, fpu_reduction, temperature and deviations not negative")
-        if not self.c_visit >= 0 or not self.c_scale > 0 or not self.gumbel_scale >= 0:
-            raise SettingsError("c_scale must be positive, c_visit and gumbel_scale not negative")
+        for name in ("simulations", "considered"):
+            if not isinstance(getattr(self, name), int | np.integer) or not 1 <= getattr(self, name) < 2**31:
+                raise SettingsError(f"{name} must be a whole number, at least 1, not {getattr(self, name)!r}")
+        if self.algorithm not in ("puct", "gumbel"):
+            raise SettingsError(f"algorithm must be 'puct' or 'gumbel', not {self.algorithm!r}")
+        if self.final_move not in ("visits", "lower_bound"):
+            raise SettingsError(f"final_move must be 'visits' or 'lower_bound', not {self.final_move!r}")
+        for name, (above, least, most) in _RANGES.items():
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.number)
+            if not number or not least <= value <= most or (above and value == least):
+                bounds = f"{'above' if above else 'at least'} {least} and at most {most:g}"
+                raise SettingsError(f"{name} must be a number {bounds}, not {value!r}")
+        if not isinstance(self.proofs, bool):
+            raise SettingsError(f"proofs must be True or False, not {self.proofs!r}")
+
+
+_MOST = 1e6
+"""Numbers beyond it would only overflow."""
+_RANGES = {
+    "c_puct": (True, 0, _MOST),
+    "fpu_reduction": (False, 0, _MOST),
+    "noise_fraction": (False, 0, 1),
+    "noise_alpha": (True, 0, _MOST),
+    "temperature": (False, 0, _MOST),
+    "deviations": (False, 0, _MOST),
+    "c_visit": (False, 0, _MOST),
+    "c_scale": (True, 0, _MOST),
+    "gumbel_scale": (False, 0, _MOST),
+}
+"""Whether it must be more than the least value; the least, and the greatest."""

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain, IntArray, array_domain
-from escalade.domains.errors import CancelledSearch, NoSimulatorError, StateError
+from escalade.domains.errors import CancelledSearch
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
 from escalade.search.arrays import DEADLINE
-from escalade.search.cohort import Cohort, SearchResult, tree_seeds
+from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
+from escalade.search.results import SearchResult
+from escalade.search.searchable import check_simulator, check_states, finished
 
 __all__ = ["SearchResult", "search"]
 
@@ -24,7 +26,7 @@ FEWEST_ROWS = 4
 """A second thread is not worth while for fewer trees."""
 BETWEEN_CHECKS = 0.5e-3
 """Seconds: while so many waves take less than this, twice as many are made before the next look at the clock."""
-MOST_WAVES = 256
+FIRST_WAVES, MOST_WAVES = 16, 256
 
 
 def search(
@@ -49,8 +51,8 @@ def search(
     Raises StateError for a finished state, NoSimulatorError for a domain that cannot look ahead, SettingsError where
     the trees would not fit in memory, DomainFault if the evaluator's answer is not one.
     """
-    if not domain.has_simulator:
-        raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
+    check_simulator(domain)
+    check_states(domain, states)
     seeds = tree_seeds(seed, len(states))
     cuts, threads = cohorts_of(len(states), domain, evaluator)
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]
@@ -63,34 +65,44 @@ def search(
         if deadline is not None and clock() >= deadline:
             cohort.stop(trees, DEADLINE)
 
-    def work(number: int) -> None:
+    def work(number: int, stop: threading.Event) -> None:
         first, last = cuts[number]
         cohort: Cohort | None = getattr(used, "cohort", None)
         if cohort is None or len(cohort.arrays.start) < last - first:
             cohort = used.cohort = Cohort(domain, evaluator, last - first, (last - first) * nodes, cache=cache)
         trees = np.arange(last - first)
-        cohort.plant(trees, states[first:last], trees * nodes, config, seeds[first:last])
-        run_to_the_end(cohort, trees, None if deadline is None and cancelled is None else check)
+        cohort.plant(trees, states[first:last], trees * nodes, nodes, config, seeds[first:last])
+        run_to_the_end(cohort, trees, stop, None if deadline is None and cancelled is None else check)
         for tree in cohort.finished_from_the_start(trees).tolist():
-            where = domain.format(states[first + tree])
-            raise StateError(f"the state '{where}' is finished: there is nothing to search")
+            raise finished(domain, states[first + tree])
         results[first:last] = cohort.results(trees, config)
 
     in_threads(work, len(cuts), threads)
     return results
 
 
-def run_to_the_end(cohort: Cohort, trees: IntArray, check: Callable[[Cohort, IntArray], None] | None = None) -> None:
+def run_to_the_end(
+    cohort: Cohort,
+    trees: IntArray,
+    stop: threading.Event,
+    check: Callable[[Cohort, IntArray], None] | None = None,
+) -> None:
     """Search until all trees `[M]` of a cohort have stopped. check: called about every millisecond.
 
-    Raises what a plain domain raised, and DomainFault for an estimate that is not finite.
+    Raises what a plain domain raised, DomainFault for what no domain and no evaluator may say, and CancelledSearch
+    soon after `stop` is set.
     """
-    waves = MOST_WAVES if check is None else 1
+    waves = FIRST_WAVES if check is None else 1
     while cohort.busy:
+        if stop.is_set():
+            raise CancelledSearch("another part of the search failed")
         started = time.perf_counter()
         cohort.go(waves, to_the_end=True)
-        if time.perf_counter() - started < BETWEEN_CHECKS:
+        taken = time.perf_counter() - started
+        if taken < BETWEEN_CHECKS:
             waves = min(2 * waves, MOST_WAVES)
+        elif taken > 4 * BETWEEN_CHECKS:
+            waves = max(1, waves // 2)
         if cohort.errors:
             raise cohort.errors.popitem()[1]
         if check is not None:
@@ -113,28 +125,36 @@ def cohorts_of(trees: int, domain: Domain[Any], evaluator: AnyEvaluator) -> tupl
     return list(itertools.pairwise(cuts)), threads
 
 
-def in_threads(work: Callable[[int], None], jobs: int, threads: int) -> None:
-    """work(0) to work(jobs - 1), the caller's thread being one of the threads. Raises what the first failure raised;
-    the others then end with their current job."""
+def in_threads(work: Callable[[int, threading.Event], None], jobs: int, threads: int) -> None:
+    """work(0, stop) to work(jobs - 1, stop), the caller's thread being one of the threads. After the first failure, or
+    Ctrl-C, `stop` is set, and once the others have ended it is raised."""
     queue = SimpleQueue[int]()
     for job in range(jobs):
         queue.put(job)
     failures: list[BaseException] = []
+    stop = threading.Event()
 
     def loop() -> None:
         try:
-            while not failures:
-                work(queue.get_nowait())
+            while not stop.is_set():
+                work(queue.get_nowait(), stop)
         except Empty:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             failures.append(error)
+            stop.set()
 
     helpers = [threading.Thread(target=loop, daemon=True) for _ in range(1, min(threads, jobs))]
-    for helper in helpers:
-        helper.start()
-    loop()
-    for helper in helpers:
-        helper.join()
+    try:
+        for helper in helpers:
+            helper.start()
+        loop()
+        for helper in helpers:
+            helper.join()
+    except BaseException:  # Ctrl-C while waiting
+        stop.set()
+        for helper in helpers:
+            helper.join()
+        raise
     if failures:
         raise failures[0]

@@ -16,7 +16,7 @@ from escalade.domains.base import (
     array_domain,
     legal_mask,
 )
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import BatchHints, Evaluator, StateEvaluator, hints_of, usable_cores
 from escalade.domains.random_bits import GAMMA, uniforms
 
@@ -68,6 +68,9 @@ class RolloutEvaluator:
                 outcome = self.domain.outcome(state)
                 return outcome if self.domain.to_move(state) == player else -outcome
             actions = self.domain.legal_actions(state)
+            if not len(actions):
+                where = f"domain '{self.domain.name}', state '{self.domain.format(state)}'"
+                raise DomainFault(f"{where}: it is not finished, but nothing is legal")
             state = self.domain.step(state, actions[int(random.integers(len(actions)))])
         return 0.0
 

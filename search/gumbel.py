@@ -6,34 +6,30 @@ in [-1, 1] by law, so Q is scaled by that fixed range to [0, 1] and not by what 
 
 from __future__ import annotations
 
-import functools
-import math
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
-
-from escalade.domains.base import FloatArray
 
 
-@functools.lru_cache(maxsize=256)
-def halving_schedule(considered: int, simulations: int) -> NDArray[np.int32]:
-    """How often the action to try was visited before, for each simulation: `[simulations]` int32.
+@njit(nogil=True, cache=True, error_model="numpy")
+def visits_before(considered, simulations, simulation):  # type: ignore[no-untyped-def]
+    """How often the action to try in a `simulation`, counted from 0, was visited before.
 
     Sequential halving (Z. Karnin, T. Koren, O. Somekh, "Almost optimal exploration in multi-armed bandits", ICML 2013):
-    `considered` actions share a phase of the budget equally, the worse half is dropped, and so on down to two.
+    `considered` actions share a phase of the `simulations` equally, the worse half is dropped, and so on down to two.
     """
     if considered <= 1:
-        return np.arange(simulations, dtype=np.int32)
-    phases = math.ceil(math.log2(considered))
-    visits: list[int] = []
-    before, left = 0, considered
-    while len(visits) < simulations:
-        for _ in range(max(1, simulations // (phases * left))):
-            visits += [before] * left
-            before += 1
+        return simulation
+    phases = 0
+    while 1 << phases < considered:
+        phases += 1
+    before, left = np.int64(0), considered
+    while True:
+        rounds = max(1, simulations // (phases * left))
+        if simulation < rounds * left:
+            return before + simulation // left
+        simulation -= rounds * left
+        before += rounds
         left = max(2, left // 2)
-    return np.array(visits[:simulations], np.int32)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -67,10 +63,27 @@ def completed_value(f, at):  # type: ignore[no-untyped-def]
     return (f.raw_value[at] + np.float32(visits) * mean / mass) / np.float32(1 + visits)
 
 
-def improved_policy(prior: FloatArray, values: FloatArray, scale: float) -> FloatArray:
-    """softmax(log prior + scale * Q): `[..., A]` float32 from priors and completed Q values of the same shape
-    (equation 11). Its expected Q is never below the prior's. Actions without prior get nothing."""
-    with np.errstate(divide="ignore"):
-        scores = np.log(prior.astype(np.float64)) + scale * values
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
+@njit(nogil=True, cache=True, error_model="numpy")
+def score(f, at, action, scale, unvisited):  # type: ignore[no-untyped-def]
+    """logits + sigma(completed Q) of an action, its Q within proven bounds. scale, unvisited: from `sigma` and
+    `completed_value`."""
+    edge = at * f.actions + action
+    q = f.edge_value[edge] if f.edge_visits[edge] > 0 else unvisited
+    q = min(max(q, f.edge_lower[edge]), f.edge_upper[edge])
+    return np.log(max(f.prior[edge], np.float32(1e-30))) + scale * q
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def improved_policy(scores, kept, out):  # type: ignore[no-untyped-def]
+    """softmax(scores) over the kept actions, at least one, to `out`; all `[A]` (equation 11). Its expected Q is never
+    below the prior's."""
+    top = -np.inf
+    for action in range(kept.shape[0]):
+        if kept[action]:
+            top = max(top, scores[action])
+    total = 0.0
+    for action in range(kept.shape[0]):
+        out[action] = np.exp(scores[action] - top) if kept[action] else 0
+        total += out[action]
+    for action in range(kept.shape[0]):
+        out[action] /= total

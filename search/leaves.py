@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
+from escalade.domains.errors import DomainFault
 from escalade.search.arrays import ASKED, FAILED, NONE, PENDING
 from escalade.search.forest import Forest
 
@@ -51,20 +52,34 @@ class PlainLeaves:
     def _leaf(self, m: int, states: list[Any], parent: int, action: int) -> tuple[bool, float, int]:
         """Keep the new leaf's state and write its legal actions. Returns whether it is finished, the outcome, and the
         player to move."""
-        domain = self.domain
+        domain, num_actions = self.domain, self.domain.num_actions
         if parent == NONE:
             state = states[0]
         else:
             state = domain.step(states[parent], action)
             states.append(state)
+        player = domain.to_move(state)
+        if player not in (0, 1):
+            raise self._fault(state, f"the player to move is {player!r}, not 0 or 1")
         if domain.is_terminal(state):
-            return True, domain.outcome(state), domain.to_move(state)
-        self.arrays.leaf_legal[m, domain.legal_actions(state)] = True
-        ends = domain.ending_actions(state)
-        if ends:
-            for ending, outcome in ends.items():
-                self.arrays.leaf_ends[m, ending] = outcome
-        return False, 0.0, domain.to_move(state)
+            return True, self._value(state, domain.outcome(state)), player
+        legal = domain.legal_actions(state)
+        if not len(legal) or not 0 <= min(legal) <= max(legal) < num_actions:
+            raise self._fault(state, f"the legal actions are {legal!r}; some of 0 to {num_actions - 1} must be")
+        self.arrays.leaf_legal[m, legal] = True
+        for ending, outcome in (domain.ending_actions(state) or {}).items():
+            if ending not in legal:
+                raise self._fault(state, f"action {ending!r} would end the game, but is not legal")
+            self.arrays.leaf_ends[m, ending] = self._value(state, outcome)
+        return False, 0.0, player
+
+    def _value(self, state: Any, outcome: Any) -> float:
+        if not isinstance(outcome, int | float | np.number) or not -1 <= outcome <= 1:
+            raise self._fault(state, f"an outcome is {outcome!r}, not a number in [-1, 1]")
+        return float(outcome)
+
+    def _fault(self, state: Any, what: str) -> DomainFault:
+        return DomainFault(f"domain '{self.domain.name}', state '{self.domain.format(state)}': {what}")
 
     def asked(self) -> list[Any]:
         """The states to ask about."""

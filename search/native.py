@@ -6,6 +6,7 @@ for the interpreter's lock.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.experimental import structref
 
 from escalade.domains.base import Domain, array_domain
+from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_of
 from escalade.search.arrays import ASKED, FINISHED
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
@@ -104,6 +106,12 @@ def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
     call = native_of(evaluator)
     if call is None:
         return None
+    wanted = math.prod(domain.observation_shape), call.num_actions and domain.num_actions
+    if (call.observation_size, call.num_actions) != wanted:
+        raise SettingsError(
+            f"the evaluator is for states of {call.observation_size} numbers and {call.num_actions or 'any'} actions, "
+            f"but domain '{domain.name}' has {wanted[0]} and {domain.num_actions}"
+        )
     if call not in _boxes:
         _boxes[call] = _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
     return _boxes[call]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.search.arrays import NONE
-from escalade.search.gumbel import completed_value, sigma
+from escalade.search.arrays import FAILED, NONE
+from escalade.search.gumbel import completed_value, score, sigma, visits_before
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -34,9 +34,9 @@ def puct(f, tree, at):  # type: ignore[no-untyped-def]
             continue
         n = f.edge_visits[edge + action]
         q = f.edge_value[edge + action] if n > 0 else unvisited
-        score = min(max(q, f.edge_lower[edge + action]), high) + exploration * prior / np.float32(1 + n)
-        if score > best_score:
-            best, best_score = action, score
+        value = min(max(q, f.edge_lower[edge + action]), high) + exploration * prior / np.float32(1 + n)
+        if value > best_score:
+            best, best_score = action, value
     return best
 
 
@@ -49,23 +49,18 @@ def gumbel_root(f, tree, at):  # type: ignore[no-untyped-def]
     I. Danihelka et al., "Policy improvement by planning with Gumbel", ICLR 2022, section 3.4. Where proofs have taken
     all such actions away, the least visited of the others goes on.
     """
-    wanted = f.schedule[f.start[tree] + f.visits[at] - 1]
+    wanted = visits_before(f.considered[tree], f.visits_wanted[tree] - 1, np.int64(f.visits[at] - 1))
     scale, unvisited = sigma(f, tree, at), completed_value(f, at)
     best, best_score, best_gap = NONE, np.float32(-np.inf), np.int64(2**31)
     for action in range(f.actions):
-        if f.prior[at * f.actions + action] < 0 or f.edge_upper[at * f.actions + action] <= f.lower[at]:
+        edge = at * f.actions + action
+        if f.prior[edge] < 0 or f.edge_upper[edge] <= f.lower[at]:
             continue
-        n = f.edge_visits[at * f.actions + action]
+        n = f.edge_visits[edge]
         gap = np.int64(0 if n == wanted else 1 + n)
-        q = f.edge_value[at * f.actions + action] if n > 0 else unvisited
-        q = min(max(q, f.edge_lower[at * f.actions + action]), f.edge_upper[at * f.actions + action])
-        score = (
-            f.noise[tree * f.actions + action]
-            + np.log(max(f.prior[at * f.actions + action], np.float32(1e-30)))
-            + scale * q
-        )
-        if gap < best_gap or (gap == best_gap and score > best_score):
-            best, best_score, best_gap = action, score, gap
+        value = f.noise[tree * f.actions + action] + score(f, at, action, scale, unvisited)
+        if gap < best_gap or (gap == best_gap and value > best_score):
+            best, best_score, best_gap = action, value, gap
     return best
 
 
@@ -77,34 +72,26 @@ def gumbel_inner(f, tree, at):  # type: ignore[no-untyped-def]
 
     (same paper, section 5).
     """
-    actions = f.actions
     scale, unvisited = sigma(f, tree, at), completed_value(f, at)
     top, total = np.float32(-np.inf), np.float32(0)
     for _pass in range(2):
-        for action in range(actions):
-            if f.prior[at * f.actions + action] >= 0 and f.edge_upper[at * f.actions + action] > f.lower[at]:
-                score = _score(f, at, action, scale, unvisited)
+        for action in range(f.actions):
+            edge = at * f.actions + action
+            if f.prior[edge] >= 0 and f.edge_upper[edge] > f.lower[at]:
+                value = score(f, at, action, scale, unvisited)
                 if _pass == 0:
-                    top = max(top, score)
+                    top = max(top, value)
                 else:
-                    total += np.exp(score - top)
+                    total += np.exp(value - top)
     best, best_lag = NONE, np.float32(-np.inf)
-    for action in range(actions):
-        if f.prior[at * f.actions + action] >= 0 and f.edge_upper[at * f.actions + action] > f.lower[at]:
-            share = np.float32(f.edge_visits[at * f.actions + action]) / np.float32(
-                f.visits[at]
-            )  # N + 1: the node counts itself
-            lag = np.exp(_score(f, at, action, scale, unvisited) - top) / total - share
+    for action in range(f.actions):
+        edge = at * f.actions + action
+        if f.prior[edge] >= 0 and f.edge_upper[edge] > f.lower[at]:
+            share = np.float32(f.edge_visits[edge]) / np.float32(f.visits[at])  # a node's visits are 1 + N
+            lag = np.exp(score(f, at, action, scale, unvisited) - top) / total - share
             if lag > best_lag:
                 best, best_lag = action, lag
     return best
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _score(f, at, action, scale, unvisited):  # type: ignore[no-untyped-def]
-    q = f.edge_value[at * f.actions + action] if f.edge_visits[at * f.actions + action] > 0 else unvisited
-    q = min(max(q, f.edge_lower[at * f.actions + action]), f.edge_upper[at * f.actions + action])
-    return np.log(max(f.prior[at * f.actions + action], np.float32(1e-30))) + scale * q
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -126,6 +113,9 @@ def select(f, tree):  # type: ignore[no-untyped-def]
             action = gumbel_root(f, tree, at)
         else:
             action = gumbel_inner(f, tree, at)
+        if action < 0:  # no number to compare: the tree cannot go on
+            f.stopped[tree] = FAILED
+            return node, np.int64(NONE)
         child = f.child[at * f.actions + action]
         if child < 0:
             return node, np.int64(action)

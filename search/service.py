@@ -5,14 +5,20 @@ that has less than its share, whatever the others there are at, and leaves at it
 trees of a worker make one simulation a wave, so nobody waits for a longer search; nobody overtakes in the queue either,
 so nobody is left waiting for room. A hundred requests at once cost about as much as one batch of a hundred.
 
-Threads start with the first request and end after some idle seconds.
+A search without a deadline is given all the room it may need when it begins; if there is too little, it waits. One
+with a deadline will hardly use all its simulations: it begins with little room, and gets twice as much when that is
+full. Should memory end before its time does, it is answered with what it has found ("memory").
+
+Threads start with the first request and end after some idle seconds. In a forked process a service begins anew.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -24,15 +30,14 @@ from escalade.domains.base import Domain, array_domain
 from escalade.domains.errors import (
     CancelledSearch,
     EscaladeError,
-    NoSimulatorError,
     OverloadedError,
     SettingsError,
-    StateError,
 )
 from escalade.domains.evaluator import AnyEvaluator, hints_of
-from escalade.search.arrays import most_nodes
-from escalade.search.cohort import SearchResult
+from escalade.search.arrays import MAX_BYTES, nodes_in
 from escalade.search.config import SearchConfig
+from escalade.search.results import SearchResult
+from escalade.search.searchable import check_simulator, check_unfinished
 from escalade.search.service_worker import SearchTicket, Worker
 
 __all__ = ["SearchService", "SearchTicket"]
@@ -42,7 +47,8 @@ class SearchService:
     """Search for many callers at once. Close it, or use it as a context.
 
     trees: how many searches may run at once; more wait. queue_limit: how many may wait; more are refused with
-    OverloadedError. clock: what deadlines are read on.
+    OverloadedError. memory: bytes that all trees together may grow to; none is in use before trees grow into it.
+    clock: what deadlines are read on.
     """
 
     def __init__(
@@ -52,22 +58,31 @@ class SearchService:
         *,
         trees: int = 256,
         queue_limit: int = 1024,
+        memory: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if trees < 1 or queue_limit < 1:
             raise SettingsError(f"trees and queue_limit must be at least 1, not {trees} and {queue_limit}")
-        if not domain.has_simulator:
-            raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
+        check_simulator(domain)
         self.domain = domain
         self.evaluator = evaluator
         self.queue_limit = queue_limit
         self.clock = clock
+        self.closed = False
+        self._trees = trees
+        self._memory = memory
+        self._begin()
+        _services.add(self)
+
+    def _begin(self) -> None:
         self.changed = threading.Condition()
         self.queue: deque[SearchTicket] = deque()
-        self.closed = False
-        workers = min(hints_of(evaluator).calls, trees) if array_domain(domain) else 1
-        shares = [trees * worker // workers for worker in range(workers + 1)]
-        self._workers = [Worker(self, last - first) for first, last in itertools.pairwise(shares)]
+        workers = min(hints_of(self.evaluator).calls, self._trees) if array_domain(self.domain) else 1
+        nodes = nodes_in(min(self._memory // workers, MAX_BYTES), self.domain)
+        if nodes < 2:
+            raise SettingsError(f"memory must allow each of {workers} threads at least 2 nodes, not {self._memory}")
+        shares = [self._trees * worker // workers for worker in range(workers + 1)]
+        self._workers = [Worker(self, last - first, nodes) for first, last in itertools.pairwise(shares)]
 
     def submit(
         self,
@@ -84,14 +99,17 @@ class SearchService:
         Raises StateError for a finished state, SettingsError for more simulations than fit in memory, OverloadedError
         if the queue is full.
         """
-        if self.domain.is_terminal(state):
-            raise StateError(f"the state '{self.domain.format(state)}' is finished: there is nothing to search")
-        if config.simulations >= most_nodes(self.domain):
-            raise SettingsError(f"{config.simulations} simulations need more memory than allowed: lower simulations")
+        check_unfinished(self.domain, state)
+        most = self._workers[0].nodes - 1
+        if config.simulations > most:
+            raise SettingsError(
+                f"{config.simulations} simulations need more memory than allowed: lower simulations to {most}, or give "
+                "the service more memory"
+            )
         # Whatever is wrong with a request is its own affair: it must not reach the workers.
         if not isinstance(seed, int | np.integer):
             raise SettingsError(f"seed must be a whole number, not {seed!r}")
-        if deadline is not None and not isinstance(deadline, int | float | np.number):
+        if deadline is not None and (not isinstance(deadline, int | float | np.number) or np.isnan(deadline)):
             raise SettingsError(f"deadline must be a time of the service's clock in seconds, not {deadline!r}")
         ticket = SearchTicket(state, config, int(seed), None if deadline is None else float(deadline), self._forget)
         with self.changed:
@@ -153,3 +171,15 @@ class SearchService:
     def fair_share(self) -> int:
         """Trees that each worker should have, if all that wait joined now."""
         return -(-(self.running + self.waiting) // len(self._workers))
+
+
+_services: weakref.WeakSet[SearchService] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for service in _services:
+        service._begin()  # its threads did not come along, and its lock may have been held
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

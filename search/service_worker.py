@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from escalade.domains.errors import CancelledSearch, DeadlineError
-from escalade.search.arrays import CANCELLED, DEADLINE, FAILED, most_nodes
-from escalade.search.cohort import Cohort, SearchResult, tree_seeds
+from escalade.domains.errors import CancelledSearch, DeadlineError, SettingsError
+from escalade.search.arrays import CANCELLED, DEADLINE, FAULTS, FULL, MEMORY
+from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
 from escalade.search.ranges import Ranges
+from escalade.search.results import SearchResult
 
 if TYPE_CHECKING:
     from escalade.search.service import SearchService
 
-FIRST_NODES = 2**18
-"""Room a worker's arena has before a request needs more. Room that is never used takes no memory."""
+FIRST_ROOM = 4096
+"""Nodes that a request with a deadline begins with."""
 IDLE_SECONDS = 5.0
 TURN_SECONDS = 1e-3
 """A worker looks for new requests, cancellations and deadlines about so often."""
@@ -43,8 +44,10 @@ class SearchTicket(Future[SearchResult]):
     ) -> None:
         super().__init__()
         self.state, self.config, self.seed, self.deadline = state, config, seed, deadline
-        self.nodes = config.simulations + 1
-        self.start = 0
+        self.start = 0  # its nodes in the arena,
+        self.room = config.simulations + 1  # and how many
+        if deadline is not None:
+            self.room = min(self.room, FIRST_ROOM)
         self.forgotten = False
         self._cancelled = cancelled
 
@@ -66,9 +69,10 @@ class SearchTicket(Future[SearchResult]):
 class Worker:
     """One thread and its cohort. What is marked * is touched only with the service's lock held."""
 
-    def __init__(self, service: SearchService, trees: int) -> None:
+    def __init__(self, service: SearchService, trees: int, nodes: int) -> None:
         self.service = service
         self.trees = trees
+        self.nodes = nodes
         self.tickets: dict[int, SearchTicket] = {}  # * by tree
         self.to_cancel: deque[SearchTicket] = deque()
         self._thread: threading.Thread | None = None  # *
@@ -146,16 +150,16 @@ class Worker:
         share = service.fair_share()
         while service.queue and self._places and len(self.tickets) < share:
             ticket = service.queue[0]
-            start = self._ranges.take(ticket.nodes)
-            if start is None:
-                if self.tickets or ticket.nodes > most_nodes(service.domain):
-                    break  # until the others have left
+            if self._cohort is None:
                 try:
-                    self._make_room(ticket.nodes)
-                except Exception as error:  # noqa: BLE001 - of the domain; it goes to whoever asked
+                    self._make_cohort()
+                except Exception as error:  # noqa: BLE001 - of the domain, or the memory; it goes to whoever asked
                     service.queue.popleft()
                     refused.append((ticket, error))
-                continue
+                    continue
+            start = self._ranges.take(ticket.room)
+            if start is None:
+                break  # until others have left
             service.queue.popleft()
             ticket.start = start
             tree = self._places.pop()
@@ -165,10 +169,12 @@ class Worker:
                 heapq.heappush(self._deadlines, (ticket.deadline, next(self._order), ticket, tree))
         return taken
 
-    def _make_room(self, nodes: int) -> None:
-        size = min(max(nodes, FIRST_NODES, 2 * self._ranges.size), most_nodes(self.service.domain))
-        self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, size)
-        self._ranges = Ranges(size)
+    def _make_cohort(self) -> None:
+        try:
+            self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, self.nodes)
+        except MemoryError:
+            raise SettingsError("there is not so much memory as the search service may use: give it less") from None
+        self._ranges = Ranges(self.nodes)
 
     def _plant(self, taken: list[SearchTicket]) -> None:
         assert self._cohort is not None
@@ -178,7 +184,8 @@ class Worker:
             places = np.array([trees[id(ticket)] for ticket in tickets])
             starts = np.array([ticket.start for ticket in tickets])
             seeds = tree_seeds([ticket.seed for ticket in tickets], len(tickets))
-            self._cohort.plant(places, [ticket.state for ticket in tickets], starts, config, seeds)
+            rooms = np.array([ticket.room for ticket in tickets])
+            self._cohort.plant(places, [ticket.state for ticket in tickets], starts, rooms, config, seeds)
 
     def _stop_some(self) -> None:
         """Stop the trees whose time is up, and those nobody waits for any more."""
@@ -199,32 +206,48 @@ class Worker:
         cohort = self._cohort
         assert cohort is not None
         started = time.perf_counter()
-        finished = cohort.go(self._waves)  # what an evaluator raises is for all who asked in this wave
+        finished = cohort.go(self._waves).tolist()  # what an evaluator raises is for all who asked in this wave
         taken = time.perf_counter() - started
         if taken < TURN_SECONDS / 2:
             self._waves = min(2 * self._waves, 256)
         elif taken > 2 * TURN_SECONDS:
             self._waves = max(1, self._waves // 2)
-        if len(finished):
-            self._answer(finished.tolist())
+        stopped = cohort.arrays.stopped
+        finished = [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
+        if finished:
+            self._answer(finished)
+
+    def _gets_room(self, tree: int) -> bool:
+        """Twice the room for a tree that is full, if there is so much; otherwise this is its end."""
+        cohort, ticket = self._cohort, self.tickets[tree]
+        assert cohort is not None
+        room = min(2 * ticket.room, ticket.config.simulations + 1)
+        start = self._ranges.take(room)
+        if start is None:
+            cohort.arrays.stopped[tree] = MEMORY
+            return False
+        cohort.move(tree, start, room)
+        self._ranges.give_back(ticket.start, ticket.room)
+        ticket.start, ticket.room = start, room
+        return True
 
     def _answer(self, finished: list[int]) -> None:
         cohort, service = self._cohort, self.service
         assert cohort is not None
         stopped = cohort.arrays.stopped
-        answered = [tree for tree in finished if stopped[tree] not in (FAILED, CANCELLED)]
+        answered = [tree for tree in finished if stopped[tree] not in (*FAULTS, CANCELLED)]
         outcomes: list[tuple[SearchTicket, SearchResult | Exception]] = []
         for config, group in itertools.groupby(answered, key=lambda tree: self.tickets[tree].config):
             trees = list(group)
             results = cohort.results(np.array(trees), config)
             outcomes += [(self.tickets[tree], result) for tree, result in zip(trees, results, strict=True)]
         for tree in finished:
-            if stopped[tree] == FAILED:
+            if stopped[tree] in FAULTS:
                 outcomes.append((self.tickets[tree], cohort.fault(tree)))
         with service.changed:
             for tree in finished:
                 ticket = self.tickets.pop(tree)
-                self._ranges.give_back(ticket.start, ticket.nodes)
+                self._ranges.give_back(ticket.start, ticket.room)
                 self._places.append(tree)
         for ticket, outcome in outcomes:
             if isinstance(outcome, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
-from escalade.domains.errors import SettingsError, StateError
+from escalade.domains.errors import ActionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
-from escalade.search.cohort import Cohort, SearchResult, tree_seeds
+from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
 from escalade.search.engine import cohorts_of, in_threads, run_to_the_end
+from escalade.search.results import SearchResult
+from escalade.search.searchable import check_simulator, check_unfinished
+
+_NOTHING: Any = object()
+"""Stands where no state was put yet."""
 
 
 class Searcher:
@@ -35,6 +41,7 @@ class Searcher:
     ) -> None:
         if trees < 1:
             raise SettingsError(f"trees must be at least 1, not {trees}")
+        check_simulator(domain)
         self.domain = domain
         self.config = config
         self._nodes = config.simulations + 1
@@ -43,19 +50,25 @@ class Searcher:
         self._cohorts = [
             Cohort(domain, evaluator, last - first, (last - first) * self._nodes, cache=cache) for first, last in cuts
         ]
-        self._states: list[Any] = [None] * trees
+        self._states: list[Any] = [_NOTHING] * trees
         self._kept = np.zeros(trees, np.bool_)
 
     def start(self, trees: Sequence[int], states: Sequence[Any]) -> None:
-        """Put new states under trees. Raises StateError for a finished state."""
+        """Put new states under trees. Raises StateError for a finished state; then no tree has changed."""
+        self._check(trees, len(states))
+        for state in states:
+            check_unfinished(self.domain, state)
         for tree, state in zip(trees, states, strict=True):
-            self._place(tree, state)
+            self._states[tree] = state
             self._kept[tree] = False
 
     def play(self, trees: Sequence[int], actions: Sequence[int]) -> None:
-        """Move trees on by legal actions. Raises ActionError for others, StateError where a game is over by it."""
-        for tree, action in zip(trees, actions, strict=True):
-            self._place(tree, self.domain.step(self.state(tree), action))
+        """Move trees on by legal actions. Raises ActionError for others, StateError where a game is over by it; then no
+        tree has changed."""
+        self._check(trees, len(actions))
+        reached = [self._after(self.state(tree), action) for tree, action in zip(trees, actions, strict=True)]
+        for tree, action, state in zip(trees, actions, reached, strict=True):
+            self._states[tree] = state
             if self._kept[tree]:
                 cohort, place = self._home(tree)
                 self._kept[tree] = cohort.follow(place, action)
@@ -63,8 +76,7 @@ class Searcher:
     def search(self, trees: Sequence[int] | None = None, *, seed: int | Sequence[int] = 0) -> list[SearchResult]:
         """Search trees, all by default; one result each, in order. seed: as in `escalade.search.engine.search`."""
         chosen = list(range(len(self._states))) if trees is None else list(trees)
-        if len(set(chosen)) < len(chosen):
-            raise SettingsError("a tree can be searched only once at a time")
+        self._check(chosen, len(chosen))
         for tree in chosen:
             self.state(tree)
         seeds = tree_seeds(seed, len(chosen))
@@ -72,7 +84,7 @@ class Searcher:
         self._kept[chosen] = False  # should anything fail, these begin anew
         results: dict[int, SearchResult] = {}
 
-        def work(number: int) -> None:
+        def work(number: int, stop: threading.Event) -> None:
             first, last = self._cuts[number]
             places = [m for m, tree in enumerate(chosen) if first <= tree < last]
             if not places:
@@ -86,9 +98,9 @@ class Searcher:
                     cohort.go_on(slots, self.config, seeds[group])
                 elif group:
                     states = [self._states[chosen[m]] for m in group]
-                    cohort.plant(slots, states, slots * self._nodes, self.config, seeds[group])
+                    cohort.plant(slots, states, slots * self._nodes, self._nodes, self.config, seeds[group])
             slots = np.array([chosen[m] - first for m in places], np.int64)
-            run_to_the_end(cohort, slots)
+            run_to_the_end(cohort, slots, stop)
             found = cohort.results(slots, self.config)
             results.update(zip((chosen[m] for m in places), found, strict=True))
 
@@ -108,20 +120,24 @@ class Searcher:
 
     def state(self, tree: int) -> Any:
         """The state under a tree. Raises SettingsError if there is none."""
-        self._check(tree)
-        if self._states[tree] is None:
+        self._check([tree], 1)
+        if self._states[tree] is _NOTHING:
             raise SettingsError(f"tree {tree} has no state yet: start it first")
         return self._states[tree]
 
-    def _check(self, tree: int) -> None:
-        if not 0 <= tree < len(self._states):
-            raise SettingsError(f"there is no tree {tree}: they are numbered from 0 to {len(self._states) - 1}")
+    def _check(self, trees: Sequence[int], values: int) -> None:
+        if len(trees) != values or len(set(trees)) < len(trees):
+            raise SettingsError(f"{len(trees)} trees, each named once, need a value each, not {values}")
+        for tree in trees:
+            if not 0 <= tree < len(self._states):
+                raise SettingsError(f"there is no tree {tree}: they are numbered from 0 to {len(self._states) - 1}")
 
-    def _place(self, tree: int, state: Any) -> None:
-        self._check(tree)
-        if self.domain.is_terminal(state):
-            raise StateError(f"the state '{self.domain.format(state)}' is finished: there is nothing to search")
-        self._states[tree] = state
+    def _after(self, state: Any, action: int) -> Any:
+        if action not in self.domain.legal_actions(state):
+            raise ActionError(f"action {action!r} is not legal in the state '{self.domain.format(state)}'")
+        reached = self.domain.step(state, action)
+        check_unfinished(self.domain, reached)
+        return reached
 
     def _home(self, tree: int) -> tuple[Cohort, int]:
         number = bisect([first for first, _ in self._cuts], tree) - 1

@@ -15,7 +15,20 @@ from numba import njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from escalade.domains.random_bits import GAMMA, mix
-from escalade.search.arrays import ASKED, FAILED, FINISHED, HITS, NONE, PENDING, PROVEN, READY, RUNNING, SIMULATIONS
+from escalade.search.arrays import (
+    ASKED,
+    FAILED,
+    FINISHED,
+    FULL,
+    HITS,
+    NONE,
+    PENDING,
+    PROVEN,
+    READY,
+    RUNNING,
+    SIMULATIONS,
+    UNLAWFUL,
+)
 from escalade.search.backup import add_leaf, back_up, set_priors, set_uniform_priors
 from escalade.search.cache import keep_estimate, known_place
 from escalade.search.forest import FOREST_TYPE
@@ -59,10 +72,12 @@ def select_round(f):  # type: ignore[no-untyped-def]
                 f.stopped[tree] = SIMULATIONS
             if f.lower[start] == f.upper[start] and f.stopped[tree] <= SIMULATIONS:
                 f.stopped[tree] = PROVEN
+            if f.stopped[tree] == RUNNING and f.size[tree] >= f.room[tree]:
+                f.stopped[tree] = FULL
             if f.stopped[tree] != RUNNING:
                 break
             node, action = select(f, tree)
-            if action >= 0:
+            if action >= 0 or f.stopped[tree] != RUNNING:
                 break
             back_up(f, tree, node, np.float32(0))  # a finished node, seen again
         if f.size[tree] > 0 and f.stopped[tree] != RUNNING:
@@ -82,9 +97,11 @@ def absorb_round(f):  # type: ignore[no-untyped-def]
     """Make the pending leaves nodes. A tree whose leaf is exactly known is ready again; the others will ask."""
     for m in range(f.counts[PENDING]):
         tree, node = f.pending[m], f.leaf_node[m]
-        if add_leaf(f, tree, m):
-            set_uniform_priors(f, tree, node)
-            back_up(f, tree, node, np.float32(0))
+        exact = add_leaf(f, tree, m)
+        if exact or f.stopped[tree] == UNLAWFUL:
+            if exact:
+                set_uniform_priors(f, tree, node)
+                back_up(f, tree, node, np.float32(0))
             f.ready[f.counts[READY]] = tree
             f.counts[READY] += 1
             continue

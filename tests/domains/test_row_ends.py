@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 
 from escalade.domains.base import ArrayDomain, IntArray
 from escalade.domains.conformance import check_domain
@@ -65,9 +66,11 @@ def test_a_game_without_the_kernel_keeps_every_law(game):
 
 def test_ends_are_not_turned_round_where_the_same_player_moves_next():
     game = TicTacToe()
+    own = game.kernels.rules
 
+    @njit
     def rules(rows, legal, terminal, outcome, to_move):
-        game.kernels.rules(rows, legal, terminal, outcome, to_move)
+        own(rows, legal, terminal, outcome, to_move)
         to_move[:] = 0
 
     alone = type("Alone", (TicTacToe,), {"kernels": game.kernels._replace(rules=rules, ends=None)})()

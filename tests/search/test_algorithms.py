@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -12,40 +11,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import Plain, network_for, same, solved_tic_tac_toe
 
 from escalade.domains.base import BoolArray, Domain, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import DomainFault
 from escalade.domains.evaluator import native_of
-from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.networks import PolicyValueNetwork
-from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig
 from escalade.search.engine import SearchResult, search
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.native import native_evaluator
-from escalade.search.solvers import exact_solver, optimal_actions
 
 TTT, C4 = TicTacToe(), ConnectFour()
 KINDS: list[dict[str, Any]] = [
     {"algorithm": algorithm, "proofs": proofs, "final_move": final_move}
     for algorithm, proofs, final_move in itertools.product(("puct", "gumbel"), (True, False), ("visits", "lower_bound"))
 ]
-
-
-class Plain:
-    """A domain with its plain methods alone: what a user's own is to the search."""
-
-    def __init__(self, domain: Any) -> None:
-        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
-            if not name.startswith("_"):
-                setattr(self, name, getattr(domain, name))
-
-
-def same(left: SearchResult, right: SearchResult) -> None:
-    for name, one, other in zip(SearchResult._fields, left, right, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 def name_of(kind: dict[str, Any]) -> str:
@@ -100,15 +83,6 @@ def test_golden_positions(kind: dict[str, Any], known: str, domain: Any, moves: 
         assert not result.proven
 
 
-@functools.cache
-def solved() -> list[tuple[LineState, set[int]]]:
-    """Every unfinished tic-tac-toe position with its optimal actions."""
-    solver = exact_solver(TTT)
-    assert solver is not None
-    states = [state for state in solver.reachable_positions() if not TTT.is_terminal(state)]
-    return [(state, set(optimal_actions(solver.scores(state)))) for state in states]
-
-
 MOST_WRONG = {
     ("puct", True): (0, 0),
     ("puct", False): (1, 6),
@@ -124,12 +98,12 @@ without."""
 def test_all_of_tic_tac_toe_at_800_simulations(kind: dict[str, Any]) -> None:
     """With proofs nothing is wrong; without, next to nothing."""
     config = SearchConfig(simulations=800, gumbel_scale=0.0, **kind)
-    states = [state for state, _ in solved()]
+    states = [state for state, _, _ in solved_tic_tac_toe()]
     for evaluator, most in zip(
         (RolloutEvaluator(TTT), UniformEvaluator()), MOST_WRONG[kind["algorithm"], kind["proofs"]], strict=True
     ):
         results = search(TTT, states, evaluator, config, seed=2024)
-        wrong = [s.moves for (s, best), r in zip(solved(), results, strict=True) if r.action not in best]
+        wrong = [s.moves for (s, best, _), r in zip(solved_tic_tac_toe(), results, strict=True) if r.action not in best]
         assert len(wrong) <= most, wrong
 
 
@@ -416,14 +390,6 @@ class Wrapped:
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         return self.network.evaluate(observations, legal)
-
-
-def network_for(domain: Any, **options: Any) -> PolicyValueNetwork:
-    torch.manual_seed(11)
-    spec = NetworkSpec(
-        observation_shape=domain.observation_shape, num_actions=domain.num_actions, hidden=(32, 16), **options
-    )
-    return PolicyValueNetwork(spec).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS[::2], ids=name_of)

@@ -7,55 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import Plain, Weighing, network_for, same
 
-from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import DomainFault
 from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.neural.networks import PolicyValueNetwork
-from escalade.neural.spec import NetworkSpec
 from escalade.search.cache import CachedEvaluator
-from escalade.search.cohort import Cohort, SearchResult
+from escalade.search.cohort import Cohort
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.session import Searcher
 
 TTT, C4 = TicTacToe(), ConnectFour()
-
-
-class Plain:
-    """A domain with its plain methods alone: what a user's own is to the search."""
-
-    def __init__(self, domain: Any) -> None:
-        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
-            if not name.startswith("_"):
-                setattr(self, name, getattr(domain, name))
-
-
-class Weighing:
-    """A fixed, arbitrary opinion of every state, which counts how often it is asked. An `Evaluator`."""
-
-    def __init__(self, domain: Any, seed: int = 0) -> None:
-        self.random = np.random.default_rng(seed)
-        self.shape = (int(np.prod(domain.observation_shape)), domain.num_actions)
-        self.rows = 0
-        self.learn()
-
-    def learn(self) -> None:
-        # Eighths: sums of these are exact, so a row's answer does not depend on its batch.
-        self.to_logits = self.random.integers(-8, 9, self.shape) / 8
-        self.to_value = self.random.integers(-8, 9, self.shape[0]) / 16
-
-    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
-        self.rows += len(legal)
-        flat = observations.reshape(len(observations), -1)
-        return (flat @ self.to_logits).astype(np.float32), np.tanh(flat @ self.to_value).astype(np.float32)
-
-
-def same(left: SearchResult, right: SearchResult) -> None:
-    for name, one, other in zip(SearchResult._fields, left, right, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 DOMAINS = pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["kernels", "plain"])
@@ -90,7 +55,9 @@ def test_moves_that_transpose_are_met_again(domain: Any) -> None:
 def searched(domain: Any, evaluator: Any, config: SearchConfig, cache: int) -> Cohort:
     """A cohort whose one tree has been searched from the empty board."""
     cohort = Cohort(domain, evaluator, 1, config.simulations + 1, cache=cache)
-    cohort.plant(np.arange(1), [C4.parse("")], np.zeros(1, np.int64), config, np.zeros(1, np.uint64))
+    cohort.plant(
+        np.arange(1), [C4.parse("")], np.zeros(1, np.int64), config.simulations + 1, config, np.zeros(1, np.uint64)
+    )
     while cohort.busy:
         cohort.go(16, to_the_end=True)
     assert cohort.arrays.visits[0] == config.simulations + 1
@@ -144,12 +111,6 @@ def test_estimates_can_be_forgotten_when_the_evaluator_has_learned(domain: Any) 
     searcher.forget_estimates()
     searcher.start([0], [C4.parse("44")])
     same(searcher.search()[0], expected)
-
-
-def network_for(domain: Any) -> PolicyValueNetwork:
-    torch.manual_seed(5)
-    spec = NetworkSpec(observation_shape=domain.observation_shape, num_actions=domain.num_actions, hidden=(32,))
-    return PolicyValueNetwork(spec).eval()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any
 
@@ -10,28 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Plain, solved_tic_tac_toe
 
-from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import CancelledSearch, NoSimulatorError, SettingsError, StateError
 from escalade.domains.intents import Intents
-from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.config import SearchConfig
 from escalade.search.engine import SearchResult, search
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
-from escalade.search.solvers import exact_solver, optimal_actions
+from escalade.search.solvers import exact_solver
 
 TTT, C4 = TicTacToe(), ConnectFour()
-
-
-class Plain:
-    """Tic-tac-toe with its plain methods alone: what a user's own domain is to the search."""
-
-    def __init__(self) -> None:
-        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
-            if not name.startswith("_"):
-                setattr(self, name, getattr(TTT, name))
 
 
 def one(domain: Any, moves: str, simulations: int = 400, seed: int = 0, **options: Any) -> SearchResult:
@@ -53,30 +43,21 @@ def test_blocks_a_single_threat(moves: str, block: int) -> None:
     assert one(C4, moves).action == block
 
 
-@functools.cache
-def solved() -> list[tuple[LineState, set[int], float]]:
-    """Every unfinished tic-tac-toe position with its optimal actions and value."""
-    solver = exact_solver(TTT)
-    assert solver is not None
-    states = [state for state in solver.reachable_positions() if not TTT.is_terminal(state)]
-    return [(state, set(optimal_actions(solver.scores(state))), solver.value(state)) for state in states]
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_all_of_tic_tac_toe_is_optimal_with_800_simulations(seed: int) -> None:
-    states = [state for state, _, _ in solved()]
+    states = [state for state, _, _ in solved_tic_tac_toe()]
     results = search(TTT, states, RolloutEvaluator(TTT), SearchConfig(simulations=800), seed=seed)
-    wrong = [s.moves for (s, best, _), r in zip(solved(), results, strict=True) if r.action not in best]
+    wrong = [s.moves for (s, best, _), r in zip(solved_tic_tac_toe(), results, strict=True) if r.action not in best]
     assert wrong == []
 
 
 def test_what_is_proven_is_true_and_the_bounds_hold() -> None:
-    states = [state for state, _, _ in solved()]
+    states = [state for state, _, _ in solved_tic_tac_toe()]
     results = search(TTT, states, RolloutEvaluator(TTT), SearchConfig(simulations=60), seed=1)
     proven = 0
     solver = exact_solver(TTT)
     assert solver is not None
-    for (state, best, value), result in zip(solved(), results, strict=True):
+    for (state, best, value), result in zip(solved_tic_tac_toe(), results, strict=True):
         if result.proven:
             proven += 1
             assert result.value == value
@@ -92,7 +73,7 @@ def test_what_is_proven_is_true_and_the_bounds_hold() -> None:
 
 
 def test_a_loss_that_is_proven_is_not_hurried() -> None:
-    lost = [(state, value) for state, _, value in solved() if value < 0]
+    lost = [(state, value) for state, _, value in solved_tic_tac_toe() if value < 0]
     results = search(TTT, [s for s, _ in lost], RolloutEvaluator(TTT), SearchConfig(simulations=400))
     solver = exact_solver(TTT)
     assert solver is not None
@@ -137,8 +118,8 @@ def test_equal_seeds_give_equal_searches_whatever_else_is_searched() -> None:
 
 
 def test_a_plain_domain_is_searched_exactly_as_its_kernels_are() -> None:
-    plain: Any = Plain()
-    states = [state for state, _, _ in solved()[::300]]
+    plain: Any = Plain(TTT)
+    states = [state for state, _, _ in solved_tic_tac_toe()[::300]]
     config = SearchConfig(simulations=80)
     for left, right in zip(
         search(plain, states, UniformEvaluator(), config), search(TTT, states, UniformEvaluator(), config), strict=True
@@ -149,7 +130,7 @@ def test_a_plain_domain_is_searched_exactly_as_its_kernels_are() -> None:
 
 
 def test_rollouts_of_a_plain_domain_are_unbiased_too() -> None:
-    plain: Any = Plain()
+    plain: Any = Plain(TTT)
     state = TTT.parse("51")
     keys = np.arange(2000, dtype=np.uint64)
     legal = np.ones((len(keys), 9), np.bool_)

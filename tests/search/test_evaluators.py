@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import Plain
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
@@ -22,15 +23,6 @@ from escalade.search.evaluators import (
 )
 
 C4, TTT = ConnectFour(), TicTacToe()
-
-
-class PlainTicTacToe:
-    """The rules without the kernels."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("kernels", "row_width", "to_rows"):
-            raise AttributeError(name)
-        return getattr(TTT, name)
 
 
 class Leftmost:
@@ -60,7 +52,7 @@ def test_a_uniform_policy_plays_like_chance() -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_sure_policy_is_followed_to_the_end(plain: bool) -> None:
-    domain: Any = PlainTicTacToe() if plain else TTT
+    domain: Any = Plain(TTT) if plain else TTT
     states = [TTT.parse(""), TTT.parse("1"), TTT.parse("14")]
     values = []
     for state in states:
@@ -78,7 +70,7 @@ def test_a_sure_policy_is_followed_to_the_end(plain: bool) -> None:
 
 def test_plain_and_kernel_games_are_the_same_games() -> None:
     states = [TTT.parse(moves) for moves in ("", "5", "51", "519")]
-    plain: Any = PlainTicTacToe()
+    plain: Any = Plain(TTT)
     fast = PolicyRolloutEvaluator(TTT, UniformEvaluator(), 5).evaluate_states(
         TTT.to_rows(states), legal(TTT, states), keys(4)
     )
@@ -116,7 +108,7 @@ def test_the_mixture_weighs_value_and_outcome(weight: float) -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_search_uses_them(plain: bool) -> None:
-    domain: Any = PlainTicTacToe() if plain else TTT
+    domain: Any = Plain(TTT) if plain else TTT
     evaluator = MixedEvaluator(domain, UniformEvaluator(), PolicyRolloutEvaluator(domain, UniformEvaluator(), 2), 0.9)
     (result,) = search(domain, [TTT.parse("1425")], evaluator, SearchConfig(simulations=60))
     assert result.action == 2

@@ -15,7 +15,7 @@ from escalade.domains.base import BoolArray, Domain, FloatArray
 from escalade.domains.errors import StateError
 from escalade.search.config import SearchConfig
 from escalade.search.engine import SearchResult, search
-from escalade.search.gumbel import halving_schedule, improved_policy
+from escalade.search.gumbel import improved_policy, visits_before
 
 ROOT = -1
 
@@ -99,12 +99,16 @@ def shares(schedule: Sequence[int], arms: int) -> list[int]:
 # The schedule
 
 
+def halving_schedule(considered: int, simulations: int) -> list[int]:
+    return [visits_before(considered, simulations, simulation) for simulation in range(simulations)]
+
+
 def test_the_schedule_is_the_one_that_mctx_publishes() -> None:
     mctx = pytest.importorskip("mctx._src.seq_halving")
     for considered in range(1, 21):
         for simulations in range(1, 201):
             theirs = mctx.get_sequence_of_considered_visits(considered, simulations)
-            assert tuple(halving_schedule(considered, simulations).tolist()) == theirs, (considered, simulations)
+            assert tuple(halving_schedule(considered, simulations)) == theirs, (considered, simulations)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +132,26 @@ def test_the_schedule_is_the_one_that_mctx_publishes() -> None:
     ],
 )
 def test_the_schedule_is_as_worked_out_by_hand(considered: int, simulations: int, expected: list[int]) -> None:
-    assert halving_schedule(considered, simulations).tolist() == expected
+    assert halving_schedule(considered, simulations) == expected
 
 
 @given(st.integers(1, 40), st.integers(1, 400))
 def test_every_place_of_the_schedule_can_be_kept(considered: int, simulations: int) -> None:
     schedule = halving_schedule(considered, simulations)
     assert len(schedule) == simulations
-    assert sum(shares(schedule.tolist(), considered)) == simulations  # raises if no arm was pulled so often before
+    assert sum(shares(schedule, considered)) == simulations  # raises if no arm was pulled so often before
 
 
 # The improved policy
+
+
+def improved(prior: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+    """What the search makes of priors and completed values, `[A]` each."""
+    policy = np.empty(len(prior), np.float32)
+    with np.errstate(divide="ignore"):
+        scores = np.log(prior.astype(np.float64)) + scale * values
+    improved_policy(scores, prior > 0, policy)
+    return policy
 
 
 @given(st.data(), st.integers(1, 12), st.floats(0, 1000))
@@ -150,8 +163,7 @@ def test_the_improved_policy_never_lowers_the_expected_value(data: st.DataObject
     visited = np.array(data.draw(st.lists(st.booleans(), min_size=arms, max_size=arms)))
     before = float(prior @ values) / float(prior.sum())
     for completed in (values, np.where(visited, values, before)):
-        policy = improved_policy(prior, completed, scale)
-        assert policy.dtype == np.float32
+        policy = improved(prior, completed, scale)
         assert policy.sum() == pytest.approx(1, abs=1e-5)
         assert (policy[prior == 0] == 0).all()
         assert policy @ completed >= float(prior @ completed) / float(prior.sum()) - 1e-5
@@ -160,8 +172,9 @@ def test_the_improved_policy_never_lowers_the_expected_value(data: st.DataObject
 def test_the_improved_policy_is_the_prior_without_weight_and_the_best_with_much() -> None:
     prior = np.array([[0.5, 0.3, 0.2], [0.1, 0.0, 0.9]], np.float32)
     values = np.array([[-1.0, 0.5, 0.4], [0.2, 1.0, 0.1]])
-    np.testing.assert_allclose(improved_policy(prior, values, 0), prior, atol=1e-7)
-    np.testing.assert_allclose(improved_policy(prior, values, 1e4), [[0, 1, 0], [1, 0, 0]], atol=1e-7)
+    for before, known, best in zip(prior, values, ([0, 1, 0], [1, 0, 0]), strict=True):
+        np.testing.assert_allclose(improved(before, known, 0), before, atol=1e-7)
+        np.testing.assert_allclose(improved(before, known, 1e4), best, atol=1e-7)
 
 
 # Whole searches
@@ -192,7 +205,7 @@ def test_searching_every_arm_never_lowers_the_expected_value(
     np.testing.assert_allclose(result.action_values[domain.legal], np.array(means)[domain.legal], atol=1e-5)
     # The policy is what the paper's formula says, weight and all.
     visited = np.array([means[action] for action in domain.legal])
-    expected = improved_policy(result.prior[domain.legal], visited, 0.5 * (50 + result.visits.max()))
+    expected = improved(result.prior[domain.legal], visited, 0.5 * (50 + result.visits.max()))
     np.testing.assert_allclose(result.policy[domain.legal], expected, atol=1e-4)
 
 
@@ -204,7 +217,7 @@ def test_pulls_follow_the_schedule(
     domain, evaluator, _ = bandit
     result = pull(domain, evaluator, seed, simulations=simulations, considered=considered)
     entered = min(considered, len(domain.legal))
-    expected = shares(halving_schedule(entered, simulations).tolist(), domain.num_actions)
+    expected = shares(halving_schedule(entered, simulations), domain.num_actions)
     assert sorted(result.visits.tolist(), reverse=True) == expected
     assert result.visits[result.action] == max(result.visits)
     assert result.simulations == simulations

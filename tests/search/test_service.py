@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import random
 import threading
 import time
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import Plain, same
 
-from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import (
     CancelledSearch,
@@ -30,6 +32,7 @@ from escalade.domains.evaluator import BatchHints
 from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search import service_worker
+from escalade.search.arrays import MAX_BYTES, nodes_in
 from escalade.search.config import SearchConfig
 from escalade.search.engine import SearchResult, search
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
@@ -37,21 +40,13 @@ from escalade.search.service import SearchService, SearchTicket
 
 TTT, C4 = TicTacToe(), ConnectFour()
 EMPTY = C4.parse("")
+NODE_BYTES = MAX_BYTES // nodes_in(MAX_BYTES, C4)
 PATIENCE = 60.0
 """Seconds after which a wait counts as for ever."""
 IMPATIENCE = 1.0
 """The same for what is expected to fail: PATIENCE once it no longer does."""
 ENDLESS = SearchConfig(simulations=200_000)
 """More than any test lasts, for an evaluator in Python."""
-
-
-class Plain:
-    """A domain with its plain methods alone: what a user's own is to the search."""
-
-    def __init__(self, domain: Any) -> None:
-        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
-            if not name.startswith("_"):
-                setattr(self, name, getattr(domain, name))
 
 
 class InPython:
@@ -86,11 +81,6 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def same(left: SearchResult, right: SearchResult) -> None:
-    for name, one, other in zip(SearchResult._fields, left, right, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
-
-
 def outcome(ticket: SearchTicket) -> Any:
     """The result, or the error."""
     try:
@@ -119,11 +109,9 @@ def busy(domain: Any = C4, **options: Any) -> Iterator[tuple[SearchService, Sear
 
 
 @pytest.fixture(autouse=True)
-def little_rest_and_much_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that is closed while it is busy rests so long before it notices; see below. And room for several
-    endless searches at once."""
+def little_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is closed while it is busy rests so long before it notices; see below."""
     monkeypatch.setattr(service_worker, "IDLE_SECONDS", 0.2)
-    monkeypatch.setattr(service_worker, "FIRST_NODES", 2**21)
 
 
 # The same answers
@@ -338,13 +326,20 @@ def test_refusals_are_clear() -> None:
             service.submit(C4.parse("1212121"), SearchConfig())
         with pytest.raises(SettingsError, match="lower simulations"):
             service.submit(EMPTY, SearchConfig(simulations=10**9))
-        with pytest.raises(AttributeError):
-            service.submit("4455", SearchConfig())  # a text is no state: whatever the domain says
+        with pytest.raises(StateError, match="'4455' is the text of a state"):
+            service.submit("4455", SearchConfig())
+        for seed in ("1", None, [1], 1.5):
+            with pytest.raises(SettingsError, match="seed must be"):
+                service.submit(EMPTY, SearchConfig(), seed=seed)  # type: ignore[arg-type]
+        for deadline in ("soon", [1.0], float("nan"), np.datetime64(1, "s")):
+            with pytest.raises(SettingsError, match="deadline must be"):
+                service.submit(EMPTY, SearchConfig(), deadline=deadline)  # type: ignore[arg-type]
+        assert service.search(EMPTY, SearchConfig(simulations=5), seed=np.int64(3), deadline=np.inf).simulations == 5
         assert service.waiting == service.running == 0
     with pytest.raises(NoSimulatorError, match="intents"):
         SearchService(Intents(["a", "b"]), UniformEvaluator())
-    for options in ({"trees": 0}, {"queue_limit": 0}):
-        with pytest.raises(SettingsError, match="at least 1"):
+    for options in ({"trees": 0}, {"queue_limit": 0}, {"memory": 100}):
+        with pytest.raises(SettingsError, match="at least"):
             SearchService(C4, UniformEvaluator(), **options)
 
 
@@ -541,12 +536,11 @@ def test_more_requests_than_trees_wait_and_finish_in_order() -> None:
     assert finished == list(range(24))
 
 
-def test_a_request_that_needs_more_room_waits_for_it_and_nobody_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_worker, "FIRST_NODES", 100)
+def test_a_request_that_needs_more_room_waits_for_it_and_nobody_overtakes() -> None:
     evaluator = InPython()
     evaluator.gate.clear()
     finished: list[str] = []
-    with SearchService(C4, evaluator, trees=8) as service:
+    with SearchService(C4, evaluator, trees=8, memory=505 * NODE_BYTES) as service:
         first = service.submit(EMPTY, SearchConfig(simulations=60), seed=1)
         assert evaluator.entered.wait(PATIENCE)
         big = service.submit(EMPTY, SearchConfig(simulations=500), seed=2)
@@ -558,14 +552,13 @@ def test_a_request_that_needs_more_room_waits_for_it_and_nobody_overtakes(monkey
             config = ticket.config
             same(ticket.result(PATIENCE), search(C4, [EMPTY], UniformEvaluator(), config, seed=seed)[0])
         eventually(lambda: len(finished) == 3)
-    assert finished == ["first", "big", "small"]  # there was room for the small one beside the first
+    assert finished == ["first", "big", "small"]
 
 
-def test_an_arena_in_pieces_serves_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_worker, "FIRST_NODES", 300)
+def test_an_arena_in_pieces_serves_everyone() -> None:
     draw = random.Random(5)
     evaluator = RolloutEvaluator(C4, 1)
-    with SearchService(C4, evaluator, trees=16) as service:
+    with SearchService(C4, evaluator, trees=16, memory=evaluator.hints.calls * 900 * NODE_BYTES) as service:
         asked = [(SearchConfig(simulations=draw.choice([5, 40, 90, 250, 700])), seed) for seed in range(60)]
         tickets = [service.submit(EMPTY, config, seed=seed) for config, seed in asked]
         results = [ticket.result(PATIENCE) for ticket in tickets]
@@ -575,6 +568,77 @@ def test_an_arena_in_pieces_serves_everyone(monkeypatch: pytest.MonkeyPatch) -> 
                 assert worker._ranges.take(worker._ranges.size) in (0, None if not worker._ranges.size else 0)
     for (config, seed), result in zip(asked, results, strict=True):
         same(result, search(C4, [EMPTY], evaluator, config, seed=seed)[0])
+
+
+@pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["kernels", "plain"])
+@pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
+def test_trees_that_are_given_room_as_they_grow_are_the_same_trees(
+    domain: Any, algorithm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_worker, "FIRST_ROOM", 16)
+    evaluator = RolloutEvaluator(domain, 1)
+    states = [C4.parse(moves) for moves in ("", "44", "1726", "4455")]
+    configs = [SearchConfig(simulations=n, algorithm=algorithm, proofs=n % 2 == 0) for n in (15, 16, 17, 100, 700)]
+    asked = [(state, config) for state in states for config in configs]
+    with SearchService(domain, evaluator) as service:
+        later = service.clock() + PATIENCE
+        tickets = [service.submit(state, config, seed=7, deadline=later) for state, config in asked]
+        for (state, config), ticket in zip(asked, tickets, strict=True):
+            same(ticket.result(PATIENCE), search(domain, [state], evaluator, config, seed=7)[0])
+
+
+@pytest.mark.parametrize("evaluator", [UniformEvaluator(), InPython()], ids=["compiled", "python"])
+def test_many_with_more_simulations_than_time_share_the_waves(evaluator: Any) -> None:
+    clock, many = Clock(), 200
+    config = SearchConfig(simulations=1_000_000, proofs=False)
+    with SearchService(C4, evaluator, clock=clock) as service:
+        tickets = [service.submit(EMPTY, config, seed=seed, deadline=1.0) for seed in range(many)]
+        eventually(lambda: service.running == many)
+        clock.now = 1.0
+        results = [ticket.result(PATIENCE) for ticket in tickets]
+    assert {result.stopped for result in results} == {"deadline"}
+    assert {result.action for result in results} <= set(range(7))
+
+
+@pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["kernels", "plain"])
+def test_a_search_with_a_deadline_ends_where_memory_does(domain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_worker, "FIRST_ROOM", 64)
+    node_bytes = MAX_BYTES // nodes_in(MAX_BYTES, domain)
+    with SearchService(domain, InPython(), memory=1000 * node_bytes) as service:
+        later = service.clock() + PATIENCE
+        result = service.search(EMPTY, SearchConfig(simulations=900), seed=3, deadline=later)
+        assert result.stopped == "memory"  # 512 nodes and a copy twice as large do not fit
+        same(
+            result._replace(stopped="simulations"),
+            search(domain, [EMPTY], UniformEvaluator(), SearchConfig(simulations=result.simulations), seed=3)[0],
+        )
+        assert service.search(EMPTY, SearchConfig(simulations=900), seed=3).stopped == "simulations"
+
+
+def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    with SearchService(C4, InPython()) as service:
+        large = service.submit(EMPTY, ENDLESS)
+        eventually(lambda: service.running == 1)
+        assert service.search(EMPTY, SearchConfig(simulations=10)).simulations == 10
+        assert not large.done()
+        large.cancel()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_service_of_its_own() -> None:
+    config = SearchConfig(simulations=50)
+    with busy() as (service, _, evaluator):
+        child = os.fork()
+        if child == 0:
+            evaluator.gate.set()  # of the child's copy
+            try:
+                found = service.submit(EMPTY, config, seed=2).result(PATIENCE)
+                os._exit(0 if found.simulations == 50 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert service.running == 1  # here nothing has changed
 
 
 def test_no_more_run_at_once_than_there_are_trees() -> None:
@@ -632,14 +696,15 @@ async def test_cancelling_the_task_cancels_the_search() -> None:
 def test_whatever_is_asked_and_taken_back_everything_resolves(
     seed: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_worker, "FIRST_NODES", 1000)
+    monkeypatch.setattr(service_worker, "FIRST_ROOM", 32)
     monkeypatch.setattr(service_worker, "IDLE_SECONDS", 0.005)
     domain: Any = Plain(C4) if kind == "plain" else C4
     evaluator: Any = RolloutEvaluator(C4, 1) if kind == "kernels" else InPython(calls=2)
     alone = RolloutEvaluator(C4, 1) if kind == "kernels" else UniformEvaluator()
     tickets: list[SearchTicket] = []
     refused: list[OverloadedError] = []
-    with SearchService(domain, evaluator, trees=5, queue_limit=20) as service:
+    memory = evaluator.hints.calls * 1700 * NODE_BYTES
+    with SearchService(domain, evaluator, trees=5, queue_limit=20, memory=memory) as service:
 
         def ask(number: int) -> None:
             draw = random.Random(100 * seed + number)
@@ -671,7 +736,7 @@ def test_whatever_is_asked_and_taken_back_everything_resolves(
     assert len(tickets) + len(refused) == 100
     answers = 0
     for ticket, end in zip(tickets, ends, strict=True):
-        if isinstance(end, SearchResult) and end.stopped == "deadline":
+        if isinstance(end, SearchResult) and end.stopped in ("deadline", "memory"):
             assert ticket.deadline is not None
             assert end.simulations == end.visits.sum() < ticket.config.simulations
             assert end.action in C4.legal_actions(ticket.state)

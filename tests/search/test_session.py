@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import Plain, Weighing, same
 
-from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import ActionError, EscaladeError, SettingsError, StateError
 from escalade.domains.tic_tac_toe import TicTacToe
@@ -19,35 +20,6 @@ from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.session import Searcher
 
 TTT, C4 = TicTacToe(), ConnectFour()
-
-
-class Plain:
-    """A domain with its plain methods alone: what a user's own is to the search."""
-
-    def __init__(self, domain: Any) -> None:
-        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
-            if not name.startswith("_"):
-                setattr(self, name, getattr(domain, name))
-
-
-class Weighing:
-    """A fixed, arbitrary opinion of every state. An `Evaluator`."""
-
-    def __init__(self, domain: Any, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
-        size = int(np.prod(domain.observation_shape))
-        # Eighths: sums of these are exact, so a row's answer does not depend on its batch.
-        self.to_logits = random.integers(-8, 9, (size, domain.num_actions)) / 8
-        self.to_value = random.integers(-8, 9, size) / 16
-
-    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
-        flat = observations.reshape(len(observations), -1)
-        return (flat @ self.to_logits).astype(np.float32), np.tanh(flat @ self.to_value).astype(np.float32)
-
-
-def same(left: SearchResult, right: SearchResult) -> None:
-    for name, one, other in zip(SearchResult._fields, left, right, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 def subtree(cohort: Cohort, tree: int, node: int) -> list[Any]:
@@ -261,13 +233,13 @@ def test_a_tree_is_searched_once_at_a_time_and_only_when_started() -> None:
     searcher.start([1], [TTT.parse("")])
     with pytest.raises(SettingsError, match="tree 0 has no state"):
         searcher.search()
-    with pytest.raises(SettingsError, match="only once"):
+    with pytest.raises(SettingsError, match="each named once"):
         searcher.search([1, 1])
     assert len(searcher.search([1])) == 1
     assert searcher.search([]) == []
     with pytest.raises(SettingsError, match="trees"):
         Searcher(TTT, UniformEvaluator(), SearchConfig(), 0)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(SettingsError, match="2 trees"):
         searcher.start([0, 1], [TTT.parse("")])
 
 

@@ -1,0 +1,68 @@
+"""What tests of the search share: domains and evaluators as users make them, and comparisons."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.line_game import LineState
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.networks import PolicyValueNetwork
+from escalade.neural.spec import NetworkSpec
+from escalade.search.results import SearchResult
+from escalade.search.solvers import exact_solver, optimal_actions
+
+
+class Plain:
+    """A domain with its plain methods alone: what a user's own is to the search."""
+
+    def __init__(self, domain: Any) -> None:
+        for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(domain, name))
+
+
+class Weighing:
+    """A fixed, arbitrary opinion of every state, which counts how often it is asked. An `Evaluator`."""
+
+    def __init__(self, domain: Any, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.shape = (int(np.prod(domain.observation_shape)), domain.num_actions)
+        self.rows = 0
+        self.learn()
+
+    def learn(self) -> None:
+        # Eighths: sums of these are exact, so a row's answer does not depend on its batch.
+        self.to_logits = self.random.integers(-8, 9, self.shape) / 8
+        self.to_value = self.random.integers(-8, 9, self.shape[0]) / 16
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        self.rows += len(legal)
+        flat = observations.reshape(len(observations), -1)
+        return (flat @ self.to_logits).astype(np.float32), np.tanh(flat @ self.to_value).astype(np.float32)
+
+
+def network_for(domain: Any, seed: int = 11, **options: Any) -> PolicyValueNetwork:
+    torch.manual_seed(seed)
+    given = {"hidden": (32, 16), **options}
+    spec = NetworkSpec(observation_shape=domain.observation_shape, num_actions=domain.num_actions, **given)
+    return PolicyValueNetwork(spec).eval()
+
+
+def same(left: SearchResult, right: SearchResult) -> None:
+    for name, one, other in zip(SearchResult._fields, left, right, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@functools.cache
+def solved_tic_tac_toe() -> list[tuple[LineState, set[int], float]]:
+    """Every unfinished position with its optimal actions and value."""
+    game = TicTacToe()
+    solver = exact_solver(game)
+    assert solver is not None
+    states = [state for state in solver.reachable_positions() if not game.is_terminal(state)]
+    return [(state, set(optimal_actions(solver.scores(state))), solver.value(state)) for state in states]
