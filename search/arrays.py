@@ -14,6 +14,7 @@ is never touched.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
@@ -107,6 +108,8 @@ class Arrays(NamedTuple):
     asked_legal: Annotated[Flags, "T A"]
     asked_keys: Annotated[U64, "T"]  # the leaf's own source of chance
     observations: Annotated[F32, "T K"]
+    logits: Annotated[F32, "T A"]  # the evaluator's answers
+    values: Annotated[F32, "T"]
     # Estimates of states met before, C places, each for one state at a time; C is a power of two, or 1 for no cache.
     cached_rows: Annotated[I64, "C W"]
     cached_logits: Annotated[F32, "C A"]
@@ -140,9 +143,9 @@ def _node_bytes(actions: int, width: int) -> int:
     )
 
 
-def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> Arrays:
-    """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates. Raises SettingsError if that
-    would not fit in memory."""
+def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> tuple[Arrays, U64]:
+    """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates; and the address of each array.
+    Raises SettingsError if that would not fit in memory."""
     p, t, a, w = nodes, trees, actions, width
     if not isinstance(cache, int) or not 0 <= cache * (4 * a + 8 * w + 4) <= MAX_BYTES:
         raise SettingsError(f"cache must be how many estimates to keep, in at most 8 GiB, not {cache!r}")
@@ -153,23 +156,28 @@ def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, c
             f"the {MAX_BYTES / 2**30:.0f} GiB allowed: lower simulations or search fewer states at once"
         )
     places = 1 << max(cache - 1, 0).bit_length()
-    sizes = {
-        "P": p,
-        "T": t,
-        "A": a,
-        "W": w,
-        "K": numbers,
-        "C": places,
-        "S": t * a,
-        "2S": 2 * t * a,
-        "L": len(WORK_LISTS),
-    }
-    arrays = {
-        name: np.empty([sizes[letter] for letter in letters.split()], kind) for name, (kind, letters) in LAYOUT.items()
-    }
-    arrays["counts"][:] = 0
-    arrays["cached_values"][:] = np.nan
-    return Arrays(**arrays)
+    total, offsets, views = _places(p, t, a, w, numbers, places)
+    block = np.empty(total, np.uint8)
+    arrays = Arrays(*(np.ndarray(shape, kind, block, offset) for kind, shape, offset in views))
+    arrays.counts[:] = 0
+    arrays.cached_values[:] = np.nan
+    return arrays, block.ctypes.data + offsets
+
+
+@functools.lru_cache(maxsize=256)
+def _places(p: int, t: int, a: int, w: int, k: int, c: int) -> tuple[int, U64, list[tuple[Any, tuple[int, ...], int]]]:
+    """The bytes of one block for all arrays, where in it each begins, and each one's type, shape and beginning."""
+    sizes = {"P": p, "T": t, "A": a, "W": w, "K": k, "C": c, "S": t * a, "2S": 2 * t * a, "L": len(WORK_LISTS)}
+    views, offset = [], 0
+    for kind, letters in LAYOUT.values():
+        shape = tuple(sizes[letter] for letter in letters.split())
+        views.append((np.dtype(kind), shape, offset))
+        offset += -(-math.prod(shape) * np.dtype(kind).itemsize // _LINE) * _LINE
+    return offset, np.array([place for _, _, place in views], np.uint64), views
+
+
+_LINE = 64
+"""Bytes: where memory is shared with another array, writes to one would slow down the other."""
 
 
 def _layout() -> dict[str, tuple[Any, str]]:

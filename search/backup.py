@@ -59,18 +59,19 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def set_priors(f, tree, node, logits):  # type: ignore[no-untyped-def]
-    """Softmax of logits `[A]` over the legal actions; at the root mixed with Dirichlet noise (Silver et al. 2017,
-    Methods, "Self-play"), whose gamma variates were drawn before."""
+def set_priors(f, tree, node, logits, line):  # type: ignore[no-untyped-def]
+    """Softmax of a line of logits `[., A]` over the legal actions; at the root mixed with Dirichlet noise (Silver et
+    al. 2017, Methods, "Self-play"), whose gamma variates were drawn before. Returns whether they were numbers that can
+    be compared: minus infinity is one, for an action without any weight."""
     edge = (f.start[tree] + node) * f.actions
     top = np.float32(-np.inf)
     for a in range(f.actions):
         if f.prior[edge + a] >= 0:
-            top = max(top, logits[a])
+            top = max(top, logits[line * f.actions + a])
     total = np.float32(0)
     for a in range(f.actions):
         if f.prior[edge + a] >= 0:
-            weight = np.exp(logits[a] - top)
+            weight = np.exp(logits[line * f.actions + a] - top)
             f.prior[edge + a] = weight
             total += weight
     share = np.float32(1) / total
@@ -79,6 +80,7 @@ def set_priors(f, tree, node, logits):  # type: ignore[no-untyped-def]
             f.prior[edge + a] *= share
     if node == 0 and f.noise_fraction[tree] > 0:
         add_noise(f, tree)
+    return np.isfinite(total)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

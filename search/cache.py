@@ -40,14 +40,14 @@ def known_place(f, m):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def keep_estimate(f, m, logits, value):  # type: ignore[no-untyped-def]
+def keep_estimate(f, m):  # type: ignore[no-untyped-def]
     """Keep what question `m` was answered."""
     place = place_of(f, f.asked_rows, m)
     for w in range(f.width):
         f.cached_rows[place * f.width + w] = f.asked_rows[m * f.width + w]
     for a in range(f.actions):
-        f.cached_logits[place * f.actions + a] = logits[a]
-    f.cached_values[place] = value
+        f.cached_logits[place * f.actions + a] = f.logits[m * f.actions + a]
+    f.cached_values[place] = f.values[m]
 
 
 class CachedEvaluator:

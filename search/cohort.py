@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from scipy.special import gammaincinv
 
-from escalade.domains.base import Domain, FloatArray, IntArray, KeyArray, array_domain
+from escalade.domains.base import Domain, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
 from escalade.domains.random_bits import GAMMA, mix, uniforms
@@ -49,7 +49,6 @@ class Cohort:
         self.evaluator: Any = self._cached or evaluator
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
-        self._nothing = np.zeros((0, domain.num_actions), np.float32), np.zeros(0, np.float32)
         self._moved = np.zeros(trees, np.bool_)  # whether a root was no root in the search before
         self._source = evaluator
         self._call = native_of(evaluator)
@@ -184,23 +183,23 @@ class Cohort:
         """Answer what is asked and let every tree go on until it asks again; so many times if all of it is compiled,
         once otherwise. Returns the trees that stopped, `[F]`; unless `to_the_end`, returns as soon as there is one."""
         if self._native is not None:
-            run(self.forest.handle, self._native, waves, to_the_end)
+            run(self.forest.handle, self.forest.rules, self._native, waves, to_the_end)
         else:
-            logits, values = self._answers()
+            self._answer()
             if self.plain is None:
-                wave(self.forest.handle, logits, values, not self._asks_states)
+                wave(self.forest.handle, self.forest.rules, not self._asks_states)
             else:
-                settle(self.forest.handle, logits, values)
+                settle(self.forest.handle)
                 while select_round(self.forest.handle):
                     self.plain.advance()
                     absorb_round(self.forest.handle)
         return self.arrays.finished[: self.arrays.counts[FINISHED]]
 
-    def _answers(self) -> tuple[FloatArray, FloatArray]:
-        """Logits `[M, A]` and values `[M]` for the leaves that ask."""
+    def _answer(self) -> None:
+        """Ask the evaluator about the leaves that want it."""
         count = int(self.arrays.counts[ASKED])
         if count == 0:
-            return self._nothing
+            return
         legal = self.arrays.asked_legal[:count]
         answer: Any
         if self._asks_states:
@@ -209,7 +208,8 @@ class Cohort:
         else:
             seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
             answer = self.evaluator.evaluate(seen, legal)
-        return checked_answer(answer, count, self.domain.num_actions)
+        logits, values = checked_answer(answer, count, self.domain.num_actions)
+        self.arrays.logits[:count], self.arrays.values[:count] = logits, values
 
     def stop(self, trees: IntArray, reason: int) -> None:
         """Trees that still run go no further: their questions are taken back, but for those of a root."""

@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ from escalade.domains.evaluator import AnyEvaluator, BatchHints, hints_of
 from escalade.search.arrays import DEADLINE
 from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
+from escalade.search.forest import spare_forest
 from escalade.search.results import SearchResult
 from escalade.search.searchable import check_simulator, check_states, finished
+from escalade.search.threads import in_threads
 
 __all__ = ["SearchResult", "search"]
 
@@ -57,6 +58,7 @@ def search(
     cuts, threads = cohorts_of(len(states), domain, evaluator)
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]
     used = threading.local()  # a thread's cohort serves one block after another
+    made: list[Cohort] = []
     nodes = config.simulations + 1
 
     def check(cohort: Cohort, trees: IntArray) -> None:
@@ -70,6 +72,7 @@ def search(
         cohort: Cohort | None = getattr(used, "cohort", None)
         if cohort is None or len(cohort.arrays.start) < last - first:
             cohort = used.cohort = Cohort(domain, evaluator, last - first, (last - first) * nodes, cache=cache)
+            made.append(cohort)
         trees = np.arange(last - first)
         cohort.plant(trees, states[first:last], trees * nodes, nodes, config, seeds[first:last])
         run_to_the_end(cohort, trees, stop, None if deadline is None and cancelled is None else check)
@@ -78,6 +81,8 @@ def search(
         results[first:last] = cohort.results(trees, config)
 
     in_threads(work, len(cuts), threads)
+    for cohort in made:
+        spare_forest(cohort.forest)
     return results
 
 
@@ -123,38 +128,3 @@ def cohorts_of(trees: int, domain: Domain[Any], evaluator: AnyEvaluator) -> tupl
     cohorts = min(-(-cohorts // threads) * threads, trees)
     cuts = [trees * cut // cohorts for cut in range(cohorts + 1)] if trees else []
     return list(itertools.pairwise(cuts)), threads
-
-
-def in_threads(work: Callable[[int, threading.Event], None], jobs: int, threads: int) -> None:
-    """work(0, stop) to work(jobs - 1, stop), the caller's thread being one of the threads. After the first failure, or
-    Ctrl-C, `stop` is set, and once the others have ended it is raised."""
-    queue = SimpleQueue[int]()
-    for job in range(jobs):
-        queue.put(job)
-    failures: list[BaseException] = []
-    stop = threading.Event()
-
-    def loop() -> None:
-        try:
-            while not stop.is_set():
-                work(queue.get_nowait(), stop)
-        except Empty:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            failures.append(error)
-            stop.set()
-
-    helpers = [threading.Thread(target=loop, daemon=True) for _ in range(1, min(threads, jobs))]
-    try:
-        for helper in helpers:
-            helper.start()
-        loop()
-        for helper in helpers:
-            helper.join()
-    except BaseException:  # Ctrl-C while waiting
-        stop.set()
-        for helper in helpers:
-            helper.join()
-        raise
-    if failures:
-        raise failures[0]

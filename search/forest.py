@@ -1,25 +1,123 @@
-"""Search trees as kernels see them: one Numba structure with the address of every array and of the domain's rules.
+"""Search trees as kernels see them: `f.prior[at * f.actions + action]`.
 
-Passing the structure costs a call less than a microsecond; passing the arrays one by one would cost ten.
+A `ForestType` is one address: of a table of words, which are the addresses of all arrays and the sizes. Passing it
+costs nothing and, unlike Numba's own structures and arrays, it is not counted: a count is a locked instruction, behind
+which the processor cannot look ahead to the memory of the next tree. Nor can a word change while a kernel runs, which
+the compiler is told.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import warnings
+from collections import deque
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from llvmlite import ir
+from numba import carray, njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.core.typing.templates import AttributeTemplate
 from numba.experimental import structref
-from numba.extending import intrinsic
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    intrinsic,
+    lower_getattr_generic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
 from numba.np.numpy_support import from_dtype
 
 from escalade.domains.base import Domain, array_domain
+from escalade.domains.evaluator import usable_cores
 from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels, check_kernels
-from escalade.search.arrays import LAYOUT, Arrays, new_arrays
+from escalade.search.arrays import LAYOUT, Arrays, new_arrays, node_arrays
+
+
+def _element(kind: Any) -> Any:
+    return types.uint8 if kind is np.bool_ else from_dtype(np.dtype(kind))
+
+
+_WORDS: dict[str, Any] = {
+    **{name: types.CPointer(_element(kind)) for name, (kind, _) in LAYOUT.items()},
+    **dict.fromkeys(("trees", "actions", "width", "numbers", "cache_places"), types.int64),
+}
+"""The type of each word: T, A, W, K and C of `Arrays` come after the arrays."""
+
+
+class ForestType(types.Type):  # type: ignore[misc]
+    """What kernels call `f`."""
+
+    def __init__(self) -> None:
+        # Compiled kernels are kept on disk by the names of their types: another order of words is another type.
+        super().__init__(name=f"Forest{hashlib.sha256(repr(_WORDS).encode()).hexdigest()[:8]}")
+
+
+FOREST_TYPE = ForestType()
+
+
+@register_model(ForestType)
+class _ForestModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.IntType(64).as_pointer())
+
+
+@infer_getattr
+class _ForestAttributes(AttributeTemplate):  # type: ignore[misc]
+    key = ForestType
+
+    def generic_resolve(self, forest: Any, name: str) -> Any:
+        return _WORDS.get(name)
+
+
+@lower_getattr_generic(ForestType)
+def _load_word(context: Any, builder: Any, forest: Any, value: Any, name: str) -> Any:
+    place = ir.Constant(ir.IntType(64), list(_WORDS).index(name))
+    word = builder.load(builder.gep(value, [place]))
+    word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    kind = _WORDS[name]
+    return word if kind == types.int64 else builder.inttoptr(word, context.get_value_type(kind))
+
+
+@intrinsic
+def _untyped(typing_context: Any, pointer: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return arguments[0]
+
+    return types.voidptr(pointer), generate
+
+
+@njit(inline="always")
+def flags(pointer, shape):  # type: ignore[no-untyped-def]
+    """As `carray`, of an array of bool, whose bytes kernels see as numbers."""
+    return carray(_untyped(pointer), shape, np.bool_)
+
+
+class Handle:
+    """A forest as it is handed to kernels. It does not keep the arrays alive."""
+
+    def __init__(self, words: Any) -> None:
+        self._words = words
+        self.address = words.ctypes.data
+
+
+@typeof_impl.register(Handle)
+def _typeof_handle(value: Handle, context: Any) -> ForestType:
+    return FOREST_TYPE
+
+
+@unbox(ForestType)
+def _unbox_handle(kind: Any, value: Any, context: Any) -> Any:
+    number = context.pyapi.object_getattr_string(value, "address")
+    address = context.pyapi.long_as_ulonglong(number)
+    context.pyapi.decref(number)
+    return NativeValue(context.builder.inttoptr(address, context.context.get_value_type(kind)))
 
 
 @structref.register
@@ -27,62 +125,15 @@ class _RulesType(types.StructRef):  # type: ignore[misc]
     pass
 
 
-@structref.register
-class _ForestType(types.StructRef):  # type: ignore[misc]
-    pass
-
-
 class _RulesBox(structref.StructRefProxy):  # type: ignore[misc]
     pass
 
 
-class _ForestBox(structref.StructRefProxy):  # type: ignore[misc]
-    pass
-
-
 structref.define_boxing(_RulesType, _RulesBox)
-structref.define_boxing(_ForestType, _ForestBox)
-
-_ARRAYS = types.NamedTuple(
-    [types.Array(from_dtype(np.dtype(kind)), len(letters.split()), "C") for kind, letters in LAYOUT.values()], Arrays
-)
-_FOR_RULES = [
-    *("leaf_rows", "leaf_legal", "leaf_terminal", "leaf_outcome", "leaf_to_move", "leaf_ends"),
-    *("asked_rows", "asked_legal", "cached_logits", "observations"),
-    *(name for name in LAYOUT if name.startswith("scratch_")),
-]
-"""What is handed to the domain's kernels, which take arrays: `f.leaf_rows_array` and so on."""
 _SIGNATURES = (STEP, RULES, ENCODE, PLAYOUT, ENDS)  # in the order of RowKernels
 _POINTERS = [types.FunctionType(signature) for signature in _SIGNATURES]
 RULES_TYPE = _RulesType([*zip(RowKernels._fields, _POINTERS, strict=True), ("has_ends", types.boolean)])
-
-
-def _pointer_type(array: Any) -> Any:
-    return types.CPointer(types.uint8 if array.dtype == types.boolean else array.dtype)
-
-
-FOREST_TYPE = _ForestType(
-    [
-        *((name, _pointer_type(array)) for name, array in zip(Arrays._fields, _ARRAYS.types, strict=True)),
-        *((f"{name}_array", _ARRAYS.types[Arrays._fields.index(name)]) for name in _FOR_RULES),
-        ("actions", types.int64),
-        ("width", types.int64),
-        ("cache_places", types.int64),
-        ("rules", RULES_TYPE),
-    ]
-)
-"""What kernels get. Every array is there as a bare pointer, `f.prior[at * f.actions + action]`: Numba counts references
-to arrays, and taking one out of a structure would cost more than what is done with it."""
-
-
-@intrinsic
-def _pointer(typing_context, array):  # type: ignore[no-untyped-def]
-    """The address of an array's first number."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-
-    return _pointer_type(array)(array), generate
+"""A domain's kernels: what kernels call `rules`."""
 
 
 with warnings.catch_warnings():
@@ -95,94 +146,6 @@ with warnings.catch_warnings():
         box.step, box.rules, box.encode, box.playout = step, rules, encode, playout
         box.ends, box.has_ends = ends, has_ends
         return box
-
-
-@njit(FOREST_TYPE(_ARRAYS, RULES_TYPE), cache=True)
-def _box_forest(a, rules):  # type: ignore[no-untyped-def]
-    f = structref.new(FOREST_TYPE)
-    f.rules, f.actions, f.width = rules, a.prior.shape[1], a.rows.shape[1]
-    f.cache_places = a.cached_values.shape[0]
-    f.prior = _pointer(a.prior)
-    f.edge_visits = _pointer(a.edge_visits)
-    f.edge_value = _pointer(a.edge_value)
-    f.edge_lower = _pointer(a.edge_lower)
-    f.edge_upper = _pointer(a.edge_upper)
-    f.child = _pointer(a.child)
-    f.visits = _pointer(a.visits)
-    f.raw_value = _pointer(a.raw_value)
-    f.value = _pointer(a.value)
-    f.total = _pointer(a.total)
-    f.lower = _pointer(a.lower)
-    f.upper = _pointer(a.upper)
-    f.parent = _pointer(a.parent)
-    f.parent_action = _pointer(a.parent_action)
-    f.to_move = _pointer(a.to_move)
-    f.terminal = _pointer(a.terminal)
-    f.rows = _pointer(a.rows)
-    f.start = _pointer(a.start)
-    f.room = _pointer(a.room)
-    f.size = _pointer(a.size)
-    f.visits_wanted = _pointer(a.visits_wanted)
-    f.stopped = _pointer(a.stopped)
-    f.seed = _pointer(a.seed)
-    f.proofs = _pointer(a.proofs)
-    f.c_puct = _pointer(a.c_puct)
-    f.fpu_reduction = _pointer(a.fpu_reduction)
-    f.noise_fraction = _pointer(a.noise_fraction)
-    f.noise = _pointer(a.noise)
-    f.gumbel = _pointer(a.gumbel)
-    f.c_visit = _pointer(a.c_visit)
-    f.c_scale = _pointer(a.c_scale)
-    f.considered = _pointer(a.considered)
-    f.root_prior = _pointer(a.root_prior)
-    f.root_samples = _pointer(a.root_samples)
-    f.root_sum = _pointer(a.root_sum)
-    f.root_squares = _pointer(a.root_squares)
-    f.counts = _pointer(a.counts)
-    f.ready = _pointer(a.ready)
-    f.finished = _pointer(a.finished)
-    f.pending = _pointer(a.pending)
-    f.leaf_parent = _pointer(a.leaf_parent)
-    f.leaf_action = _pointer(a.leaf_action)
-    f.leaf_node = _pointer(a.leaf_node)
-    f.leaf_rows = _pointer(a.leaf_rows)
-    f.leaf_legal = _pointer(a.leaf_legal)
-    f.leaf_terminal = _pointer(a.leaf_terminal)
-    f.leaf_outcome = _pointer(a.leaf_outcome)
-    f.leaf_to_move = _pointer(a.leaf_to_move)
-    f.leaf_ends = _pointer(a.leaf_ends)
-    f.asked = _pointer(a.asked)
-    f.asked_node = _pointer(a.asked_node)
-    f.asked_rows = _pointer(a.asked_rows)
-    f.asked_legal = _pointer(a.asked_legal)
-    f.asked_keys = _pointer(a.asked_keys)
-    f.observations = _pointer(a.observations)
-    f.scratch_rows = _pointer(a.scratch_rows)
-    f.scratch_actions = _pointer(a.scratch_actions)
-    f.scratch_legal = _pointer(a.scratch_legal)
-    f.scratch_terminal = _pointer(a.scratch_terminal)
-    f.scratch_outcome = _pointer(a.scratch_outcome)
-    f.scratch_to_move = _pointer(a.scratch_to_move)
-    f.leaf_rows_array = a.leaf_rows
-    f.leaf_legal_array = a.leaf_legal
-    f.leaf_terminal_array = a.leaf_terminal
-    f.leaf_outcome_array = a.leaf_outcome
-    f.leaf_to_move_array = a.leaf_to_move
-    f.leaf_ends_array = a.leaf_ends
-    f.asked_rows_array = a.asked_rows
-    f.asked_legal_array = a.asked_legal
-    f.cached_logits_array = a.cached_logits
-    f.cached_rows = _pointer(a.cached_rows)
-    f.cached_logits = _pointer(a.cached_logits)
-    f.cached_values = _pointer(a.cached_values)
-    f.observations_array = a.observations
-    f.scratch_rows_array = a.scratch_rows
-    f.scratch_actions_array = a.scratch_actions
-    f.scratch_legal_array = a.scratch_legal
-    f.scratch_terminal_array = a.scratch_terminal
-    f.scratch_outcome_array = a.scratch_outcome
-    f.scratch_to_move_array = a.scratch_to_move
-    return f
 
 
 @njit(STEP, nogil=True, cache=True)
@@ -218,10 +181,12 @@ def _rules_of(kernels: RowKernels | None) -> Any:
 
 
 class Forest(NamedTuple):
-    """The arrays, and the same as one value for kernels."""
+    """The arrays, and what kernels get of them and of the domain. form: what else it would fit."""
 
     arrays: Arrays
-    handle: Any
+    handle: Handle
+    rules: Any
+    form: tuple[Any, ...]
 
 
 def new_forest(domain: Domain[Any], trees: int, nodes: int, cache: int = 0) -> Forest:
@@ -230,5 +195,26 @@ def new_forest(domain: Domain[Any], trees: int, nodes: int, cache: int = 0) -> F
     fast = array_domain(domain)
     kernels, width = (check_kernels(fast), fast.row_width) if fast else (None, 0)
     numbers = math.prod(domain.observation_shape)
-    arrays = new_arrays(trees, nodes, domain.num_actions, width, numbers, cache)
-    return Forest(arrays, _box_forest(arrays, _rules_of(kernels)))
+    form = (trees, nodes, domain.num_actions, width, numbers, cache)
+    for _ in range(len(_spare)):
+        with suppress(IndexError):  # another thread has just taken the last one
+            spare = _spare.popleft()
+            if spare.form == (kernels, *form):
+                spare.arrays.counts[:] = 0
+                return spare
+            _spare.append(spare)
+    arrays, addresses = new_arrays(*form)
+    sizes = [trees, domain.num_actions, width, numbers, len(arrays.cached_values)]
+    handle = Handle(np.concatenate((addresses, np.array(sizes, np.uint64))))
+    return Forest(arrays, handle, _rules_of(kernels), (kernels, *form))
+
+
+def spare_forest(forest: Forest) -> None:
+    """It is not needed any more: the next that is wanted of its form may take its place, as long as it is small, where
+    making one would take as long as many simulations."""
+    if forest.form[-1] == 0 and sum(array.nbytes for array in node_arrays(forest.arrays)) <= LARGEST_SPARE:
+        _spare.append(forest)
+
+
+LARGEST_SPARE = 4 * 2**20
+_spare: deque[Forest] = deque(maxlen=2 * usable_cores())

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.experimental import structref
 
@@ -21,7 +21,7 @@ from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_of
 from escalade.search.arrays import ASKED, FINISHED
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
-from escalade.search.forest import FOREST_TYPE
+from escalade.search.forest import FOREST_TYPE, RULES_TYPE, flags
 from escalade.search.waves import wave
 
 UNIFORM, ROLLOUTS, NETWORK = range(3)
@@ -59,37 +59,46 @@ with warnings.catch_warnings():
         return box
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def _play(f, rollouts, count, values):  # type: ignore[no-untyped-def]
+    def _play(f, rules, rollouts, count):  # type: ignore[no-untyped-def]
         """As `RolloutEvaluator.evaluate_states`."""
         rows, keys = np.empty((count * rollouts, f.width), np.int64), np.empty(count * rollouts, np.uint64)
         outcomes = np.empty(count * rollouts, np.float32)
         for m in range(count):
             for r in range(rollouts):
-                rows[m * rollouts + r] = f.asked_rows_array[m]
+                for w in range(f.width):
+                    rows[m * rollouts + r, w] = f.asked_rows[m * f.width + w]
                 keys[m * rollouts + r] = f.asked_keys[m] + np.uint64(r)
-        f.rules.playout(rows, keys, outcomes)
+        rules.playout(rows, keys, outcomes)
         for m in range(count):
             total = np.float32(0)
             for r in range(rollouts):
                 total += outcomes[m * rollouts + r]
-            values[m] = total / np.float32(rollouts)
+            f.values[m] = total / np.float32(rollouts)
 
-    @njit(types.void(FOREST_TYPE, NATIVE_TYPE, types.int64, types.boolean), nogil=True, cache=True, error_model="numpy")
-    def run(f, native, waves, to_the_end):  # type: ignore[no-untyped-def]
+    @njit(
+        types.void(FOREST_TYPE, RULES_TYPE, NATIVE_TYPE, types.int64, types.boolean),
+        nogil=True,
+        cache=True,
+        error_model="numpy",
+    )
+    def run(f, rules, native, waves, to_the_end):  # type: ignore[no-untyped-def]
         """So many waves, or fewer: until nothing is asked any more, and unless `to_the_end`, until a tree stops."""
-        room = f.asked_legal_array.shape[0]
-        logits, values = np.zeros((room, f.actions), np.float32), np.zeros(room, np.float32)
+        if native.kind != NETWORK:
+            for k in range(f.trees * f.actions):
+                f.logits[k] = 0
+            for m in range(f.trees):
+                f.values[m] = 0
         encode = native.kind == NETWORK
         for _ in range(waves):
             count = f.counts[ASKED]
             if count > 0:
                 if native.kind == NETWORK:
-                    legal = f.asked_legal_array[:count]
-                    given = f.observations_array[:count]
-                    native.kernel(given, legal, native.integers, native.numbers, logits[:count], values[:count])
+                    legal, given = flags(f.asked_legal, (count, f.actions)), carray(f.observations, (count, f.numbers))
+                    logits, values = carray(f.logits, (count, f.actions)), carray(f.values, count)
+                    native.kernel(given, legal, native.integers, native.numbers, logits, values)
                 elif native.kind == ROLLOUTS:
-                    _play(f, native.rollouts, count, values)
-            wave(f, logits, values, encode)
+                    _play(f, rules, native.rollouts, count)
+            wave(f, rules, encode)
             if f.counts[ASKED] == 0 or (f.counts[FINISHED] > 0 and not to_the_end):
                 break
 

@@ -76,7 +76,7 @@ def results_of(forest: Forest, trees: IntArray, config: SearchConfig) -> list[Se
         (a.visits[roots] - 1).tolist(),
         [STOPPED[why] for why in stopped],
     )
-    return [SearchResult(*row) for row in zip(*columns, strict=True)]
+    return [tuple.__new__(SearchResult, row) for row in zip(*columns, strict=True)]  # in half the time of its own call
 
 
 def _drawn(policy: FloatArray, temperature: float, seed: int) -> int:

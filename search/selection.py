@@ -27,16 +27,14 @@ def puct(f, tree, at):  # type: ignore[no-untyped-def]
     exploration = f.c_puct[tree] * np.sqrt(np.float32(f.visits[at]))
     unvisited = f.value[at] - f.fpu_reduction[tree]
     sure = f.lower[at]
-    best, best_score = NONE, np.float32(-np.inf)
-    for action in range(f.actions):
-        prior, high = f.prior[edge + action], f.edge_upper[edge + action]
-        if prior < 0 or high <= sure:
-            continue
-        n = f.edge_visits[edge + action]
+    best, best_value = NONE, np.float32(-np.inf)
+    for action in range(f.actions):  # without branches, which would be guessed wrong as often as not
+        prior, high, n = f.prior[edge + action], f.edge_upper[edge + action], f.edge_visits[edge + action]
         q = f.edge_value[edge + action] if n > 0 else unvisited
         value = min(max(q, f.edge_lower[edge + action]), high) + exploration * prior / np.float32(1 + n)
-        if value > best_score:
-            best, best_score = action, value
+        better = (prior >= 0) & (high > sure) & (value > best_value)
+        best_value = value if better else best_value
+        best = action if better else best
     return best
 
 

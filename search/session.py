@@ -14,9 +14,10 @@ from escalade.domains.errors import ActionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
-from escalade.search.engine import cohorts_of, in_threads, run_to_the_end
+from escalade.search.engine import cohorts_of, run_to_the_end
 from escalade.search.results import SearchResult
 from escalade.search.searchable import check_simulator, check_unfinished
+from escalade.search.threads import in_threads
 
 _NOTHING: Any = object()
 """Stands where no state was put yet."""

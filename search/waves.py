@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from escalade.domains.random_bits import GAMMA, mix
@@ -31,26 +31,20 @@ from escalade.search.arrays import (
 )
 from escalade.search.backup import add_leaf, back_up, set_priors, set_uniform_priors
 from escalade.search.cache import keep_estimate, known_place
-from escalade.search.forest import FOREST_TYPE
+from escalade.search.forest import FOREST_TYPE, RULES_TYPE, flags
 from escalade.search.selection import select
 
-_LOGITS, _VALUES = types.float32[:, ::1], types.float32[::1]
 
-
-@njit(types.void(FOREST_TYPE, _LOGITS, _VALUES), nogil=True, cache=True, error_model="numpy")
-def settle(f, logits, values):  # type: ignore[no-untyped-def]
-    """Give each leaf that was asked about its estimate: logits `[M, A]`, values `[M]`. A tree that gets a NaN fails."""
+@njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
+def settle(f):  # type: ignore[no-untyped-def]
+    """Give each leaf that was asked about its estimate, of `f.logits` and `f.values`. A tree that gets a NaN fails."""
     f.counts[FINISHED] = 0
     for m in range(f.counts[ASKED]):
         tree, node = f.asked[m], f.asked_node[m]
-        sound = np.isfinite(values[m])
-        for a in range(logits.shape[1]):
-            sound &= not f.asked_legal[m * f.actions + a] or np.isfinite(logits[m, a])
-        if sound:
-            set_priors(f, tree, node, logits[m])
-            back_up(f, tree, node, values[m])
+        if np.isfinite(f.values[m]) and set_priors(f, tree, node, f.logits, m):
+            back_up(f, tree, node, f.values[m])
             if f.cache_places > 1:
-                keep_estimate(f, m, logits[m], values[m])
+                keep_estimate(f, m)
         else:
             f.stopped[tree] = FAILED
         f.ready[f.counts[READY]] = tree
@@ -107,7 +101,7 @@ def absorb_round(f):  # type: ignore[no-untyped-def]
             continue
         place = known_place(f, m) if f.cache_places > 1 else np.int64(NONE)
         if place >= 0:
-            set_priors(f, tree, node, f.cached_logits_array[place])
+            set_priors(f, tree, node, f.cached_logits, place)
             back_up(f, tree, node, f.cached_values[place])
             f.ready[f.counts[READY]] = tree
             f.counts[READY] += 1
@@ -129,37 +123,36 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def look_ahead(f, rows, legal, to_move):  # type: ignore[no-untyped-def]
+    def look_ahead(f, rules, leaves):  # type: ignore[no-untyped-def]
         """Outcomes of the actions that end the game, by trying every action."""
-        actions = legal.shape[1]
+        actions, width = f.actions, f.width
         count = 0
-        for m in range(rows.shape[0]):
+        for m in range(leaves):
             for a in range(actions):
-                f.leaf_ends[m * f.actions + a] = np.nan
-                if legal[m, a]:
-                    f.scratch_rows_array[count] = rows[m]
+                f.leaf_ends[m * actions + a] = np.nan
+                if f.leaf_legal[m * actions + a]:
+                    for w in range(width):
+                        f.scratch_rows[count * width + w] = f.leaf_rows[m * width + w]
                     f.scratch_actions[count] = a
                     count += 1
-        after = f.scratch_rows_array[count : 2 * count]
-        f.rules.step(f.scratch_rows_array[:count], f.scratch_actions_array[:count], after)
-        over, outcome, then_to_move = (
-            f.scratch_terminal_array[:count],
-            f.scratch_outcome_array[:count],
-            f.scratch_to_move_array[:count],
-        )
-        f.rules.rules(after, f.scratch_legal_array[:count], over, outcome, then_to_move)
+        both = carray(f.scratch_rows, (2 * count, width))
+        rules.step(both[:count], carray(f.scratch_actions, count), both[count:])
+        over, outcome = flags(f.scratch_terminal, count), carray(f.scratch_outcome, count)
+        then_to_move = carray(f.scratch_to_move, count)
+        rules.rules(both[count:], flags(f.scratch_legal, (count, actions)), over, outcome, then_to_move)
+        to_move = f.leaf_to_move
         count = 0
-        for m in range(rows.shape[0]):
+        for m in range(leaves):
             for a in range(actions):
-                if legal[m, a]:
+                if f.leaf_legal[m * actions + a]:
                     if over[count]:
                         f.leaf_ends[m * f.actions + a] = (
                             outcome[count] if then_to_move[count] == to_move[m] else -outcome[count]
                         )
                     count += 1
 
-    @njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
-    def advance_round(f):  # type: ignore[no-untyped-def]
+    @njit(types.void(FOREST_TYPE, RULES_TYPE), nogil=True, cache=True, error_model="numpy")
+    def advance_round(f, rules):  # type: ignore[no-untyped-def]
         """The states of the pending leaves, and what the domain's kernels say of them. A root has its row already."""
         count, width = f.counts[PENDING], f.width
         steps = 0
@@ -170,8 +163,9 @@ with warnings.catch_warnings():
                     f.scratch_rows[steps * width + w] = f.rows[at * width + w]
                 f.scratch_actions[steps] = f.leaf_action[m]
                 steps += 1
-        after = f.scratch_rows_array[steps : 2 * steps]
-        f.rules.step(f.scratch_rows_array[:steps], f.scratch_actions_array[:steps], after)
+        both = carray(f.scratch_rows, (2 * steps, width))
+        after = both[steps:]
+        rules.step(both[:steps], carray(f.scratch_actions, steps), after)
         steps = 0
         for m in range(count):
             at = f.start[f.pending[m]] + f.leaf_node[m]
@@ -180,24 +174,25 @@ with warnings.catch_warnings():
                     f.rows[at * width + w] = after[steps, w]
                 f.leaf_rows[m * width + w] = f.rows[at * width + w]
             steps += f.leaf_parent[m] >= 0
-        rows, legal, to_move = f.leaf_rows_array[:count], f.leaf_legal_array[:count], f.leaf_to_move_array[:count]
-        f.rules.rules(rows, legal, f.leaf_terminal_array[:count], f.leaf_outcome_array[:count], to_move)
-        if f.rules.has_ends:
-            f.rules.ends(rows, f.leaf_ends_array[:count])
+        rows, legal = carray(f.leaf_rows, (count, width)), flags(f.leaf_legal, (count, f.actions))
+        outcome, to_move = carray(f.leaf_outcome, count), carray(f.leaf_to_move, count)
+        rules.rules(rows, legal, flags(f.leaf_terminal, count), outcome, to_move)
+        if rules.has_ends:
+            rules.ends(rows, carray(f.leaf_ends, (count, f.actions)))
         else:
-            look_ahead(f, rows, legal, to_move)
+            look_ahead(f, rules, count)
 
-    @njit(types.int64(FOREST_TYPE, _LOGITS, _VALUES, types.boolean), nogil=True, cache=True, error_model="numpy")
-    def wave(f, logits, values, encode):  # type: ignore[no-untyped-def]
+    @njit(types.int64(FOREST_TYPE, RULES_TYPE, types.boolean), nogil=True, cache=True, error_model="numpy")
+    def wave(f, rules, encode):  # type: ignore[no-untyped-def]
         """All of a wave. Returns how many leaves to ask about; their encodings are in `observations` if `encode`,
         their rows in `asked_rows`."""
-        settle(f, logits, values)
+        settle(f)
         while select_round(f) > 0:
-            advance_round(f)
+            advance_round(f, rules)
             absorb_round(f)
         asked = f.counts[ASKED]
         if encode and asked > 0:
-            f.rules.encode(f.asked_rows_array[:asked], f.observations_array[:asked])
+            rules.encode(carray(f.asked_rows, (asked, f.width)), carray(f.observations, (asked, f.numbers)))
         return asked
 
 
@@ -214,9 +209,8 @@ def abandon(f):  # type: ignore[no-untyped-def]
                 f.asked_legal[kept * f.actions + a] = f.asked_legal[m * f.actions + a]
             for w in range(f.width):
                 f.asked_rows[kept * f.width + w] = f.asked_rows[m * f.width + w]
-            numbers = f.observations_array.shape[1]
-            for k in range(numbers):
-                f.observations[kept * numbers + k] = f.observations[m * numbers + k]
+            for k in range(f.numbers):
+                f.observations[kept * f.numbers + k] = f.observations[m * f.numbers + k]
             kept += 1
             continue
         at = f.start[tree] + node
