@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -304,6 +305,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.legend()
     axes.set_title(f"Connect Four, {SIMULATIONS} simulations, the same perceptron for all")
     figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
@@ -314,7 +316,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0, help="of the openings and of the network's weights")
     arguments.add_argument("--json", action="store_true", help="print the rows instead of tables")
     arguments.add_argument("--no-peers", action="store_true", help="without mctx and OpenSpiel")
-    arguments.add_argument("--plot", type=Path, default=Path("search.png"))
+    arguments.add_argument("--plot", type=Path, default=Path("out/search.png"), help="where to draw it")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
@@ -322,6 +324,7 @@ def main() -> None:
     cores = network.hints.calls
     rows = summary(measure(contestants(network, cores, not options.no_peers, options.seed), options.repeats))
     plot(rows, options.plot)
+    print(f"plot: {options.plot}", file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
         return
@@ -339,7 +342,6 @@ def main() -> None:
     for what, trees, measured, least in ratios(rows):
         table.add_row(what, str(trees), f"{measured:.2f}", f"{least:.2f}{'' if measured >= least else '  missed'}")
     console.print(table)
-    print(f"plot: {options.plot}")
 
 
 if __name__ == "__main__":

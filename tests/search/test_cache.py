@@ -113,14 +113,7 @@ def test_estimates_can_be_forgotten_when_the_evaluator_has_learned(domain: Any) 
     same(searcher.search()[0], expected)
 
 
-@pytest.mark.parametrize(
-    "domain",
-    [
-        C4,
-        Plain(C4),
-    ],
-    ids=["kernels", "plain"],
-)
+@DOMAINS
 def test_a_network_that_has_learned_is_asked_anew(domain: Any) -> None:
     network, config = network_for(C4), SearchConfig(simulations=50)
     searcher = Searcher(domain, network, config, 1, cache=5000)
@@ -148,14 +141,7 @@ class FaultyOnce(Weighing):
         return logits, values
 
 
-@pytest.mark.parametrize(
-    "domain",
-    [
-        C4,
-        Plain(C4),
-    ],
-    ids=["kernels", "plain"],
-)
+@DOMAINS
 def test_an_answer_that_is_none_is_not_kept(domain: Any) -> None:
     config = SearchConfig(simulations=30)
     searcher = Searcher(domain, FaultyOnce(C4), config, 1, cache=1000)
@@ -184,14 +170,7 @@ class Shapeless:
     ],
     ids=["scalar", "one row", "another width"],
 )
-@pytest.mark.parametrize(
-    "domain",
-    [
-        C4,
-        Plain(C4),
-    ],
-    ids=["kernels", "plain"],
-)
+@DOMAINS
 def test_a_cache_hides_no_answer_of_another_shape(domain: Any, answer: Any) -> None:
     with pytest.raises(DomainFault, match="logits"):
         search(domain, STATES[:2], Shapeless(answer), SearchConfig(simulations=5), cache=100)
