@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 
 from escalade.domains.base import BoolArray, FloatArray, IntArray, KeyArray
-from escalade.domains.errors import DomainFault
+from escalade.domains.errors import DomainFault, SettingsError
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class BatchHints:
 
     rows: int | None = None
     calls: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("rows", 1 if self.rows is None else self.rows), ("calls", self.calls)):
+            if not isinstance(value, int) or value < 1:
+                raise SettingsError(f"{name} must be a whole number, at least 1, not {value!r}")
 
 
 def usable_cores() -> int:
@@ -94,6 +99,9 @@ def checked_answer(answer: Any, rows: int, actions: int) -> tuple[FloatArray, Fl
             f"the evaluator gave logits {np.shape(logits)} and values {np.shape(values)} for {rows} states; they must "
             f"be {(rows, actions)} and {(rows,)}"
         )
+    for name, given in (("logits", logits), ("values", values)):
+        if np.asarray(given).dtype.kind not in "fiub":
+            raise DomainFault(f"the evaluator gave {name} that are not numbers but {np.asarray(given).dtype}")
     return np.require(logits, np.float32, ("C", "W")), np.require(values, np.float32, ("C", "W"))
 
 

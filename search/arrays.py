@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import functools
 import math
+import mmap
+import os
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
@@ -46,7 +49,7 @@ class Arrays(NamedTuple):
     """All there is to know of the trees, and the lists of work in progress.
 
     Shapes: T trees at once, P nodes in the arena, A actions, W integers a state (0 for a plain domain), K numbers an
-    encoded state, C places of the cache, S = T * A, L work lists.
+    encoded state, C places of the cache, S actions that may be tried at once, L work lists.
     """
 
     # Of a node's actions. A prior of -1 marks an illegal one; `child` is a node of the same tree or -1.
@@ -79,7 +82,7 @@ class Arrays(NamedTuple):
     c_puct: Annotated[F32, "T"]
     fpu_reduction: Annotated[F32, "T"]
     noise_fraction: Annotated[F32, "T"]  # of Dirichlet noise in the root's priors
-    noise: Annotated[F32, "T A"]  # gamma variates for Dirichlet noise, or the Gumbel variables of the root
+    noise: Annotated[F32, "T A"]  # logs of gamma variates for Dirichlet noise, or the Gumbel variables of the root
     gumbel: Annotated[Flags, "T"]  # whether it is a Gumbel search
     c_visit: Annotated[F32, "T"]
     c_scale: Annotated[F32, "T"]
@@ -143,31 +146,57 @@ def _node_bytes(actions: int, width: int) -> int:
     )
 
 
-def new_arrays(trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0) -> tuple[Arrays, U64]:
+def new_arrays(
+    trees: int, nodes: int, actions: int, width: int, numbers: int, cache: int = 0, looks_ahead: bool = True
+) -> tuple[Arrays, U64]:
     """Room for `trees` trees with `nodes` nodes in all, and for about `cache` estimates; and the address of each array.
-    Raises SettingsError if that would not fit in memory."""
-    p, t, a, w = nodes, trees, actions, width
-    if not isinstance(cache, int) or not 0 <= cache * (4 * a + 8 * w + 4) <= MAX_BYTES:
-        raise SettingsError(f"cache must be how many estimates to keep, in at most 8 GiB, not {cache!r}")
-    needed = p * _node_bytes(a, w)
+    looks_ahead: whether every action of a leaf is tried. Raises SettingsError if that would not fit in memory."""
+    needed = nodes * _node_bytes(actions, width)
     if needed > MAX_BYTES:
         raise SettingsError(
             f"{trees} trees of {nodes // trees} nodes with {actions} actions need {needed / 2**30:.1f} GiB, more than "
             f"the {MAX_BYTES / 2**30:.0f} GiB allowed: lower simulations or search fewer states at once"
         )
     places = 1 << max(cache - 1, 0).bit_length()
-    total, offsets, views = _places(p, t, a, w, numbers, places)
-    block = np.empty(total, np.uint8)
+    tried = 0 if width == 0 else trees * actions if looks_ahead else trees
+    total, offsets, views = _places(nodes, trees, actions, width, numbers, places, tried)
+    if total - needed > MAX_BYTES:
+        raise SettingsError(
+            f"{trees} trees of {actions} actions, with {cache} cached estimates, need {total / 2**30:.0f} GiB beside "
+            f"their nodes; more than the {MAX_BYTES / 2**30:.0f} GiB allowed: search fewer states, or lower cache"
+        )
+    block = _block(total)
     arrays = Arrays(*(np.ndarray(shape, kind, block, offset) for kind, shape, offset in views))
     arrays.counts[:] = 0
     arrays.cached_values[:] = np.nan
     return arrays, block.ctypes.data + offsets
 
 
+def _block(size: int) -> NDArray[np.uint8]:
+    """So many bytes. Large blocks come from the system directly, page by page as they are written to: NumPy would ask
+    for pages of 2 MiB, one or more of which each tree would touch in each array with its first node."""
+    try:
+        if size < 2**20 or os.name != "posix":
+            return np.empty(size, np.uint8)
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        pages = mmap.mmap(-1, size, private)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            with suppress(OSError):  # a kernel without them
+                pages.madvise(mmap.MADV_NOHUGEPAGE)
+        return np.frombuffer(pages, np.uint8)
+    except (MemoryError, OSError):
+        raise SettingsError(
+            f"there are no {size / 2**30:.2f} GiB of memory for the search: lower simulations, search fewer states at "
+            "once, or give a service less memory"
+        ) from None
+
+
 @functools.lru_cache(maxsize=256)
-def _places(p: int, t: int, a: int, w: int, k: int, c: int) -> tuple[int, U64, list[tuple[Any, tuple[int, ...], int]]]:
+def _places(
+    p: int, t: int, a: int, w: int, k: int, c: int, s: int
+) -> tuple[int, U64, list[tuple[Any, tuple[int, ...], int]]]:
     """The bytes of one block for all arrays, where in it each begins, and each one's type, shape and beginning."""
-    sizes = {"P": p, "T": t, "A": a, "W": w, "K": k, "C": c, "S": t * a, "2S": 2 * t * a, "L": len(WORK_LISTS)}
+    sizes = {"P": p, "T": t, "A": a, "W": w, "K": k, "C": c, "S": s, "2S": 2 * s, "L": len(WORK_LISTS)}
     views, offset = [], 0
     for kind, letters in LAYOUT.values():
         shape = tuple(sizes[letter] for letter in letters.split())

@@ -93,20 +93,26 @@ def set_uniform_priors(f, tree, node):  # type: ignore[no-untyped-def]
     for a in range(f.actions):
         if f.prior[edge + a] >= 0:
             f.prior[edge + a] = np.float32(1) / np.float32(legal)
+    if node == 0 and f.noise_fraction[tree] > 0:
+        add_noise(f, tree)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_noise(f, tree):  # type: ignore[no-untyped-def]
     """Mix the tree's noise into the priors of its root, which are kept as they were."""
     edge, noise, fraction = f.start[tree] * f.actions, tree * f.actions, f.noise_fraction[tree]
-    total = np.float32(0)
+    top, total = np.float32(-np.inf), np.float32(0)
     for a in range(f.actions):
         f.root_prior[noise + a] = f.prior[edge + a]
         if f.prior[edge + a] >= 0:
-            total += f.noise[noise + a]
+            top = max(top, f.noise[noise + a])
     for a in range(f.actions):
-        if f.prior[edge + a] >= 0 and total > 0:
-            f.prior[edge + a] = (1 - fraction) * f.prior[edge + a] + fraction * f.noise[noise + a] / total
+        if f.prior[edge + a] >= 0:
+            total += np.exp(f.noise[noise + a] - top)
+    for a in range(f.actions):
+        if f.prior[edge + a] >= 0:
+            share = np.exp(f.noise[noise + a] - top) / total
+            f.prior[edge + a] = (1 - fraction) * f.prior[edge + a] + fraction * share
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -160,7 +160,8 @@ def _first(f, tree, at, among, rule, deviations):  # type: ignore[no-untyped-def
 def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
     """What search makes of the prior, `[A]`: the visits as a distribution, or of a Gumbel search the improved policy
     softmax(logits + sigma(completed Q)). Actions proven lost, or worse than another, have no weight; once the root
-    is proven, only those proven best have."""
+    is proven, only those proven best have. A sure action is never visited: the visits of those that look worse, in the
+    hope of better, count for it."""
     actions = f.actions
     kept = np.zeros(actions, np.bool_)
     visited = 0
@@ -178,13 +179,23 @@ def _policy(f, tree, at, out):  # type: ignore[no-untyped-def]
             out[a] = score(f, at, a, scale, unvisited)
         improved_policy(out, kept, out)
         return
-    total = 0.0
+    total = given = 0.0
+    sure = 0
     for a in range(actions):
         edge = at * actions + a
         out[a] = 0
         if kept[a]:
             out[a] = f.edge_visits[edge] if visited else f.prior[edge]
+            sure += f.edge_upper[edge] <= f.lower[at]
         total += out[a]
+    if visited and sure:
+        for a in range(actions):
+            edge = at * actions + a
+            if kept[a] and f.edge_upper[edge] > f.lower[at] and f.edge_value[edge] < f.lower[at]:
+                given, out[a] = given + out[a], 0
+        for a in range(actions):
+            if kept[a] and f.edge_upper[at * actions + a] <= f.lower[at]:
+                out[a] += given / sure
     for a in range(actions):
         if kept[a]:
             out[a] = out[a] / total if total > 0 else 1.0 / kept.sum()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
-from scipy.special import gammaincinv
+from numpy.typing import NDArray
+from scipy.special import gammaincinv, gammaln
 
 from escalade.domains.base import Domain, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault, SettingsError
@@ -15,13 +16,14 @@ from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
 from escalade.domains.random_bits import GAMMA, mix, uniforms
 from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, READY, RUNNING, node_arrays
 from escalade.search.cache import CachedEvaluator
-from escalade.search.config import SearchConfig
+from escalade.search.config import SearchConfig, whole
 from escalade.search.forest import new_forest
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
 from escalade.search.results import SearchResult, results_of
+from escalade.search.searchable import rows_of
 from escalade.search.subtree import keep_subtree, renew_noise
-from escalade.search.waves import abandon, absorb_round, select_round, settle, wave
+from escalade.search.waves import MOST_ROUNDS, abandon, absorb_round, select_round, settle, wave
 
 
 class Cohort:
@@ -38,6 +40,7 @@ class Cohort:
                 f"the evaluator was made for another domain, '{made_for.name}' in other form: make one for the domain "
                 f"'{domain.name}' that is searched"
             )
+        cache = whole("cache", cache, 0, 2**40)
         self.domain = domain
         self._asks_states = hasattr(evaluator, "evaluate_states")
         cache = 0 if self._asks_states else cache  # their estimates have a part of chance
@@ -76,7 +79,7 @@ class Cohort:
         a.size[trees] = 0
         self._configure(trees, config, seeds)
         if self.fast is not None:
-            a.rows[starts] = self.fast.to_rows(states)
+            a.rows[starts] = rows_of(self.fast, states)
         else:
             assert self.plain is not None
             for tree, state in zip(trees.tolist(), states, strict=True):
@@ -167,7 +170,7 @@ class Cohort:
             a.c_visit[trees], a.c_scale[trees] = config.c_visit, config.c_scale
             a.noise[trees] = -np.log(-np.log(uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
         elif config.noise_fraction:
-            a.noise[trees] = gammaincinv(config.noise_alpha, uniforms(seeds, a.noise.shape[1]))
+            a.noise[trees] = log_gammas(config.noise_alpha, uniforms(seeds, a.noise.shape[1]))
 
     def _make_ready(self, trees: IntArray) -> None:
         count = int(self.arrays.counts[READY])
@@ -190,7 +193,9 @@ class Cohort:
                 wave(self.forest.handle, self.forest.rules, not self._asks_states)
             else:
                 settle(self.forest.handle)
-                while select_round(self.forest.handle):
+                for _ in range(MOST_ROUNDS):
+                    if not select_round(self.forest.handle):
+                        break
                     self.plain.advance()
                     absorb_round(self.forest.handle)
         return self.arrays.finished[: self.arrays.counts[FINISHED]]
@@ -222,6 +227,14 @@ class Cohort:
         return results_of(self.forest, trees, config)
 
 
+def log_gammas(alpha: float, chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logs of gamma variates of shape alpha at these quantiles, in (0, 1). Of a small alpha most are too small for a
+    number, but not for its log: P(x) is x^alpha / Gamma(alpha + 1) there."""
+    variates = gammaincinv(alpha, chances)
+    with np.errstate(divide="ignore"):
+        return np.where(variates > 1e-200, np.log(variates), (np.log(chances) + gammaln(alpha + 1)) / alpha)
+
+
 def _form(domain: Domain[Any]) -> tuple[Any, ...]:
     """What the states of a domain look like to an evaluator of states."""
     fast = array_domain(domain)
@@ -233,9 +246,12 @@ def tree_seeds(seed: int | Sequence[int], trees: int) -> KeyArray:
     there are; or of one number a tree. Raises SettingsError for another number of numbers."""
     if isinstance(seed, int | np.integer):
         return _spread(np.full(trees, int(seed) & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
-    if len(seed) != trees:
-        raise SettingsError(f"{trees} states need {trees} seeds, not {len(seed)}")
-    numbers = np.array([int(number) & (2**64 - 1) for number in seed], np.uint64)
+    seeds = list(seed) if isinstance(seed, Iterable) else [None]
+    if not all(isinstance(number, int | np.integer) for number in seeds):
+        raise SettingsError(f"seed must be a whole number, or one a state, not {seed!r}")
+    if len(seeds) != trees:
+        raise SettingsError(f"{trees} states need {trees} seeds, not {len(seeds)}")
+    numbers = np.array([int(number) & (2**64 - 1) for number in seeds], np.uint64)
     return _spread(numbers, np.zeros(trees, np.uint64))
 
 

@@ -53,8 +53,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for name in ("simulations", "considered"):
-            if not isinstance(getattr(self, name), int | np.integer) or not 1 <= getattr(self, name) < 2**31:
-                raise SettingsError(f"{name} must be a whole number, at least 1, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1, 2**31 - 1))
         if self.algorithm not in ("puct", "gumbel"):
             raise SettingsError(f"algorithm must be 'puct' or 'gumbel', not {self.algorithm!r}")
         if self.final_move not in ("visits", "lower_bound"):
@@ -65,8 +64,17 @@ class SearchConfig:
             if not number or not least <= value <= most or (above and value == least):
                 bounds = f"{'above' if above else 'at least'} {least} and at most {most:g}"
                 raise SettingsError(f"{name} must be a number {bounds}, not {value!r}")
+            object.__setattr__(self, name, float(value))
         if not isinstance(self.proofs, bool):
             raise SettingsError(f"proofs must be True or False, not {self.proofs!r}")
+
+
+def whole(name: str, value: object, least: int, most: int | None = None) -> int:
+    """A whole number within bounds as a plain int. Raises SettingsError for anything else."""
+    if not isinstance(value, int | np.integer) or value < least or (most is not None and value > most):
+        bounds = f"at least {least}" + ("" if most is None else f" and at most {most}")
+        raise SettingsError(f"{name} must be a whole number, {bounds}, not {value!r}")
+    return int(value)
 
 
 _MOST = 1e6

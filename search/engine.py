@@ -18,7 +18,13 @@ from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
 from escalade.search.forest import spare_forest
 from escalade.search.results import SearchResult
-from escalade.search.searchable import check_simulator, check_states, finished
+from escalade.search.searchable import (
+    check_config,
+    check_domain_and_evaluator,
+    check_states,
+    checked_deadline,
+    finished,
+)
 from escalade.search.threads import in_threads
 
 __all__ = ["SearchResult", "search"]
@@ -52,8 +58,10 @@ def search(
     Raises StateError for a finished state, NoSimulatorError for a domain that cannot look ahead, SettingsError where
     the trees would not fit in memory, DomainFault if the evaluator's answer is not one.
     """
-    check_simulator(domain)
-    check_states(domain, states)
+    check_domain_and_evaluator(domain, evaluator)
+    check_config(config)
+    deadline = checked_deadline(deadline)
+    states = check_states(domain, states)
     seeds = tree_seeds(seed, len(states))
     cuts, threads = cohorts_of(len(states), domain, evaluator)
     results: list[SearchResult] = [None] * len(states)  # type: ignore[list-item]

@@ -19,6 +19,7 @@ from escalade.domains.base import (
 from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import BatchHints, Evaluator, StateEvaluator, hints_of, usable_cores
 from escalade.domains.random_bits import GAMMA, uniforms
+from escalade.search.config import whole
 
 
 class UniformEvaluator:
@@ -37,11 +38,9 @@ class RolloutEvaluator:
     """
 
     def __init__(self, domain: Domain[Any], rollouts: int = 8, max_plies: int = 1000) -> None:
-        if rollouts < 1 or max_plies < 1:
-            raise SettingsError("rollouts and max_plies must be at least 1")
         self.domain = domain
-        self.rollouts = rollouts
-        self.max_plies = max_plies
+        self.rollouts = whole("rollouts", rollouts, 1)
+        self.max_plies = whole("max_plies", max_plies, 1)
         self._array_domain = array_domain(domain)
         # Kernels let go of the interpreter, so that several threads gain; Python does not.
         self.hints = BatchHints(rows=64, calls=usable_cores() if self._array_domain else 1)
@@ -91,13 +90,13 @@ class PolicyRolloutEvaluator:
         temperature: float = 1.0,
         max_plies: int = 1000,
     ) -> None:
-        if rollouts < 1 or max_plies < 1 or not temperature > 0:
-            raise SettingsError("rollouts and max_plies must be at least 1, temperature positive")
+        if not temperature > 0:
+            raise SettingsError(f"temperature must be positive, not {temperature!r}")
         self.domain = domain
         self.policy = policy
-        self.rollouts = rollouts
+        self.rollouts = whole("rollouts", rollouts, 1)
         self.temperature = temperature
-        self.max_plies = max_plies
+        self.max_plies = whole("max_plies", max_plies, 1)
         self.hints = hints_of(policy) if array_domain(domain) else BatchHints()
 
     def evaluate_states(

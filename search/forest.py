@@ -195,7 +195,7 @@ def new_forest(domain: Domain[Any], trees: int, nodes: int, cache: int = 0) -> F
     fast = array_domain(domain)
     kernels, width = (check_kernels(fast), fast.row_width) if fast else (None, 0)
     numbers = math.prod(domain.observation_shape)
-    form = (trees, nodes, domain.num_actions, width, numbers, cache)
+    form = (trees, nodes, domain.num_actions, width, numbers, cache, kernels is not None and kernels.ends is None)
     for _ in range(len(_spare)):
         with suppress(IndexError):  # another thread has just taken the last one
             spare = _spare.popleft()
@@ -212,7 +212,9 @@ def new_forest(domain: Domain[Any], trees: int, nodes: int, cache: int = 0) -> F
 def spare_forest(forest: Forest) -> None:
     """It is not needed any more: the next that is wanted of its form may take its place, as long as it is small, where
     making one would take as long as many simulations."""
-    if forest.form[-1] == 0 and sum(array.nbytes for array in node_arrays(forest.arrays)) <= LARGEST_SPARE:
+    arrays = forest.arrays
+    small = sum(array.nbytes for array in node_arrays(arrays)) <= LARGEST_SPARE
+    if small and len(arrays.cached_values) == 1:  # estimates would be another evaluator's
         _spare.append(forest)
 
 

@@ -6,6 +6,7 @@ for the interpreter's lock.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import Any
@@ -19,7 +20,7 @@ from numba.experimental import structref
 from escalade.domains.base import Domain, array_domain
 from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_of
-from escalade.search.arrays import ASKED, FINISHED
+from escalade.search.arrays import ASKED, FINISHED, READY
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.forest import FOREST_TYPE, RULES_TYPE, flags
 from escalade.search.waves import wave
@@ -99,7 +100,8 @@ with warnings.catch_warnings():
                 elif native.kind == ROLLOUTS:
                     _play(f, rules, native.rollouts, count)
             wave(f, rules, encode)
-            if f.counts[ASKED] == 0 or (f.counts[FINISHED] > 0 and not to_the_end):
+            # With trees left that are ready, the wave was long enough for Python to have a look around.
+            if f.counts[ASKED] == 0 or f.counts[READY] > 0 or (f.counts[FINISHED] > 0 and not to_the_end):
                 break
 
 
@@ -107,11 +109,10 @@ def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
     """What `run` takes, or None if this domain or this evaluator needs Python in every wave."""
     if array_domain(domain) is None:
         return None
-    no_integers, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
     if type(evaluator) is UniformEvaluator:
-        return _box(UNIFORM, 0, _no_kernel, no_integers, no_numbers)
+        return _box_without_network(UNIFORM, 0)
     if type(evaluator) is RolloutEvaluator and evaluator.domain is domain:
-        return _box(ROLLOUTS, evaluator.rollouts, _no_kernel, no_integers, no_numbers)
+        return _box_without_network(ROLLOUTS, evaluator.rollouts)
     call = native_of(evaluator)
     if call is None:
         return None
@@ -124,6 +125,11 @@ def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
     if call not in _boxes:
         _boxes[call] = _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
     return _boxes[call]
+
+
+@functools.lru_cache(maxsize=64)  # also for who forks: making one takes a lock of the compiler
+def _box_without_network(kind: int, rollouts: int) -> Any:
+    return _box(kind, rollouts, _no_kernel, np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 _boxes: WeakKeyDictionary[NativeCall, Any] = WeakKeyDictionary()

@@ -35,9 +35,15 @@ from escalade.domains.errors import (
 )
 from escalade.domains.evaluator import AnyEvaluator, hints_of
 from escalade.search.arrays import MAX_BYTES, nodes_in
-from escalade.search.config import SearchConfig
+from escalade.search.config import SearchConfig, whole
 from escalade.search.results import SearchResult
-from escalade.search.searchable import check_simulator, check_unfinished
+from escalade.search.searchable import (
+    check_config,
+    check_domain_and_evaluator,
+    check_unfinished,
+    checked_deadline,
+    rows_of,
+)
 from escalade.search.service_worker import SearchTicket, Worker
 
 __all__ = ["SearchService", "SearchTicket"]
@@ -61,16 +67,14 @@ class SearchService:
         memory: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if trees < 1 or queue_limit < 1:
-            raise SettingsError(f"trees and queue_limit must be at least 1, not {trees} and {queue_limit}")
-        check_simulator(domain)
+        check_domain_and_evaluator(domain, evaluator)
         self.domain = domain
         self.evaluator = evaluator
-        self.queue_limit = queue_limit
+        self.queue_limit = whole("queue_limit", queue_limit, 1)
         self.clock = clock
         self.closed = False
-        self._trees = trees
-        self._memory = memory
+        self._trees = whole("trees", trees, 1)
+        self._memory = whole("memory", memory, 1)
         self._begin()
         _services.add(self)
 
@@ -99,6 +103,7 @@ class SearchService:
         Raises StateError for a finished state, SettingsError for more simulations than fit in memory, OverloadedError
         if the queue is full.
         """
+        check_config(config)
         check_unfinished(self.domain, state)
         most = self._workers[0].nodes - 1
         if config.simulations > most:
@@ -107,11 +112,11 @@ class SearchService:
                 "the service more memory"
             )
         # Whatever is wrong with a request is its own affair: it must not reach the workers.
+        if fast := array_domain(self.domain):
+            rows_of(fast, [state])
         if not isinstance(seed, int | np.integer):
             raise SettingsError(f"seed must be a whole number, not {seed!r}")
-        if deadline is not None and (not isinstance(deadline, int | float | np.number) or np.isnan(deadline)):
-            raise SettingsError(f"deadline must be a time of the service's clock in seconds, not {deadline!r}")
-        ticket = SearchTicket(state, config, int(seed), None if deadline is None else float(deadline), self._forget)
+        ticket = SearchTicket(state, config, int(seed), checked_deadline(deadline), self._forget)
         with self.changed:
             if self.closed:
                 raise EscaladeError("the search service is closed")

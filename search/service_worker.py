@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from escalade.domains.errors import CancelledSearch, DeadlineError, SettingsError
+from escalade.domains.errors import CancelledSearch, DeadlineError
 from escalade.search.arrays import CANCELLED, DEADLINE, FAULTS, FULL, MEMORY
 from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
@@ -170,10 +170,7 @@ class Worker:
         return taken
 
     def _make_cohort(self) -> None:
-        try:
-            self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, self.nodes)
-        except MemoryError:
-            raise SettingsError("there is not so much memory as the search service may use: give it less") from None
+        self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, self.nodes)
         self._ranges = Ranges(self.nodes)
 
     def _plant(self, taken: list[SearchTicket]) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from escalade.domains.base import Domain
-from escalade.domains.errors import ActionError, SettingsError
+from escalade.domains.errors import ActionError, EscaladeError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.search.cohort import Cohort, tree_seeds
-from escalade.search.config import SearchConfig
+from escalade.search.config import SearchConfig, whole
 from escalade.search.engine import cohorts_of, run_to_the_end
 from escalade.search.results import SearchResult
-from escalade.search.searchable import check_simulator, check_unfinished
+from escalade.search.searchable import check_config, check_domain_and_evaluator, check_unfinished
 from escalade.search.threads import in_threads
 
 _NOTHING: Any = object()
@@ -28,7 +29,8 @@ class Searcher:
 
     `start` puts a game's state under a tree, `play` moves it on, `search` searches some or all of them. What a PUCT
     search found out about the move that is played is kept, and counts towards `config.simulations`; a Gumbel search
-    begins anew each time, since its schedule wants actions not visited yet. cache: as in `search`.
+    begins anew each time, since its schedule wants actions not visited yet. cache: as in `search`. It uses threads of
+    its own; a second call before the first has returned is refused with EscaladeError.
     """
 
     def __init__(
@@ -40,9 +42,9 @@ class Searcher:
         *,
         cache: int = 0,
     ) -> None:
-        if trees < 1:
-            raise SettingsError(f"trees must be at least 1, not {trees}")
-        check_simulator(domain)
+        check_domain_and_evaluator(domain, evaluator)
+        check_config(config)
+        trees = whole("trees", trees, 1)
         self.domain = domain
         self.config = config
         self._nodes = config.simulations + 1
@@ -53,30 +55,45 @@ class Searcher:
         ]
         self._states: list[Any] = [_NOTHING] * trees
         self._kept = np.zeros(trees, np.bool_)
+        self._lock = threading.Lock()
 
     def start(self, trees: Sequence[int], states: Sequence[Any]) -> None:
         """Put new states under trees. Raises StateError for a finished state; then no tree has changed."""
-        self._check(trees, len(states))
-        for state in states:
-            check_unfinished(self.domain, state)
-        for tree, state in zip(trees, states, strict=True):
-            self._states[tree] = state
-            self._kept[tree] = False
+        with self._alone():
+            self._check(trees, len(states))
+            for state in states:
+                check_unfinished(self.domain, state)
+            for tree, state in zip(trees, states, strict=True):
+                self._states[tree] = state
+                self._kept[tree] = False
 
     def play(self, trees: Sequence[int], actions: Sequence[int]) -> None:
         """Move trees on by legal actions. Raises ActionError for others, StateError where a game is over by it; then no
         tree has changed."""
-        self._check(trees, len(actions))
-        reached = [self._after(self.state(tree), action) for tree, action in zip(trees, actions, strict=True)]
-        for tree, action, state in zip(trees, actions, reached, strict=True):
-            self._states[tree] = state
-            if self._kept[tree]:
-                cohort, place = self._home(tree)
-                self._kept[tree] = cohort.follow(place, action)
+        with self._alone():
+            self._check(trees, len(actions))
+            reached = [self._after(self.state(tree), action) for tree, action in zip(trees, actions, strict=True)]
+            for tree, action, state in zip(trees, actions, reached, strict=True):
+                self._states[tree] = state
+                if self._kept[tree]:
+                    cohort, place = self._home(tree)
+                    self._kept[tree] = cohort.follow(place, action)
 
     def search(self, trees: Sequence[int] | None = None, *, seed: int | Sequence[int] = 0) -> list[SearchResult]:
         """Search trees, all by default; one result each, in order. seed: as in `escalade.search.engine.search`."""
-        chosen = list(range(len(self._states))) if trees is None else list(trees)
+        with self._alone():
+            return self._search(list(range(len(self._states))) if trees is None else list(trees), seed)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise EscaladeError("this Searcher is at work already: give each thread a Searcher of its own")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _search(self, chosen: list[int], seed: int | Sequence[int]) -> list[SearchResult]:
         self._check(chosen, len(chosen))
         for tree in chosen:
             self.state(tree)
@@ -134,7 +151,7 @@ class Searcher:
                 raise SettingsError(f"there is no tree {tree}: they are numbered from 0 to {len(self._states) - 1}")
 
     def _after(self, state: Any, action: int) -> Any:
-        if action not in self.domain.legal_actions(state):
+        if not isinstance(action, int | np.integer) or action not in self.domain.legal_actions(state):
             raise ActionError(f"action {action!r} is not legal in the state '{self.domain.format(state)}'")
         reached = self.domain.step(state, action)
         check_unfinished(self.domain, reached)

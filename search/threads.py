@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from escalade.domains.evaluator import usable_cores
@@ -31,7 +31,7 @@ def in_threads(work: Callable[[int, threading.Event], None], jobs: int, threads:
             failures.append(error)
             stop.set()
 
-    helpers = [_helpers().submit(loop) for _ in range(1, min(threads, jobs))]
+    helpers = [_pool.submit(loop) for _ in range(1, min(threads, jobs))]
     try:
         loop()
         for helper in helpers:
@@ -47,10 +47,37 @@ def in_threads(work: Callable[[int, threading.Event], None], jobs: int, threads:
         raise failures[0]
 
 
-@functools.cache
-def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="escalade-search-helper")
+class _Pool:
+    """Daemon threads, as many as cores, begun when they are first needed. (A ThreadPoolExecutor refuses work once the
+    main thread has ended, and holds up the end of the process.)"""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tasks = SimpleQueue[tuple[Future[None], Callable[[], None]]]()
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    def submit(self, run: Callable[[], None]) -> Future[None]:
+        """Have `run`, which never raises, run by the next thread that is free; unless it is cancelled before."""
+        with self._lock:
+            if self._threads < usable_cores():
+                with suppress(RuntimeError):  # the process is ending: whoever asked does the work alone
+                    threading.Thread(target=self._help, name="escalade-search-helper", daemon=True).start()
+                    self._threads += 1
+        future = Future[None]()
+        self._tasks.put((future, run))
+        return future
+
+    def _help(self) -> None:
+        while True:
+            future, run = self._tasks.get()
+            if future.set_running_or_notify_cancel():
+                run()
+                future.set_result(None)
 
 
+_pool = _Pool()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not come along
+    os.register_at_fork(after_in_child=_pool._begin)  # threads do not come along

@@ -34,6 +34,9 @@ from escalade.search.cache import keep_estimate, known_place
 from escalade.search.forest import FOREST_TYPE, RULES_TYPE, flags
 from escalade.search.selection import select
 
+MOST_ROUNDS = MOST_AGAIN = 32
+"""Where leaves need no estimate, or are finished nodes seen again, a wave still ends after so many."""
+
 
 @njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
 def settle(f):  # type: ignore[no-untyped-def]
@@ -54,13 +57,13 @@ def settle(f):  # type: ignore[no-untyped-def]
 
 @njit(types.int64(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
 def select_round(f):  # type: ignore[no-untyped-def]
-    """A new leaf for each tree that is ready, listed as pending; trees that are done are listed as finished. Returns
-    how many leaves there are."""
-    pending = 0
+    """A new leaf for each tree that is ready, listed as pending; trees that are done are listed as finished, and those
+    that came upon finished nodes too often stay ready. Returns how many leaves there are."""
+    pending = kept = 0
     for m in range(f.counts[READY]):
         tree = f.ready[m]
         start = f.start[tree]
-        node, action = np.int64(NONE), np.int64(NONE)
+        node, action, again = np.int64(NONE), np.int64(NONE), 0
         while f.size[tree] > 0:
             if f.stopped[tree] == RUNNING and f.visits[start] >= f.visits_wanted[tree]:
                 f.stopped[tree] = SIMULATIONS
@@ -74,6 +77,13 @@ def select_round(f):  # type: ignore[no-untyped-def]
             if action >= 0 or f.stopped[tree] != RUNNING:
                 break
             back_up(f, tree, node, np.float32(0))  # a finished node, seen again
+            again += 1
+            if again == MOST_AGAIN:
+                break
+        if again == MOST_AGAIN:
+            f.ready[kept] = tree
+            kept += 1
+            continue
         if f.size[tree] > 0 and f.stopped[tree] != RUNNING:
             f.finished[f.counts[FINISHED]] = tree
             f.counts[FINISHED] += 1
@@ -81,7 +91,7 @@ def select_round(f):  # type: ignore[no-untyped-def]
         f.pending[pending] = tree
         f.leaf_parent[pending], f.leaf_action[pending], f.leaf_node[pending] = node, action, f.size[tree]
         pending += 1
-    f.counts[READY] = 0
+    f.counts[READY] = kept
     f.counts[PENDING] = pending
     return pending
 
@@ -187,7 +197,9 @@ with warnings.catch_warnings():
         """All of a wave. Returns how many leaves to ask about; their encodings are in `observations` if `encode`,
         their rows in `asked_rows`."""
         settle(f)
-        while select_round(f) > 0:
+        for _ in range(MOST_ROUNDS):
+            if select_round(f) == 0:
+                break
             advance_round(f, rules)
             absorb_round(f)
         asked = f.counts[ASKED]

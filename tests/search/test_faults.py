@@ -18,7 +18,14 @@ from support import Plain, network_for
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
-from escalade.domains.errors import ActionError, DomainFault, SettingsError, StateError
+from escalade.domains.errors import (
+    ActionError,
+    CancelledSearch,
+    DomainFault,
+    EscaladeError,
+    SettingsError,
+    StateError,
+)
 from escalade.domains.evaluator import BatchHints
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.config import SearchConfig
@@ -304,7 +311,225 @@ def test_ctrl_c_ends_a_search_in_several_threads() -> None:
     assert process.returncode == 0
 
 
+THREADS_AT_THE_END = """
+import threading, time
+from escalade.domains.connect_four import ConnectFour
+from escalade.search.config import SearchConfig
+from escalade.search.engine import search
+from escalade.search.evaluators import UniformEvaluator
+game = ConnectFour()
+def play(simulations):
+    results = search(game, [game.parse("")] * 64, UniformEvaluator(), SearchConfig(simulations=simulations))
+    print(len(results), flush=True)
+search(game, [game.parse("")] * 64, UniformEvaluator(), SearchConfig(simulations=5))
+threading.Thread(target=play, args=(10_000_000 // 64,), daemon=True).start()  # nobody waits for it
+threading.Thread(target=lambda: (time.sleep(0.3), play(50))).start()
+"""
+
+
+def test_threads_may_search_while_the_process_ends() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS_AT_THE_END], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "64\n", "")
+
+
+BUSY_FORK = """
+import os, threading
+from escalade.domains.connect_four import ConnectFour
+from escalade.search.config import SearchConfig
+from escalade.search.engine import search
+from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
+game, config = ConnectFour(), SearchConfig(simulations=20)
+states = [game.parse("")] * 16
+def busy():
+    while True:
+        search(game, states, UniformEvaluator(), config)
+search(game, states, RolloutEvaluator(game, 1), config)
+for _ in range(2):
+    threading.Thread(target=busy, daemon=True).start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        for evaluator in (UniformEvaluator(), RolloutEvaluator(game, 1)):
+            assert len(search(game, states, evaluator, config)) == 16
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_may_fork_while_its_threads_search() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", BUSY_FORK]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+class AsksItself:
+    """Uniform, but uses the session that asks it."""
+
+    session: Searcher
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> Any:
+        return self.session.search()
+
+
+def test_a_session_is_for_one_thread_at_a_time() -> None:
+    evaluator = AsksItself()
+    searcher = evaluator.session = Searcher(C4, evaluator, SMALL, 1)
+    searcher.start([0], [C4.parse("")])
+    with pytest.raises(EscaladeError, match="at work already"):
+        searcher.search()
+    searcher.start([0], [C4.parse("4")])  # and is free again
+
+
+# Long waves
+
+
+@pytest.mark.parametrize("domain", [TTT, Plain(TTT)], ids=["kernels", "plain"])
+def test_a_search_among_finished_nodes_is_stopped_in_time(domain: Any) -> None:
+    """Where nothing is left to ask about, a wave would be the whole search."""
+    config, asked = SearchConfig(simulations=20_000_000, proofs=False), iter(range(10**9))
+    state = TTT.parse("513746")
+    with pytest.raises(CancelledSearch):
+        search(domain, [state], UniformEvaluator(), config, cancelled=lambda: next(asked) > 20)
+    clock = iter(range(10**9))
+    (result,) = search(domain, [state], UniformEvaluator(), config, deadline=20, clock=lambda: next(clock))
+    assert result.stopped == "deadline"
+    assert result.simulations < 2_000_000
+    with SearchService(domain, UniformEvaluator()) as service:
+        long = service.submit(state, SearchConfig(simulations=1_000_000, proofs=False))
+        assert service.search(state, SearchConfig(simulations=10, proofs=False)).simulations == 10
+        long.cancel()
+
+
+# Memory
+
+
+def test_trees_that_are_hardly_used_take_hardly_any_memory() -> None:
+    """The room of 64 trees of 100,000 nodes is 1.3 GiB; what the first wave touches is 64 pages an array."""
+    states, clock = [C4.parse("")] * 64, iter(range(10**9))
+    config = SearchConfig(simulations=100_000, proofs=False)
+    before = resident_bytes()
+    held: list[int] = []
+
+    def now() -> int:
+        held.append(resident_bytes())
+        return next(clock)
+
+    results = search(C4, states, InOneThread(), config, deadline=2, clock=now)
+    assert {result.stopped for result in results} == {"deadline"}
+    assert max(held) - before < 100 * 2**20
+
+
+def resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        pytest.skip("needs /proc")
+
+
+class InOneThread:
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        return np.zeros(legal.shape, np.float32), np.zeros(len(legal), np.float32)
+
+
+def test_many_actions_take_no_room_to_try_them_in_plain_domains() -> None:
+    domain: Any = Plain(TTT)
+    domain.num_actions = 20_000
+    with SearchService(domain, UniformEvaluator()) as service:
+        assert service.search(TTT.parse(""), SearchConfig(simulations=9)).simulations == 9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs resource limits")
+def test_memory_that_is_not_there_is_a_clear_error() -> None:
+    script = """
+import resource
+from escalade.domains.connect_four import ConnectFour
+from escalade.domains.errors import SettingsError
+from escalade.search.config import SearchConfig
+from escalade.search.engine import search
+from escalade.search.evaluators import UniformEvaluator
+game = ConnectFour()
+search(game, [game.parse("")] * 8, UniformEvaluator(), SearchConfig(simulations=5))
+limit = int(open("/proc/self/statm").read().split()[0]) * 4096 + 2**30
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    search(game, [game.parse("")] * 60, UniformEvaluator(), SearchConfig(simulations=300_000))
+except SettingsError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "GiB of memory for the search: lower simulations" in run.stdout, run.stderr
+
+
+# What is played
+
+
+class Claim(Plain):
+    """Three moves: two lead into endless games that look bad, the third ends this one in a draw at once."""
+
+    def __init__(self) -> None:
+        super().__init__(TTT)
+        self.num_actions = 3
+        self.observation_shape = (1,)
+        self.legal_actions = lambda _: [0, 1, 2]
+        self.to_move = lambda _: 0
+        self.step = lambda state, action: (*state, action)
+        self.is_terminal = lambda state: state == (2,)
+        self.outcome = lambda _: 0.0
+        self.ending_actions = lambda state: {} if state else {2: 0.0}
+        self.format = str
+        self.encode = lambda states: np.array([[len(state)] for state in states], np.float32)
+
+
+class Gloomy:
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        return np.zeros(legal.shape, np.float32), np.full(len(legal), -0.8, np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"final_move": "lower_bound"}, {"algorithm": "gumbel"}])
+def test_a_sure_action_that_looks_best_has_the_weight_of_the_policy(options: Any) -> None:
+    domain: Any = Claim()
+    (result,) = search(domain, [()], Gloomy(), SearchConfig(simulations=100, **options))
+    assert result.action == 2
+    assert result.policy[2] > 0.95
+    assert result.policy.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-3, 0.03, 1.0, 1000.0])
+def test_noise_of_any_concentration_is_a_distribution(alpha: float) -> None:
+    config = SearchConfig(simulations=1, noise_fraction=1.0, noise_alpha=alpha)
+    results = search(C4, [C4.parse("")] * 400, UniformEvaluator(), config)
+    priors = np.array([result.prior for result in results])
+    np.testing.assert_allclose(priors.sum(axis=1), 1, atol=1e-5)
+    # Of a Dirichlet distribution of 7 equal parts, the variance of each is 6 / (49 (7 alpha + 1)).
+    expected = 6 / (49 * (7 * alpha + 1))
+    assert priors.var(axis=0).mean() == pytest.approx(expected, rel=0.2)
+
+
+def test_noise_at_a_root_that_is_proven_at_once() -> None:
+    searcher = Searcher(C4, UniformEvaluator(), SearchConfig(simulations=10, noise_fraction=0.25), 1)
+    searcher.start([0], [C4.parse("112233")])
+    for seed in range(3):
+        (result,) = searcher.search(seed=seed)
+        assert result.action == 3
+        assert result.proven
+        assert result.prior.sum() == pytest.approx(1, abs=1e-5)
+
+
 # Settings
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32])
+def test_numbers_of_numpy_are_whole_numbers_like_others(kind: Any) -> None:
+    most = min(int(np.iinfo(kind).max), 255)
+    config = SearchConfig(simulations=kind(most), considered=kind(4), c_puct=np.float32(2))
+    assert config == SearchConfig(simulations=most, considered=4)
+    assert type(config.simulations) is int
+    for result in search(C4, [C4.parse("")] * 10, UniformEvaluator(), config):
+        assert result.simulations == most
 
 
 @pytest.mark.parametrize(
@@ -355,10 +580,83 @@ def test_every_setting_at_its_limits_still_searches(domain: Any, algorithm: Any,
             assert result.policy.sum() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("cache", [10**11, -1, 2.5])
+@pytest.mark.parametrize("cache", [10**14, -1, 2.5])
 def test_a_cache_that_cannot_be_is_refused(cache: Any) -> None:
-    with pytest.raises(SettingsError, match="cache must be"):
+    with pytest.raises(SettingsError, match="cache"):
         search(TTT, [TTT.parse("")], network_for(TTT), SMALL, cache=cache)
+
+
+FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"domain": "tic_tac_toe"}, "domain must be a Domain"),
+    ({"domain": TicTacToe}, "domain must be a Domain"),
+    ({"states": None}, "states must be a list"),
+    ({"states": "15"}, "states must be a list"),
+    ({"states": [None]}, "is not a state of domain 'tic_tac_toe'"),
+    ({"states": [TTT.parse(""), 7]}, "not a state of domain 'tic_tac_toe'"),
+    ({"evaluator": None}, "evaluator must have a method"),
+    ({"evaluator": UniformEvaluator}, "evaluator must have a method"),
+    ({"evaluator": len}, "evaluator must have a method"),
+    ({"config": None}, "config must be a SearchConfig"),
+    ({"config": SearchConfig}, "config must be a SearchConfig"),
+    ({"config": {"simulations": 3}}, "config must be a SearchConfig"),
+    ({"seed": None}, "seed must be a whole number"),
+    ({"seed": 1.5}, "seed must be a whole number"),
+    ({"seed": "a"}, "seed must be a whole number"),
+    ({"seed": [1.5]}, "seed must be a whole number"),
+    ({"seed": [1, 2, 3]}, "1 states need 1 seeds"),
+    ({"deadline": float("nan")}, "deadline must be a time"),
+    ({"deadline": "soon"}, "deadline must be a time"),
+    ({"deadline": 10**400}, "deadline must be a time"),
+    ({"deadline": np.complex64(1)}, "deadline must be a time"),
+    ({"cache": "x"}, "cache must be"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), FIELDS, ids=lambda value: str(value)[:40])
+def test_what_is_wrong_in_a_call_is_named(given: dict[str, Any], words: str) -> None:
+    right = {"domain": TTT, "states": [TTT.parse("")], "evaluator": UniformEvaluator(), "config": SMALL}
+    with pytest.raises((SettingsError, StateError), match=words):
+        search(**{**right, **given})
+    if "cache" not in given and "states" not in given:
+        options = {"domain": TTT, "evaluator": UniformEvaluator(), **given}
+        asked = {name: options.pop(name) for name in ("config", "seed", "deadline") if name in options}
+        with pytest.raises((SettingsError, StateError), match=words.replace("1 states need 1 seeds", "seed must be")):
+            SearchService(**options).submit(TTT.parse(""), **{"config": SMALL, **asked})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"trees": wrong} for wrong in (0, 2.5, "4")),
+        *({"queue_limit": wrong} for wrong in (0, "x")),
+        *({"memory": wrong} for wrong in (0, "1GB", None, 1e9, np.inf)),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_a_service_is_named(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(SettingsError, match=f"^{name} must be a whole number"):
+        SearchService(C4, UniformEvaluator(), **options)
+
+
+def test_evaluators_and_hints_refuse_what_is_no_number() -> None:
+    for wrong in (0, 1.5, None):
+        with pytest.raises(SettingsError, match="rollouts must be a whole number"):
+            RolloutEvaluator(C4, wrong)  # type: ignore[arg-type]
+        with pytest.raises(SettingsError, match="calls must be a whole number"):
+            BatchHints(calls=wrong)  # type: ignore[arg-type]
+    for answer in ((np.full((1, 9), "x"), np.zeros(1)), (np.zeros((1, 9)), np.zeros(1, np.complex64))):
+        with pytest.raises(DomainFault, match="that are not numbers but"):
+            search(TTT, [TTT.parse("")], Answering(answer), SMALL)
+
+
+def test_a_state_that_is_none_harms_no_other_request() -> None:
+    with SearchService(C4, UniformEvaluator()) as service:
+        good = [service.submit(C4.parse(""), SearchConfig(simulations=50_000)) for _ in range(4)]
+        with pytest.raises(StateError, match="is not a state of domain 'connect_four'"):
+            service.submit(C4.parse("")._replace(mine=2**70), SMALL)
+        for ticket in good:
+            assert ticket.result(PATIENCE).simulations == 50_000
 
 
 def test_a_text_is_no_state() -> None:
@@ -374,7 +672,7 @@ def test_moves_of_several_games_are_made_all_or_none() -> None:
     domain.step = lambda state, action: TTT.step(state, action % 9)  # takes anything
     searcher = Searcher(domain, UniformEvaluator(), SMALL, 2)
     searcher.start([0, 1], [TTT.parse("1"), TTT.parse("2")])
-    for actions in ([1, 0 + 9], [1, -1], [1, 1]):
+    for actions in ([1, 0 + 9], [1, -1], [1, 1], [1, 0.0]):
         with pytest.raises(ActionError, match="is not legal in the state"):
             searcher.play([0, 1], actions)
         assert [searcher.state(tree).moves for tree in range(2)] == ["1", "2"]
