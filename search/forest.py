@@ -38,6 +38,7 @@ from escalade.domains.base import Domain, array_domain
 from escalade.domains.evaluator import usable_cores
 from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels, check_kernels
 from escalade.search.arrays import LAYOUT, Arrays, new_arrays, node_arrays
+from escalade.search.threads import asking_compiler
 
 
 def _element(kind: Any) -> Any:
@@ -171,13 +172,14 @@ def _no_playout(rows, keys, out):  # type: ignore[no-untyped-def]
 @functools.lru_cache(maxsize=64)
 def _rules_of(kernels: RowKernels | None) -> Any:
     """A domain's kernels as pointers; a domain without any gets some that do nothing and are never called."""
-    if kernels is None:
-        return _box_rules(_no_step, _no_rules, _no_output, _no_playout, _no_output, False)
-    chosen = kernels if kernels.ends else kernels._replace(ends=_no_output)
-    for kernel, signature in zip(chosen, _SIGNATURES, strict=True):
-        if signature.args not in kernel.signatures:
-            kernel.compile(signature.args)
-    return _box_rules(*chosen, kernels.ends is not None)
+    with asking_compiler:
+        if kernels is None:
+            return _box_rules(_no_step, _no_rules, _no_output, _no_playout, _no_output, False)
+        chosen = kernels if kernels.ends else kernels._replace(ends=_no_output)
+        for kernel, signature in zip(chosen, _SIGNATURES, strict=True):
+            if signature.args not in kernel.signatures:
+                kernel.compile(signature.args)
+        return _box_rules(*chosen, kernels.ends is not None)
 
 
 class Forest(NamedTuple):

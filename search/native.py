@@ -23,6 +23,7 @@ from escalade.domains.evaluator import NATIVE, AnyEvaluator, NativeCall, native_
 from escalade.search.arrays import ASKED, FINISHED, READY
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
 from escalade.search.forest import FOREST_TYPE, RULES_TYPE, flags
+from escalade.search.threads import asking_compiler
 from escalade.search.waves import wave
 
 UNIFORM, ROLLOUTS, NETWORK = range(3)
@@ -123,13 +124,15 @@ def native_evaluator(domain: Domain[Any], evaluator: AnyEvaluator) -> Any:
             f"but domain '{domain.name}' has {wanted[0]} and {domain.num_actions}"
         )
     if call not in _boxes:
-        _boxes[call] = _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
+        with asking_compiler:
+            _boxes[call] = _box(NETWORK, 0, call.kernel, call.integers, call.numbers)
     return _boxes[call]
 
 
-@functools.lru_cache(maxsize=64)  # also for who forks: making one takes a lock of the compiler
+@functools.lru_cache(maxsize=64)
 def _box_without_network(kind: int, rollouts: int) -> Any:
-    return _box(kind, rollouts, _no_kernel, np.zeros(0, np.int64), np.zeros(0, np.float32))
+    with asking_compiler:
+        return _box(kind, rollouts, _no_kernel, np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 _boxes: WeakKeyDictionary[NativeCall, Any] = WeakKeyDictionary()

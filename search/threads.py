@@ -78,6 +78,11 @@ class _Pool:
                 future.set_result(None)
 
 
+asking_compiler = threading.Lock()
+"""Held by who asks the compiler for something: no process forks meanwhile, as the child would find the compiler's own
+lock taken for ever."""
 _pool = _Pool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool._begin)  # threads do not come along
+    release = asking_compiler.release
+    os.register_at_fork(before=asking_compiler.acquire, after_in_parent=release, after_in_child=release)
