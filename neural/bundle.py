@@ -30,6 +30,7 @@ from torch import Tensor
 from escalade.domains.base import Domain
 from escalade.domains.errors import BundleError
 from escalade.neural.calibration import Calibrator, IdentityCalibrator, calibrator_from_json
+from escalade.neural.files import sync_directory
 from escalade.neural.manifest import MAX_MANIFEST_BYTES, DomainStamp, Manifest, first_fault, parse_manifest
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
 from escalade.neural.spec import NetworkSpec, ValueSpec
@@ -247,20 +248,11 @@ def _write_atomically(path: Path, files: Mapping[str, bytes]) -> None:
                 file.write(contents)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_directory(partial)
+        sync_directory(partial)
         # Fails if another writer got here first: a directory never replaces one that holds files.
         os.rename(partial, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         why = "it exists already" if path.exists() else error.strerror or str(error)
         raise BundleError(f"bundle '{path}' cannot be written: {why}") from None
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

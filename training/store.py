@@ -1,0 +1,282 @@
+"""The experience store: a folder of shards of one domain, to which many writers add and from which learners read.
+
+    shards/     immutable Parquet files, in order of time (training/shards.py)
+    damaged/    those that could not be read, set aside with the reason beside each
+    manifest.json   what is known of each shard
+
+The shards are the truth. The manifest only saves reading them again: who opens the store takes in new shards, and a
+manifest that is lost, or of another store, is made anew from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import EscaladeError
+from escalade.neural.files import write_whole
+from escalade.neural.manifest import DomainStamp
+from escalade.training.rows import Rows, joined
+from escalade.training.shards import SCHEMA_VERSION, SUFFIX, ShardError, read_shard, write_shard
+
+ROWS_A_SHARD = 65_536
+"""A writer begins a new shard after so many rows,"""
+SECONDS_A_SHARD = 30.0
+"""or after so long."""
+ABANDONED_SECONDS = 3600.0
+"""A file half written is somebody's work in progress; after so long nobody comes back to it."""
+
+
+class StoreError(EscaladeError, ValueError):
+    """A folder is not the experience store of this domain."""
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of a shard. sources, models: rows of each. sha256: of the whole file."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+    games: int
+    sources: dict[str, int]
+    models: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A shard that was set aside, and why."""
+
+    name: str
+    reason: str
+
+
+class ExperienceStore:
+    """Open, or begin, the store of a domain in a folder. Raises StoreError if it holds another domain's.
+
+    Safe for many writers and readers in many processes at once.
+    """
+
+    def __init__(self, folder: Path | str, domain: Domain[Any]) -> None:
+        self.folder = Path(folder)
+        self.stamp = DomainStamp.of(domain)
+        self.shards_folder = self.folder / "shards"
+        self.damaged_folder = self.folder / "damaged"
+        self.shards_folder.mkdir(parents=True, exist_ok=True)
+        self._entries: dict[str, ShardEntry] = self._read_manifest()
+        self.refresh()
+
+    def add(self, rows: Rows, writer: str = "") -> Path:
+        """Write rows as one shard. Raises RowError for rows that are not this domain's."""
+        return write_shard(self.shards_folder, rows, self.stamp, writer)
+
+    def refresh(self) -> list[Damage]:
+        """Take in shards that are new, and set aside those that cannot be read. Returns what was set aside."""
+        found = {path.name: path for path in self.shards_folder.glob(f"*{SUFFIX}")}
+        changed = found.keys() != self._entries.keys()
+        entries, damages = {}, []
+        for name, path in sorted(found.items()):
+            known = self._entries.get(name)
+            if known is None or _size(path) != known.bytes:
+                entry, reason = self._examine(path)
+                if entry is None:
+                    damages += self._set_aside(path, reason)
+                    continue
+                known, changed = entry, True
+            entries[name] = known
+        self._entries = entries
+        self._forget_abandoned()
+        if changed or not self._manifest.exists():
+            self._write_manifest()
+        return damages
+
+    def check(self, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Damage]:
+        """Read every shard again and compare it with the manifest. Returns what was set aside."""
+        damages = self.refresh()
+        for entry in self.entries:
+            path = self.shards_folder / entry.name
+            now, reason = self._examine(path)
+            if now is not None and now.sha256 != entry.sha256:
+                now, reason = None, "its contents have changed since it was written"
+            if now is None:
+                damages += self._set_aside(path, reason)
+                del self._entries[entry.name]
+            if on_shard is not None:
+                on_shard(entry)
+        if damages:
+            self._write_manifest()
+        return damages
+
+    def rebuild(self) -> list[Damage]:
+        """Make the manifest anew from the shards alone. Returns what was set aside."""
+        self._entries = {}
+        return self.refresh()
+
+    @property
+    def entries(self) -> list[ShardEntry]:
+        """Every shard known, oldest first."""
+        return [self._entries[name] for name in sorted(self._entries)]
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self._entries.values())
+
+    def recent(self, most: int) -> Rows | None:
+        """The newest rows, oldest first: as many whole shards as reach `most`, cut to it. None if there are none.
+
+        A shard that cannot be read is set aside and passed over.
+        """
+        parts: list[Rows] = []
+        count = 0
+        for entry in reversed(self.entries):
+            if count >= most:
+                break
+            try:
+                rows = read_shard(self.shards_folder / entry.name, self.stamp)
+            except ShardError as error:
+                self._set_aside(self.shards_folder / entry.name, str(error))
+                continue
+            parts.append(rows)
+            count += len(rows)
+        if not parts:
+            return None
+        rows = joined(parts[::-1])
+        return rows.take(np.arange(max(0, len(rows) - most), len(rows)))
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """All that was ever set aside here."""
+        return [
+            Damage(path.name.removesuffix(".reason"), path.read_text().strip())
+            for path in sorted(self.damaged_folder.glob("*.reason"))
+        ]
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def _read_manifest(self) -> dict[str, ShardEntry]:
+        try:
+            data = json.loads(self._manifest.read_bytes())
+            stamp = DomainStamp.model_validate(data["domain"])
+            entries = [ShardEntry(**entry) for entry in data["shards"]]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return {}  # it says nothing that the shards do not
+        if (difference := stamp.difference(self.stamp)) is not None:
+            raise StoreError(f"'{self.folder}' is the store of another domain: {difference}; choose another folder")
+        return {entry.name: entry for entry in entries} if data.get("schema_version") == SCHEMA_VERSION else {}
+
+    def _write_manifest(self) -> None:
+        data = {
+            "schema_version": SCHEMA_VERSION,
+            "domain": self.stamp.model_dump(mode="json"),
+            "shards": [asdict(entry) for entry in self.entries],
+        }
+        write_whole(self._manifest, lambda file: file.write(json.dumps(data, indent=1).encode()))
+
+    def _examine(self, path: Path) -> tuple[ShardEntry | None, str]:
+        """What there is to say of a shard, or why nothing can be."""
+        try:
+            raw = path.read_bytes()
+            rows = read_shard(path, self.stamp)
+        except (ShardError, OSError) as error:
+            return None, str(error)
+        entry = ShardEntry(
+            name=path.name,
+            bytes=len(raw),
+            sha256=hashlib.sha256(raw).hexdigest(),
+            rows=len(rows),
+            games=len(np.unique(rows.game)),
+            sources=_counts(rows.source),
+            models=_counts(rows.model),
+        )
+        return entry, ""
+
+    def _set_aside(self, path: Path, reason: str) -> list[Damage]:
+        self.damaged_folder.mkdir(exist_ok=True)
+        try:
+            os.replace(path, self.damaged_folder / path.name)
+        except FileNotFoundError:  # another process was faster
+            return []
+        write_whole(self.damaged_folder / f"{path.name}.reason", lambda file: file.write(reason.encode()))
+        return [Damage(path.name, reason)]
+
+    def _forget_abandoned(self) -> None:
+        for folder in (self.folder, self.shards_folder):
+            for path in folder.glob(".*.partial"):
+                with suppress(FileNotFoundError):  # it has just been finished
+                    if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                        path.unlink()
+
+
+class Writer:
+    """Collects rows and writes them as shards of a good size. Close it, or use it as a context: what it still holds is
+    written then; what a killed process held is lost, so `flush` where it must not be."""
+
+    def __init__(
+        self,
+        store: ExperienceStore,
+        name: str = "",
+        *,
+        rows: int = ROWS_A_SHARD,
+        seconds: float = SECONDS_A_SHARD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self.name = name
+        self.paths: list[Path] = []
+        self._most, self._seconds, self._clock = rows, seconds, clock
+        self._parts: list[Rows] = []
+        self._since = clock()
+
+    def add(self, rows: Rows) -> None:
+        """Raises RowError for rows that are none; those added before are kept."""
+        rows.check()
+        if not self._parts:
+            self._since = self._clock()
+        if len(rows):
+            self._parts.append(rows)
+        if self.pending >= self._most or (self.pending and self._clock() - self._since >= self._seconds):
+            self.flush()
+
+    @property
+    def pending(self) -> int:
+        """Rows not written yet."""
+        return sum(len(part) for part in self._parts)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._parts:
+            self.paths.append(self.store.add(joined(self._parts), self.name))
+            self._parts = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.flush()
+
+
+def _counts(values: Any) -> dict[str, int]:
+    names, counts = np.unique(values, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
