@@ -1,0 +1,135 @@
+"""What learners see: every position once, every target a mean, and nothing of the validation games."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from experience import TTT, random_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalade.domains.connect_four import ConnectFour
+from escalade.domains.errors import SettingsError
+from escalade.training.rows import Rows, joined
+from escalade.training.window import (
+    WindowConfig,
+    batches,
+    is_validation,
+    relabelled,
+    split,
+    targets,
+    value_targets,
+)
+
+CONFIG = WindowConfig()
+
+
+def game_rows(seed: int, games: int = 60) -> Rows:
+    """Many small games, so that both parts of a split have some."""
+    rows = random_rows(seed, 6 * games)
+    return replace(rows, game=np.array([f"g{number // 6}" for number in range(6 * games)]))
+
+
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_targets_are_the_means_of_what_is_known(seed: int, power: float) -> None:
+    rows = random_rows(seed, 40)
+    found = targets(rows, WindowConfig(duplicate_power=power))
+    seen = rows.observation.reshape(len(rows), -1)
+    assert len(found.value) == len(np.unique(seen, axis=0))
+    given_values = value_targets(rows, CONFIG.outcome_weight)
+    for place, observation in enumerate(found.observation):
+        mine = np.flatnonzero((seen == observation.reshape(-1)).all(axis=1))
+        told = [row for row in mine if not np.isnan(rows.policy[row]).all()]
+        values = [given_values[row] for row in mine if not np.isnan(given_values[row])]
+        assert found.policy_weight[place] == (pytest.approx(len(mine) ** power) if told else 0)
+        assert found.value_weight[place] == (pytest.approx(len(mine) ** power) if values else 0)
+        if told:
+            np.testing.assert_allclose(found.policy[place], rows.policy[told].mean(axis=0), atol=1e-6)
+            assert found.policy[place].sum() == pytest.approx(1, abs=1e-5)
+        if values:
+            assert found.value[place] == pytest.approx(np.mean(values), abs=1e-6)
+    assert np.isfinite(np.concatenate([array.reshape(-1) for array in found])).all()
+
+
+def test_the_value_target_is_between_outcome_and_teacher() -> None:
+    rows = replace(
+        random_rows(1, 4),
+        outcome=np.array([1, 1, np.nan, np.nan], np.float32),
+        value=np.array([0, np.nan, -0.5, np.nan], np.float32),
+    )
+    np.testing.assert_array_equal(value_targets(rows, 0.25), np.array([0.25, 1, -0.5, np.nan], np.float32))
+
+
+def test_games_are_split_whole_and_alike_everywhere() -> None:
+    games = np.array([f"game-{number}" for number in range(20_000)])
+    held = is_validation(games, 0.05)
+    assert 0.04 < held.mean() < 0.06
+    order = np.random.default_rng(0).permutation(len(games))
+    np.testing.assert_array_equal(is_validation(games[order], 0.05), held[order])
+    assert not is_validation(games, 0).any()
+    assert is_validation(games, 1).all()
+    assert (is_validation(games, 0.2) | ~held).all()  # a larger share holds the smaller
+
+
+@given(st.integers(0, 200))
+def test_no_position_is_learned_and_validated(seed: int) -> None:
+    rows = game_rows(seed)
+    learned, held = split(rows, WindowConfig(validation=0.3))
+    assert len(learned.value)
+    both = {row.tobytes() for row in learned.observation} & {row.tobytes() for row in held.observation}
+    assert not both
+    of_learners = np.unique(rows.observation[~is_validation(rows.game, 0.3)], axis=0)
+    assert len(learned.value) == len(of_learners)
+    assert len(learned.value) + len(held.value) == len(np.unique(rows.observation, axis=0))
+
+
+@pytest.mark.parametrize("game", [TTT, ConnectFour()], ids=["tic_tac_toe", "connect_four"])
+def test_symmetric_positions_have_symmetric_targets(game) -> None:  # type: ignore[no-untyped-def]
+    rows = random_rows(3, 30, game)
+    found = targets(rows, CONFIG)
+    symmetries = game.symmetries()
+    unchanged = relabelled(found, symmetries, np.full(len(found.value), len(symmetries)))
+    for one, other in zip(unchanged, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for number, symmetry in enumerate(symmetries):
+        seen = relabelled(found, symmetries, np.full(len(found.value), number))
+        np.testing.assert_array_equal(seen.observation, symmetry.observations(found.observation))
+        for action in range(game.num_actions):
+            np.testing.assert_array_equal(seen.policy[:, symmetry.actions[action]], found.policy[:, action])
+            np.testing.assert_array_equal(seen.legal[:, symmetry.actions[action]], found.legal[:, action])
+        np.testing.assert_array_equal(seen.value, found.value)
+
+
+def test_batches_show_every_position_once_in_another_order_each_time() -> None:
+    found = targets(game_rows(5), CONFIG)
+    count = len(found.value)
+    orders = []
+    for seed in (0, 0, 1):
+        shown = list(batches(found, 32, np.random.default_rng(seed)))
+        assert {len(batch.value) for batch in shown[:-1]} == {32}
+        rows = np.concatenate([batch.observation.reshape(len(batch.value), -1) for batch in shown])
+        rest = count % 32
+        assert len(rows) == count - (rest if rest < 16 else 0)
+        assert len({row.tobytes() for row in rows}) == len(rows)
+        orders.append(rows.tobytes())
+    assert orders[0] == orders[1] != orders[2]
+    (alone,) = batches(found, 10**6, np.random.default_rng(0))
+    assert len(alone.value) == count
+
+
+def test_with_symmetries_all_views_are_shown() -> None:
+    rows = random_rows(6, 1)
+    found = targets(joined([rows] * 1), CONFIG)
+    random = np.random.default_rng(2)
+    seen = {next(batches(found, 4, random, TTT.symmetries())).policy.tobytes() for _ in range(300)}
+    whole = {relabelled(found, TTT.symmetries(), np.array([which])).policy.tobytes() for which in range(8)}
+    assert seen == whole
+
+
+@pytest.mark.parametrize("options", [{"outcome_weight": 1.5}, {"validation": -0.1}, {"duplicate_power": float("nan")}])
+def test_settings_out_of_range_are_refused(options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(SettingsError, match=f"{name} must be in"):
+        WindowConfig(**options)

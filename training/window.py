@@ -1,0 +1,150 @@
+"""What a learner sees of the experience: the newest rows, without what would mislead it, in plain arrays.
+
+Rows of one position are merged into one whose targets are their mean, weighted by how often it was met: a network
+could learn nothing else from them, and repeated openings would crowd out the rest. Games are split, never positions,
+so that validation rows are not the neighbours of training rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import BoolArray, FloatArray, Symmetry
+from escalade.domains.errors import SettingsError
+from escalade.training.rows import Rows
+
+
+class Targets(NamedTuple):
+    """N distinct positions, ready to be learned from.
+
+    observation `[N, *O]` float32, legal `[N, A]` bool. policy `[N, A]` float32, value `[N]` float32 in [-1, 1].
+    policy_weight, value_weight `[N]` float32: how much each target counts; 0 where there is none.
+    """
+
+    observation: FloatArray
+    legal: BoolArray
+    policy: FloatArray
+    value: FloatArray
+    policy_weight: FloatArray
+    value_weight: FloatArray
+
+    def take(self, chosen: NDArray[np.int64]) -> Targets:
+        """Some of the positions."""
+        return Targets._make(array[chosen] for array in self)
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """outcome_weight: the value target is so much of the outcome and the rest of what the teacher thought, where both
+        are known.
+    validation: share of games that no one learns from.
+    duplicate_power: a position met n times counts n to this power; 0 counts each once, 1 as often as it was met.
+    """
+
+    outcome_weight: float = 0.5
+    validation: float = 0.05
+    duplicate_power: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("outcome_weight", "validation", "duplicate_power"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} must be in [0, 1], not {getattr(self, name)!r}")
+
+
+def is_validation(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
+    """Which of games `[N]` belong to validation: by a hash of the name, so the same in every run and process."""
+    unique, inverse = np.unique(games, return_inverse=True)
+    chosen = [int.from_bytes(hashlib.sha256(game.encode()).digest()[:8]) < share * 2**64 for game in unique.tolist()]
+    return np.array(chosen, np.bool_)[inverse]
+
+
+def position_keys(rows: Rows) -> NDArray[np.void]:
+    """`[N]` of 16 bytes each, equal for rows that look the same to a network: same observation, same legal actions.
+    (A state's text may tell how it was reached.) Two sums over random numbers, one for each value at each place: rows
+    that differ share a key with a chance of about 2^-100."""
+    seen = (rows.observation.reshape(len(rows), -1) + np.float32(0)).view(np.uint32)  # -0 is 0
+    random = np.random.default_rng(0x5EED)
+    keys = np.zeros((len(rows), 2), np.uint64)
+    for lane in range(2):
+        factors = random.integers(1, 2**64, seen.shape[1] + rows.legal.shape[1], np.uint64) | np.uint64(1)
+        for start in range(0, len(rows), 4096):
+            part = np.concatenate((seen[start : start + 4096], rows.legal[start : start + 4096]), axis=1)
+            mixed = (part.astype(np.uint64) + np.uint64(lane + 1)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+            keys[start : start + 4096, lane] = (mixed * factors).sum(axis=1, dtype=np.uint64)
+    return keys.view(np.dtype((np.void, 16))).reshape(len(rows))
+
+
+def split(rows: Rows, config: WindowConfig) -> tuple[Targets, Targets]:
+    """Targets to learn from, and those for validation. A position that is in both is left out of validation."""
+    held: Any = is_validation(rows.game, config.validation)
+    learned = ~held
+    keys = position_keys(rows)
+    known = np.isin(keys, np.unique(keys[learned]))
+    return targets(rows.take(learned), config), targets(rows.take(held & ~known), config)
+
+
+def targets(rows: Rows, config: WindowConfig) -> Targets:
+    """One target a distinct position of the rows, which are valid (`Rows.check`)."""
+    _, first, inverse, met = np.unique(position_keys(rows), return_index=True, return_inverse=True, return_counts=True)
+    told: Any = ~np.isnan(rows.policy).all(axis=1)
+    policy, policies = _mean(np.where(told[:, None], rows.policy, 0), told, inverse, len(first))
+    given = value_targets(rows, config.outcome_weight)
+    value, values = _mean(np.nan_to_num(given)[:, None], ~np.isnan(given), inverse, len(first))
+    weight = met.astype(np.float32) ** config.duplicate_power
+    return Targets(
+        observation=rows.observation[first].astype(np.float32),
+        legal=rows.legal[first],
+        policy=policy,
+        value=np.clip(value[:, 0], -1, 1),
+        policy_weight=np.where(policies > 0, weight, 0).astype(np.float32),
+        value_weight=np.where(values > 0, weight, 0).astype(np.float32),
+    )
+
+
+def value_targets(rows: Rows, outcome_weight: float) -> FloatArray:
+    """`[N]` float32: a mean of outcome and teacher's value, or the one that is known; NaN where neither is."""
+    both = outcome_weight * rows.outcome + (1 - outcome_weight) * rows.value
+    one = np.where(np.isnan(rows.outcome), rows.value, rows.outcome)
+    found: FloatArray = np.where(np.isnan(both), one, both).astype(np.float32)
+    return found
+
+
+def _mean(
+    values: FloatArray, known: NDArray[np.bool_], group: NDArray[np.int64], groups: int
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """The mean of the known lines of `[N, K]` in each group `[G, K]`, and how many those are `[G]`."""
+    counts = np.bincount(group[known], minlength=groups)
+    sums = np.zeros((groups, values.shape[1]), np.float64)
+    np.add.at(sums, group[known], values[known])
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32), counts
+
+
+def batches(
+    found: Targets, size: int, random: np.random.Generator, symmetries: Sequence[Symmetry] = ()
+) -> Iterator[Targets]:
+    """All positions once, in batches of `size` in random order, each shown as it is or by one of its symmetries, with
+    equal chances. A rest smaller than half a batch is left out, unless it is all there is."""
+    order = random.permutation(len(found.value))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        if start and len(chosen) < size / 2:
+            return
+        yield relabelled(found.take(chosen), symmetries, random.integers(len(symmetries) + 1, size=len(chosen)))
+
+
+def relabelled(found: Targets, symmetries: Sequence[Symmetry], which: NDArray[np.int64]) -> Targets:
+    """Each position by symmetry `which` `[N]`; the number after the last one leaves it as it is."""
+    observation, legal, policy = found.observation.copy(), found.legal.copy(), found.policy.copy()
+    for number, symmetry in enumerate(symmetries):
+        rows = np.flatnonzero(which == number)
+        observation[rows] = symmetry.observations(found.observation[rows])
+        legal[np.ix_(rows, symmetry.actions)] = found.legal[rows]
+        policy[np.ix_(rows, symmetry.actions)] = found.policy[rows]
+    return found._replace(observation=observation, legal=legal, policy=policy)
