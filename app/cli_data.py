@@ -1,0 +1,145 @@
+"""`escalade data`: what experience there is, whether it is sound, and questions to it in SQL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import SettingsError
+
+if TYPE_CHECKING:
+    from escalade.training.store import Damage, ExperienceStore
+
+app = typer.Typer(no_args_is_help=True, help="The experience store: rows to learn from, in Parquet shards.")
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store.", show_default="out/experience/DOMAIN")
+]
+
+
+COUNTS = """count(*) AS rows, count(DISTINCT game) AS games, count(DISTINCT state) AS states, count(policy) AS policies,
+    count(value) AS values, count(outcome) AS outcomes, avg(outcome) AS mean_outcome"""
+
+
+@app.command("ls")
+def ls(
+    domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
+) -> None:
+    """List the shards, oldest first."""
+    found = _open(domain, store, option)
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(entry) for entry in found.entries]))
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("shard", "rows", "games", "KiB", "sources"):
+        table.add_column(column, justify="left" if column in ("shard", "sources") else "right")
+    for entry in found.entries:
+        sources = ", ".join(f"{name} {count}" for name, count in entry.sources.items())
+        table.add_row(entry.name, str(entry.rows), str(entry.games), f"{entry.bytes / 1024:,.0f}", sources)
+    Console().print(table)
+    _tell_damages(found.damaged)
+
+
+@app.command("stats")
+def stats(
+    domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
+) -> None:
+    """Count rows by source, model and phase, and how much of them is known."""
+    from escalade.training.query import query
+
+    found = _open(domain, store, option)
+    asked = {
+        "all": "'all'",
+        "source": "source",
+        "model": "coalesce(model, 'none')",
+        "phase": "printf('plies %02d to %02d', ply // 10 * 10, ply // 10 * 10 + 9)",
+    }
+    said: dict[str, list[dict[str, Any]]] = {}
+    for name, key in asked.items():
+        answer = query(
+            found,
+            f"SELECT {key} AS name, {COUNTS} FROM experience GROUP BY 1 ORDER BY 1",  # noqa: S608 - our own words
+        )
+        said[name] = [dict(zip(answer.columns, line, strict=True)) for line in answer.lines]
+    if as_json:
+        typer.echo(json.dumps({"shards": len(found.entries), "damaged": len(found.damaged), **said}))
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "rows", "games", "states", "policies", "values", "outcomes", "mean outcome"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, lines in said.items():
+        for line in lines:
+            mean = "" if line["mean_outcome"] is None else f"{line['mean_outcome']:+.3f}"
+            counts = [f"{line[key]:,}" for key in ("rows", "games", "states", "policies", "values", "outcomes")]
+            table.add_row(line["name"] if name == "all" else f"  {name} {line['name']}", *counts, mean)
+    Console().print(table)
+    Console().print(f"[dim]{len(found.entries)} shards in {escape(str(found.folder))}[/]", highlight=False)
+    _tell_damages(found.damaged)
+
+
+@app.command("check")
+def check(
+    domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
+) -> None:
+    """Read every shard again; what is damaged is set aside. Exit code 1 if anything was."""
+    found = _open(domain, store, option)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=len(found.entries))
+        damages = found.check(lambda _: progress.advance(task))
+    if as_json:
+        report = [{"name": damage.name, "reason": damage.reason} for damage in damages]
+        typer.echo(json.dumps({"shards": len(found.entries), "rows": found.rows, "set_aside": report}))
+    else:
+        Console().print(f"{len(found.entries)} shards with {found.rows:,} rows are sound", highlight=False)
+        _tell_damages(damages)
+    if damages:
+        raise typer.Exit(1)
+
+
+@app.command("query")
+def query_command(
+    domain: DomainArgument,
+    sql: Annotated[str, typer.Argument(help='Such as "SELECT source, count(*) FROM experience GROUP BY 1".')],
+    store: StoreOption = None,
+    option: DomainOptions = None,
+    limit: Annotated[int, typer.Option(min=1, help="Print at most so many lines.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask in SQL about the table `experience`: game, ply, state, observation, legal, policy, action, value, outcome,
+    source, model, decision."""
+    from escalade.training.query import query
+
+    answer = query(_open(domain, store, option), sql, limit)
+    if as_json:
+        typer.echo(json.dumps([dict(zip(answer.columns, line, strict=True)) for line in answer.lines], default=str))
+        return
+    table = Table(*answer.columns, box=None, pad_edge=False, header_style="dim")
+    for line in answer.lines:
+        table.add_row(*(escape(str(value)) for value in line))
+    Console().print(table)
+
+
+def _open(domain: str, store: Path | None, option: list[str] | None) -> ExperienceStore:
+    from escalade.training.store import ExperienceStore
+
+    loaded = load_domain(domain, domain_options(option))
+    folder = store or Path("out/experience") / loaded.name
+    if not folder.is_dir():
+        raise SettingsError(f"--store: there is no folder '{folder}'; training and recorded decisions make one")
+    return ExperienceStore(folder, loaded)
+
+
+def _tell_damages(damages: list[Damage]) -> None:
+    for damage in damages:
+        Console(stderr=True).print(f"[yellow]set aside:[/] {escape(damage.reason)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""`escalade data`, as a person runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experience import TTT, random_rows
+from typer.testing import CliRunner
+
+from escalade.app.cli import app
+from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.training.query import QueryError
+from escalade.training.store import ExperienceStore
+
+
+def data(command: str, *arguments: str) -> Any:
+    return CliRunner().invoke(app, ["data", command, "tic_tac_toe", *arguments], env={"COLUMNS": "250"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ExperienceStore:
+    store = ExperienceStore(tmp_path / "store", TTT)
+    for seed in range(3):
+        store.add(random_rows(seed, 40))
+    store.refresh()
+    return store
+
+
+def test_ls_names_every_shard(store: ExperienceStore) -> None:
+    done = data("ls", "--store", str(store.folder))
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [entry.name for entry in store.entries]
+    listed = json.loads(data("ls", "--store", str(store.folder), "--json").stdout)
+    assert [entry["rows"] for entry in listed] == [40, 40, 40]
+
+
+def test_stats_count_by_source_model_and_phase(store: ExperienceStore) -> None:
+    said = json.loads(data("stats", "--store", str(store.folder), "--json").stdout)
+    assert said["shards"] == 3
+    for name in ("all", "source", "model", "phase"):
+        assert sum(line["rows"] for line in said[name]) == 120
+    assert {line["name"] for line in said["model"]} == {"a1", "b2", "none"}
+    assert said["phase"][0]["name"] == "plies 00 to 09"
+    told = data("stats", "--store", str(store.folder))
+    assert "source solver" in told.stdout
+    assert "3 shards" in told.stdout
+
+
+def test_check_sets_damage_aside_and_says_so(store: ExperienceStore) -> None:
+    sound = data("check", "--store", str(store.folder))
+    assert (sound.exit_code, "3 shards with 120 rows are sound" in sound.stdout) == (0, True)
+    path = store.shards_folder / store.entries[0].name
+    path.write_bytes(b"x" * path.stat().st_size)
+    done = data("check", "--store", str(store.folder), "--json")
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    assert (said["shards"], said["rows"]) == (2, 80)
+    assert said["set_aside"][0]["name"] == path.name
+    assert data("check", "--store", str(store.folder)).exit_code == 0
+
+
+def test_query_answers_in_sql(store: ExperienceStore) -> None:
+    sql = "SELECT count(*) AS n, sum(policy[1]) > 0 AS first, count(outcome) < 120 AS some FROM experience"
+    done = data("query", sql, "--store", str(store.folder), "--json")
+    assert json.loads(done.stdout) == [{"n": 120, "first": True, "some": True}]
+    told = data(
+        "query", "SELECT DISTINCT game FROM experience ORDER BY 1", "--store", str(store.folder), "--limit", "2"
+    )
+    assert told.stdout.split() == ["game", "game-0", "game-1"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT nothing FROM experience", "nothing"),
+        ("SELEKT 1", "syntax error"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "disabled"),
+        ("COPY experience TO 'stolen.csv'", "disabled"),
+        ("SET enable_external_access = true", "locked|running"),
+        ("", "must ask for something"),
+    ],
+)
+def test_query_can_do_nothing_else(store: ExperienceStore, sql: str, words: str) -> None:
+    done = data("query", sql, "--store", str(store.folder))
+    assert isinstance(done.exception, QueryError)
+    with pytest.raises(QueryError, match=words):
+        raise done.exception
+
+
+def test_an_empty_store_can_be_asked(tmp_path: Path) -> None:
+    ExperienceStore(tmp_path, TTT)
+    assert json.loads(
+        data("query", "SELECT count(*) AS n FROM experience", "--store", str(tmp_path), "--json").stdout
+    ) == [{"n": 0}]
+    assert json.loads(data("stats", "--store", str(tmp_path), "--json").stdout)["all"] == []
+
+
+def test_a_missing_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = data("ls")
+    assert isinstance(done.exception, SettingsError | EscaladeError)
+    assert "there is no folder 'out/experience/tic_tac_toe'" in str(done.exception)
