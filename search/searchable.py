@@ -17,10 +17,15 @@ def check_domain_and_evaluator(domain: Any, evaluator: Any) -> None:
     """Raises NoSimulatorError for a domain that cannot look ahead, SettingsError for what is no domain or evaluator."""
     if isinstance(domain, str | type) or not hasattr(domain, "has_simulator"):
         raise SettingsError(f"domain must be a Domain, such as load_domain(name) gives, not {domain!r}")
-    if not domain.has_simulator:
-        raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
+    check_simulator(domain)
     if isinstance(evaluator, type) or not (hasattr(evaluator, "evaluate") or hasattr(evaluator, "evaluate_states")):
         raise SettingsError(f"evaluator must have a method evaluate or evaluate_states, which {evaluator!r} has not")
+
+
+def check_simulator(domain: Domain[Any]) -> None:
+    """Raises NoSimulatorError for a domain that cannot look ahead."""
+    if not domain.has_simulator:
+        raise NoSimulatorError(f"domain '{domain.name}' has no simulator, so it cannot be searched")
 
 
 def check_config(config: Any) -> None:
