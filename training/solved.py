@@ -1,0 +1,88 @@
+"""Experience from an exact solver: positions of casual games, with every optimal move and the true value.
+
+The cheapest truth there is, where a solver exists: a Connect Four position after twelve moves takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from escalade.domains.base import Domain, legal_mask
+from escalade.domains.errors import SettingsError
+from escalade.search.solvers import exact_solver
+from escalade.training.rows import Rows
+
+
+def casual_states(
+    domain: Domain[Any], plies: Sequence[int], *, seed: int, sense: float = 0.8
+) -> Iterator[tuple[int, Any]]:
+    """One unfinished state for each number of plies, as (its place, the state), from a game of its own.
+
+    Moves are random, but with chance `sense` a player takes a win in one, and makes no move that allows one. Numbers of
+    plies that games hardly ever reach are tried 1000 times and then left out.
+    """
+    for place, wanted in enumerate(plies):
+        random = np.random.default_rng((seed, place))
+        for _ in range(1000):
+            state = domain.initial_state()
+            for _ in range(wanted):
+                state = domain.step(state, _casual_move(domain, state, random, sense))
+                if domain.is_terminal(state):
+                    break
+            if not domain.is_terminal(state):
+                yield place, state
+                break
+
+
+def _casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
+    legal = list(domain.legal_actions(state))
+    if random.random() < sense:
+        wins = [action for action, outcome in (domain.ending_actions(state) or {}).items() if outcome == 1]
+        if wins:
+            return int(random.choice(wins))
+        safe = [action for action in legal if not _gives_a_win(domain, state, action)]
+        legal = safe or legal
+    return int(random.choice(legal))
+
+
+def _gives_a_win(domain: Domain[Any], state: Any, action: int) -> bool:
+    reached = domain.step(state, action)
+    if domain.is_terminal(reached) or domain.to_move(reached) == domain.to_move(state):
+        return False
+    return any(outcome == 1 for outcome in (domain.ending_actions(reached) or {}).values())
+
+
+def solved_rows(domain: Domain[Any], states: Sequence[Any], games: Sequence[str], plies: Sequence[int]) -> Rows:
+    """Rows of unfinished states: the policy is shared by all moves that keep the best of win, draw and loss, value and
+    outcome are exact. games, plies: the name of the game each is from, and its place there. Raises SettingsError for a
+    domain without a solver."""
+    solver = exact_solver(domain)
+    if solver is None:
+        raise SettingsError(f"there is no exact solver for domain '{domain.name}'")
+    legal = legal_mask(domain, states)
+    worth = np.full(legal.shape, -np.inf, np.float32)
+    for row, state in enumerate(states):
+        for action in domain.legal_actions(state):
+            reached = domain.step(state, action)
+            same = domain.to_move(reached) == domain.to_move(state)
+            worth[row, action] = solver.value(reached) if same else -solver.value(reached)
+    value = worth.max(axis=1)
+    best = (worth == value[:, None]) & legal
+    count = len(states)
+    return Rows(
+        game=np.array(list(games), np.str_).reshape(count),
+        ply=np.array(plies, np.int32).reshape(count),
+        state=np.array([domain.format(state) for state in states], np.str_).reshape(count),
+        observation=domain.encode(states),
+        legal=legal,
+        policy=(best / best.sum(axis=1, keepdims=True)).astype(np.float32),
+        action=np.full(count, -1, np.int32),
+        value=value,
+        outcome=value,
+        source=np.full(count, "solver"),
+        model=np.full(count, ""),
+        decision=np.full(count, ""),
+    )
