@@ -41,9 +41,7 @@ def ls(
 
         typer.echo(json.dumps([asdict(entry) for entry in found.entries]))
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("shard", "rows", "games", "KiB", "sources"):
-        table.add_column(column, justify="left" if column in ("shard", "sources") else "right")
+    table = _table("shard", "rows", "games", "KiB", "sources")
     for entry in found.entries:
         sources = ", ".join(f"{name} {count}" for name, count in entry.sources.items())
         table.add_row(entry.name, str(entry.rows), str(entry.games), f"{entry.bytes / 1024:,.0f}", sources)
@@ -75,9 +73,7 @@ def stats(
     if as_json:
         typer.echo(json.dumps({"shards": len(found.entries), "damaged": len(found.damaged), **said}))
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "rows", "games", "states", "policies", "values", "outcomes", "mean outcome"):
-        table.add_column(column, justify="right" if column else "left")
+    table = _table("", "rows", "games", "states", "policies", "values", "outcomes", "mean outcome")
     for name, lines in said.items():
         for line in lines:
             mean = "" if line["mean_outcome"] is None else f"{line['mean_outcome']:+.3f}"
@@ -130,13 +126,21 @@ def query_command(
     Console().print(table)
 
 
+def _table(*columns: str) -> Table:
+    """Numbers to the right, words to the left."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("", "shard", "sources") else "right")
+    return table
+
+
 def _open(domain: str, store: Path | None, option: list[str] | None) -> ExperienceStore:
     from escalade.training.store import ExperienceStore
 
     loaded = load_domain(domain, domain_options(option))
     folder = store or Path("out/experience") / loaded.name
-    if not folder.is_dir():
-        raise SettingsError(f"--store: there is no folder '{folder}'; training and recorded decisions make one")
+    if not (folder / "shards").is_dir():  # a store begun by mistake would stand in somebody's folder
+        raise SettingsError(f"--store: there is no experience store in '{folder}'; training makes one")
     return ExperienceStore(folder, loaded)
 
 

@@ -1,6 +1,6 @@
 """The arrays that search trees are made of: a struct of arrays, in one arena that trees of different size share.
 
-A tree owns the nodes `start .. start + capacity` of the arena and numbers its own from 0, the root. Every value is seen
+A tree owns the nodes `start .. start + room` of the arena and numbers its own from 0, the root. Every value is seen
 from the player to move in its node, edge values from the player to move in the parent. An edge repeats what its child
 knows (visits, value, bounds), so that selection reads one row of memory a node.
 

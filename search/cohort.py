@@ -146,12 +146,10 @@ class Cohort:
         if self.arrays.stopped[tree] == FAILED:
             return DomainFault("the evaluator gave a number that is not finite (NaN or infinite)")
         node = int(self.arrays.size[tree]) - 1
-        where = f"row {self.arrays.rows[self.arrays.start[tree] + node].tolist()}"
-        if self.plain is not None:
-            where = f"state '{self.domain.format(self.plain.states[tree][node])}'"
+        row = self.arrays.rows[self.arrays.start[tree] + node].tolist()  # what plain domains say is checked before
         return DomainFault(
-            f"domain '{self.domain.name}', {where}: either it is not finished and nothing is legal, or the outcome of "
-            "it or of an action that ends the game is not in [-1, 1]"
+            f"domain '{self.domain.name}', row {row}: either it is not finished and nothing is legal, or the outcome "
+            "of it or of an action that ends the game is not in [-1, 1]"
         )
 
     def _configure(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:

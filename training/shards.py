@@ -80,17 +80,24 @@ def write_shard(
 
 
 def read_shard(path: Path, stamp: DomainStamp) -> Rows:
-    """The rows of a shard. Raises ShardError for a file that is damaged, or of another domain or schema."""
+    """The rows of a shard. Raises ShardError for a file that is damaged, missing, or of another domain or schema, and
+    OSError where the system would not let it be read, which says nothing of the file."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, memory_map=True) as file:
             _check_form(path, file.schema_arrow, stamp)
             rows = _rows(file.read(), stamp)
         rows.check()
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        if isinstance(error, ShardError):
+        if isinstance(error, ShardError) or _of_the_system(error):
             raise
         raise ShardError(f"shard '{path.name}' is damaged: {error}") from None
     return rows
+
+
+def _of_the_system(error: BaseException) -> bool:
+    """Whether a disk, a right or a limit is at fault, and not what stands in the file (Arrow says that by OSError
+    too, without a number)."""
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
 
 
 def _check_form(path: Path, schema: pa.Schema, stamp: DomainStamp) -> None:

@@ -65,7 +65,8 @@ class Damage:
 class ExperienceStore:
     """Open, or begin, the store of a domain in a folder. Raises StoreError if it holds another domain's.
 
-    Safe for many writers and readers in many processes at once.
+    Safe for many writers and readers in many processes at once. A shard that the system would not let be read (a right,
+    too many open files) is no damaged one: that OSError is the caller's.
     """
 
     def __init__(self, folder: Path | str, domain: Domain[Any]) -> None:
@@ -192,7 +193,7 @@ class ExperienceStore:
         try:
             raw = path.read_bytes()
             rows = read_shard(path, self.stamp)
-        except (ShardError, OSError) as error:
+        except (ShardError, FileNotFoundError) as error:
             return None, str(error)
         entry = ShardEntry(
             name=path.name,

@@ -102,4 +102,10 @@ def test_a_missing_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     done = data("ls")
     assert isinstance(done.exception, SettingsError | EscaladeError)
-    assert "there is no folder 'out/experience/tic_tac_toe'" in str(done.exception)
+    assert "there is no experience store in 'out/experience/tic_tac_toe'" in str(done.exception)
+
+
+def test_a_folder_that_is_no_store_stays_as_it_is(tmp_path: Path) -> None:
+    done = data("check", "--store", str(tmp_path))
+    assert "there is no experience store in" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import pytest
 from experience import TTT, random_rows, same, write_many
 
 from escalade.domains.connect_four import ConnectFour
+from escalade.training import shards
 from escalade.training.rows import RowError, joined
 from escalade.training.store import ExperienceStore, StoreError, Writer
 
@@ -91,6 +93,22 @@ def test_a_shard_that_breaks_while_it_is_used_is_passed_over(tmp_path: Path) -> 
     assert rows is not None
     same(rows, joined([random_rows(number, 10 + number) for number in (0, 2, 3)]))
     assert [damage.name for damage in store.damaged] == [path.name]
+
+
+def test_a_shard_that_may_not_be_read_now_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.pq, "ParquetFile", refuse)
+        with pytest.raises(OSError, match="too many open files"):
+            ExperienceStore(tmp_path, TTT)
+    store = ExperienceStore(tmp_path, TTT)
+    assert store.rows == 10 + 11 + 12 + 13
+    assert store.damaged == []
 
 
 def test_the_store_of_another_domain_is_refused(tmp_path: Path) -> None:
