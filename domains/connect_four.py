@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from escalade.domains.base import FloatArray, Symmetry
+from escalade.domains.base import Symmetry
 from escalade.domains.kernels import RowKernels
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
@@ -22,6 +22,32 @@ BOTTOM = sum(1 << _STRIDE * column for column in range(WIDTH))
 FULL_BOARD = BOTTOM * ((1 << HEIGHT) - 1)
 _SHIFTS = np.array([_STRIDE * (p % WIDTH) + HEIGHT - 1 - p // WIDTH for p in range(WIDTH * HEIGHT)], np.int64)
 """The bit of each place, row by row from the top."""
+
+
+def _lines() -> list[int]:
+    """The 69 lines of four, each as the bits of its cells."""
+    found = []
+    for across, up in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        for column in range(WIDTH - 3 * across):
+            for row in range(HEIGHT):
+                if 0 <= row + 3 * up < HEIGHT:
+                    found.append(sum(1 << _STRIDE * (column + k * across) + row + k * up for k in range(4)))
+    return found
+
+
+_LINES = np.array(_lines(), np.int64)
+_PLANES = 3 * WIDTH * HEIGHT
+_SIZE = _PLANES + 6 * len(_LINES)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def popcount(cells):  # type: ignore[no-untyped-def]
+    """The number of bits set in an int64; compilers know this pattern and use their instruction for it."""
+    x = np.uint64(cells)
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @njit(nogil=True, cache=True)
@@ -61,13 +87,20 @@ def _rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-
 def _encode(rows, out):  # type: ignore[no-untyped-def]
     for b in range(rows.shape[0]):
         mine, theirs = rows[b, 0], rows[b, 1]
-        empty = ~(mine | theirs)
+        free = (mine | theirs) + BOTTOM
         for place in range(42):
-            out[b, place] = np.int32((mine >> _SHIFTS[place]) & 1)
-        for place in range(42):
-            out[b, 42 + place] = np.int32((theirs >> _SHIFTS[place]) & 1)
-        for place in range(42):
-            out[b, 84 + place] = np.int32((empty >> _SHIFTS[place]) & 1)
+            bit = _SHIFTS[place]
+            out[b, place] = np.int32((mine >> bit) & 1)
+            out[b, 42 + place] = np.int32((theirs >> bit) & 1)
+            out[b, 84 + place] = np.int32((free >> bit) & 1)
+        for place in range(_PLANES, _SIZE):
+            out[b, place] = 0
+        for number in range(_LINES.shape[0]):
+            own, other = mine & _LINES[number], theirs & _LINES[number]
+            if (own == 0) != (other == 0):
+                kind = 2 * popcount(own | other) - 2 + (own == 0)
+                if kind < 6:  # a line of four ends the game
+                    out[b, _PLANES + kind * _LINES.shape[0] + number] = 1
 
 
 @njit(nogil=True, cache=True)
@@ -113,11 +146,17 @@ def _playout(rows, keys, values):  # type: ignore[no-untyped-def]
 
 
 class ConnectFour(LineGame):
-    """Which column to drop a disc into, of seven columns with six places each."""
+    """Which column to drop a disc into, of seven columns with six places each.
+
+    A network sees 540 numbers, all 0 or 1: three planes of 6 x 7 (the mover's discs, the other's, the cells that the
+    next disc can fall to), then for each of the 69 lines of four whether it holds one disc of the mover and none of the
+    other, one of the other and none of the mover, and so on for two and for three. The lines carry what the rules are
+    about, which a small network would have to find out first.
+    """
 
     name = "connect_four"
     num_actions = WIDTH
-    observation_shape = (3, HEIGHT, WIDTH)
+    observation_shape = (_SIZE,)
     move_characters = "1234567"
     move_noun = "column"
     kernels = RowKernels(_step, _rules, _encode, _playout, _ends)
@@ -158,8 +197,17 @@ class ConnectFour(LineGame):
 
     def symmetries(self) -> Sequence[Symmetry]:
         """The reflection that swaps left and right."""
+        return [Symmetry("mirror", lambda seen: seen[:, _MIRRORED], np.arange(WIDTH - 1, -1, -1, dtype=np.int64))]
 
-        def mirror(boards: FloatArray) -> FloatArray:
-            return np.ascontiguousarray(boards[..., ::-1])
 
-        return [Symmetry("mirror", mirror, np.arange(WIDTH - 1, -1, -1, dtype=np.int64))]
+def _mirrored() -> list[int]:
+    """Which number of an observation comes to stand at each place when left and right are swapped."""
+    planes = np.arange(_PLANES).reshape(3, HEIGHT, WIDTH)[:, :, ::-1].reshape(-1).tolist()
+    columns = [(_LINES >> _STRIDE * column) & 127 for column in range(WIDTH)]
+    reflected = np.sum([cells << _STRIDE * (WIDTH - 1 - c) for c, cells in enumerate(columns)], axis=0).tolist()
+    places = {line: place for place, line in enumerate(_LINES.tolist())}
+    lines = [_PLANES + kind * len(places) + places[line] for kind in range(6) for line in reflected]
+    return [*planes, *lines]
+
+
+_MIRRORED = np.array(_mirrored(), np.int64)

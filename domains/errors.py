@@ -8,6 +8,7 @@ EscaladeError
 ├── SettingsError      a setting or a run option is wrong (ValueError)
 ├── NoSimulatorError   the domain cannot look ahead (TypeError)
 ├── BundleError        a model bundle is damaged, foreign or unreadable (ValueError)
+├── RegistryError      the model registry is missing, damaged, or has no such model, version or alias (ValueError)
 ├── OverloadedError    a bounded queue is full; try again later
 ├── DeadlineError      the time a caller allowed had passed (TimeoutError)
 ├── CancelledSearch    a search was told to stop before it had an answer
@@ -55,6 +56,10 @@ class NoSimulatorError(EscaladeError, TypeError):
 
 
 class BundleError(EscaladeError, ValueError):
+    pass
+
+
+class RegistryError(EscaladeError, ValueError):
     pass
 
 

@@ -153,7 +153,7 @@ class LineGame(ArrayDomain[LineState]):
         return np.array([(s.mine, s.theirs, s.to_move) for s in states], dtype=np.int64).reshape(-1, 3)
 
     def encode(self, states: Sequence[LineState]) -> FloatArray:
-        """Planes of the mover's cells, the other's, and the empty ones: float32 `[B, 3, height, width]`."""
+        """float32 `[B, *observation_shape]`, from the mover's view; the game's class says what."""
         return self.encode_rows(self.to_rows(states))
 
     def _plain(self, action: object) -> int:

@@ -13,21 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.domains.connect_four import BOTTOM, FULL_BOARD
+from escalade.domains.connect_four import BOTTOM, FULL_BOARD, popcount
 
 ROWS = tuple(BOTTOM << row for row in range(6))
 ODD, EVEN = ROWS[0] | ROWS[2] | ROWS[4], ROWS[1] | ROWS[3] | ROWS[5]
 _ABOVE = BOTTOM << 6  # the cells that stay empty, one above each column
-
-
-@njit(nogil=True, cache=True, inline="always")
-def popcount(cells):  # type: ignore[no-untyped-def]
-    """The number of bits set in an int64; compilers know this pattern and use their instruction for it."""
-    x = np.uint64(cells)
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @njit(nogil=True, cache=True, inline="always")

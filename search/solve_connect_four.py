@@ -18,9 +18,9 @@ import numpy as np
 from numba import njit
 
 from escalade.domains.base import IntArray
-from escalade.domains.connect_four import BOTTOM, FULL_BOARD, WIDTH, ConnectFour
+from escalade.domains.connect_four import BOTTOM, FULL_BOARD, WIDTH, ConnectFour, popcount
 from escalade.domains.line_game import LineState
-from escalade.search.connect_four_threats import EVEN, ODD, find_threats, fours, popcount, safe_moves, zugzwang_bounds
+from escalade.search.connect_four_threats import EVEN, ODD, find_threats, fours, safe_moves, zugzwang_bounds
 
 _COLUMN = 63
 _CENTRE_FIRST = (21, 14, 28, 7, 35, 0, 42)  # the bit at which each column starts

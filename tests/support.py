@@ -36,9 +36,9 @@ class Weighing:
         self.learn()
 
     def learn(self) -> None:
-        # Eighths: sums of these are exact, so a row's answer does not depend on its batch.
-        self.to_logits = self.random.integers(-8, 9, self.shape) / 8
-        self.to_value = self.random.integers(-8, 9, self.shape[0]) / 16
+        # Powers of two: sums of these are exact, so a row's answer does not depend on its batch.
+        self.to_logits = self.random.integers(-8, 9, self.shape) / 32
+        self.to_value = self.random.integers(-8, 9, self.shape[0]) / 64
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         self.rows += len(legal)

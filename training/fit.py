@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from escalade.domains.base import BoolArray, FloatArray
-from escalade.domains.errors import EscaladeError
-from escalade.neural.losses import policy_loss, value_loss
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-
-GRADIENT_NORM = 1.0
-"""Gradients longer than this are shortened to it."""
+from escalade.training.learner import Learner, LearnerConfig
+from escalade.training.window import Targets
 
 
 @dataclass(frozen=True)
@@ -63,70 +57,26 @@ def fit_labelled(
         much if the cores have other work (see `escalade.neural.networks`).
     on_epoch: called after each epoch with its report and the network so far, which it may evaluate.
 
-    Returns the network in eval mode, on the CPU. Raises ValueError for rows that are not as described, EscaladeError
-    if the loss stops being a number.
+    Returns the network in eval mode, on the CPU. Raises ValueError for rows that are not as described, TrainingError
+    if the loss stays without a number.
     """
     _check_rows(network_spec, observations, legal, target_policy, target_value)
     if min(epochs, batch_size, threads) < 1:
         raise ValueError("epochs, batch_size and threads must be at least 1")
     if not 0.0 < learning_rate < math.inf or not 0.0 <= weight_decay < math.inf:
         raise ValueError("learning_rate must be over 0 and weight_decay at least 0")
-    rows = [torch.from_numpy(array.copy()) for array in (observations, legal, target_policy, target_value)]
-    with torch.random.fork_rng(devices=[]), _threads(threads):  # leaves the caller's random numbers as they were
-        torch.manual_seed(seed)
-        network = PolicyValueNetwork(network_spec)
-        optimizer = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)
-        steps = epochs * math.ceil(len(observations) / batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-        for epoch in range(1, epochs + 1):
-            network.train()
-            totals = np.zeros(2)
-            order = torch.randperm(len(observations))
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                losses = _step(network, optimizer, [array[chosen] for array in rows])
-                schedule.step()
-                totals += np.array(losses) * len(chosen)
-            if on_epoch is not None:
-                policy_mean, value_mean = (totals / len(observations)).tolist()
-                on_epoch(EpochReport(epoch, epochs, policy_mean, value_mean, float(schedule.get_last_lr()[0])), network)
-    return network.eval()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch's threads inside one operation, set for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW's groups: matrices decay, vectors (biases, LayerNorm) do not."""
-    parameters = list(module.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def _step(network: PolicyValueNetwork, optimizer: torch.optim.Optimizer, rows: list[Tensor]) -> tuple[float, float]:
-    """One step of descent on these rows; the policy and the value loss before it."""
-    observations, legal, target_policy, target_value = rows
-    logits, output = network(observations)
-    on_policy = policy_loss(logits, legal, target_policy)
-    on_value = value_loss(output, target_value, network.spec.value_head)
-    losses = on_policy.item(), on_value.item()
-    if not math.isfinite(sum(losses)):
-        raise EscaladeError(f"training stopped: the loss is {sum(losses)}; a lower learning_rate may help")
-    optimizer.zero_grad()
-    torch.autograd.backward(on_policy + on_value)
-    nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-    optimizer.step()
-    return losses
+    ones = np.ones(len(observations), np.float32)
+    targets = Targets(observations, legal, target_policy, target_value, ones, ones)
+    config = LearnerConfig(
+        batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, average=0.0, threads=threads
+    )
+    learner = Learner(network_spec, config, seed=seed)
+    for epoch in range(1, epochs + 1):
+        done = learner.learn(targets, seed=(seed, epoch), span=((epoch - 1) / epochs, epoch / epochs))
+        if on_epoch is not None:
+            report = EpochReport(epoch, epochs, done.policy_loss, done.value_loss, done.learning_rate)
+            on_epoch(report, learner.network)
+    return learner.network.eval()
 
 
 def _check_rows(

@@ -26,6 +26,7 @@ from escalade.training.rows import RowError, Rows
 
 SCHEMA_VERSION = 1
 SUFFIX = ".parquet"
+_NOTES = b"escalade.notes"
 _FORM = b"escalade"
 """The key in a file's metadata that says of which domain and schema it is."""
 
@@ -58,17 +59,31 @@ def shard_schema(stamp: DomainStamp) -> pa.Schema:
 
 
 def write_shard(
-    folder: Path, rows: Rows, stamp: DomainStamp, writer: str = "", clock: Callable[[], int] = time.time_ns
+    folder: Path,
+    rows: Rows,
+    stamp: DomainStamp,
+    writer: str = "",
+    clock: Callable[[], int] = time.time_ns,
+    *,
+    name: str | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> Path:
-    """Write at least one row as a new shard. writer: a name to find it by. Raises RowError for rows that are not."""
+    """Write at least one row as a new shard. Raises RowError for rows that are not this domain's.
+
+    writer: a name to find it by. name: of the file, without suffix, in place of one made from time and chance; one that
+    is there already is replaced, so work that is done again leaves its rows once. notes: JSON that `shard_notes` reads.
+    """
     rows.check()
     if len(rows) == 0 or rows.observation.shape[1:] != stamp.observation_shape:
         raise RowError(f"observation is {list(rows.observation.shape)}; {stamp.name} has {stamp.observation_shape}")
     if rows.legal.shape[1] != stamp.num_actions:
         raise RowError(f"legal is {list(rows.legal.shape)}; {stamp.name} has {stamp.num_actions} actions")
-    table = _table(rows, shard_schema(stamp))
+    schema = shard_schema(stamp)
+    if notes is not None:
+        schema = schema.with_metadata({**schema.metadata, _NOTES: json.dumps(notes).encode()})
+    table = _table(rows, schema)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"{clock():020d}", writer, secrets.token_hex(6)]
+    parts = [f"{clock():020d}", writer, secrets.token_hex(6)] if name is None else [name]
     path = folder / ("-".join(part for part in parts if part) + SUFFIX)
     write_whole(
         path,
@@ -92,6 +107,18 @@ def read_shard(path: Path, stamp: DomainStamp) -> Rows:
             raise
         raise ShardError(f"shard '{path.name}' is damaged: {error}") from None
     return rows
+
+
+def shard_notes(path: Path) -> dict[str, Any]:
+    """What was noted when a shard was written. Raises FileNotFoundError if there is none, ShardError if it cannot be
+    read."""
+    try:
+        notes: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_NOTES, b"{}"))
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ShardError(f"shard '{path.name}' is damaged: {error}") from None
+    return notes
 
 
 def _of_the_system(error: BaseException) -> bool:
@@ -121,7 +148,7 @@ def _table(rows: Rows, schema: pa.Schema) -> pa.Table:
         "game": pa.array(rows.game),
         "ply": pa.array(rows.ply.astype(np.int32)),
         "state": pa.array(rows.state),
-        "observation": _lists(rows.observation.reshape(count, -1), schema.field("observation").type),
+        "observation": _lists(rows.observation.reshape(count, -1).astype(np.float32), schema.field("observation").type),
         "legal": _lists(rows.legal, schema.field("legal").type),
         "policy": _lists(np.nan_to_num(rows.policy), schema.field("policy").type, ~told),
         "action": pa.array(rows.action.astype(np.int32), mask=rows.action < 0),

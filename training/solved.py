@@ -5,13 +5,15 @@ The cheapest truth there is, where a solver exists: a Connect Four position afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from escalade.domains.base import Domain, legal_mask
 from escalade.domains.errors import SettingsError
+from escalade.search.config import whole
 from escalade.search.solvers import exact_solver
 from escalade.training.rows import Rows
 
@@ -35,6 +37,49 @@ def casual_states(
             if not domain.is_terminal(state):
                 yield place, state
                 break
+
+
+@dataclass(frozen=True)
+class SolvedConfig:
+    """Positions come in families: one that a casual game reaches, and those that `branches` random moves of each lead
+    to, up to `depth` plies on. What a solver finds out for one helps it with the next, which makes early positions,
+    the dearest, several times cheaper.
+
+    first_ply, last_ply: of the family's root, both included, all equally likely. sense: as in `casual_states`.
+    """
+
+    first_ply: int = 6
+    last_ply: int = 30
+    branches: int = 2
+    depth: int = 3
+    sense: float = 0.8
+
+    def __post_init__(self) -> None:
+        whole("first_ply", self.first_ply, 0)
+        whole("last_ply", self.last_ply, self.first_ply)
+        whole("branches", self.branches, 1)
+        whole("depth", self.depth, 0)
+        if not 0 <= self.sense <= 1:
+            raise SettingsError(f"sense must be in [0, 1], not {self.sense!r}")
+
+
+def families(
+    domain: Domain[Any], numbers: Iterable[int], config: SolvedConfig, *, seed: int
+) -> Iterator[tuple[int, list[Any]]]:
+    """The family of each number, its deepest states first; none for a number whose game ends too soon each time."""
+    for number in numbers:
+        random = np.random.default_rng((seed, number))
+        ply = int(random.integers(config.first_ply, config.last_ply + 1))
+        for _, root in casual_states(domain, [ply], seed=int(random.integers(2**32)), sense=config.sense):
+            level, found = [root], {domain.format(root): root}
+            for _ in range(config.depth):
+                reached = []
+                for state in level:
+                    legal = random.permutation(domain.legal_actions(state))[: config.branches]
+                    reached += [domain.step(state, int(action)) for action in legal]
+                level = [state for state in reached if not domain.is_terminal(state)]
+                found |= {domain.format(state): state for state in level}
+            yield number, list(found.values())[::-1]
 
 
 def _casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
@@ -64,11 +109,15 @@ def solved_rows(domain: Domain[Any], states: Sequence[Any], games: Sequence[str]
         raise SettingsError(f"there is no exact solver for domain '{domain.name}'")
     legal = legal_mask(domain, states)
     worth = np.full(legal.shape, -np.inf, np.float32)
+    known: dict[str, float] = {}  # states of a family share successors
     for row, state in enumerate(states):
         for action in domain.legal_actions(state):
             reached = domain.step(state, action)
+            text = domain.format(reached)
+            if text not in known:
+                known[text] = solver.value(reached)
             same = domain.to_move(reached) == domain.to_move(state)
-            worth[row, action] = solver.value(reached) if same else -solver.value(reached)
+            worth[row, action] = known[text] if same else -known[text]
     value = worth.max(axis=1)
     best = (worth == value[:, None]) & legal
     count = len(states)

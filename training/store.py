@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
-from escalade.training.rows import Rows, joined
+from escalade.training.rows import Rows, compact, joined
 from escalade.training.shards import SCHEMA_VERSION, SUFFIX, ShardError, read_shard, write_shard
 
 ROWS_A_SHARD = 65_536
@@ -78,9 +78,11 @@ class ExperienceStore:
         self._entries: dict[str, ShardEntry] = self._read_manifest()
         self.refresh()
 
-    def add(self, rows: Rows, writer: str = "") -> Path:
-        """Write rows as one shard. Raises RowError for rows that are not this domain's."""
-        return write_shard(self.shards_folder, rows, self.stamp, writer)
+    def add(
+        self, rows: Rows, writer: str = "", *, name: str | None = None, notes: dict[str, Any] | None = None
+    ) -> Path:
+        """Write rows as one shard; as `write_shard`. Raises RowError for rows that are not this domain's."""
+        return write_shard(self.shards_folder, rows, self.stamp, writer, name=name, notes=notes)
 
     def refresh(self) -> list[Damage]:
         """Take in shards that are new, and set aside those that cannot be read. Returns what was set aside."""
@@ -148,7 +150,7 @@ class ExperienceStore:
             except ShardError as error:
                 self._set_aside(self.shards_folder / entry.name, str(error))
                 continue
-            parts.append(rows)
+            parts.append(replace(rows, observation=compact(rows.observation)))
             count += len(rows)
         if not parts:
             return None

@@ -23,8 +23,9 @@ from escalade.training.rows import Rows
 class Targets(NamedTuple):
     """N distinct positions, ready to be learned from.
 
-    observation `[N, *O]` float32, legal `[N, A]` bool. policy `[N, A]` float32, value `[N]` float32 in [-1, 1].
-    policy_weight, value_weight `[N]` float32: how much each target counts; 0 where there is none.
+    observation `[N, *O]` float32, or a smaller type that holds the same numbers (`rows.compact`); legal `[N, A]` bool.
+    policy `[N, A]` float32, value `[N]` float32 in [-1, 1]. policy_weight, value_weight `[N]` float32: how much each
+    target counts; 0 where there is none.
     """
 
     observation: FloatArray
@@ -68,13 +69,14 @@ def position_keys(rows: Rows) -> NDArray[np.void]:
     """`[N]` of 16 bytes each, equal for rows that look the same to a network: same observation, same legal actions.
     (A state's text may tell how it was reached.) Two sums over random numbers, one for each value at each place: rows
     that differ share a key with a chance of about 2^-100."""
-    seen = (rows.observation.reshape(len(rows), -1) + np.float32(0)).view(np.uint32)  # -0 is 0
+    seen = rows.observation.reshape(len(rows), -1)
     random = np.random.default_rng(0x5EED)
     keys = np.zeros((len(rows), 2), np.uint64)
     for lane in range(2):
         factors = random.integers(1, 2**64, seen.shape[1] + rows.legal.shape[1], np.uint64) | np.uint64(1)
         for start in range(0, len(rows), 4096):
-            part = np.concatenate((seen[start : start + 4096], rows.legal[start : start + 4096]), axis=1)
+            numbers = (seen[start : start + 4096] + np.float32(0)).astype(np.float32).view(np.uint32)  # -0 is 0
+            part = np.concatenate((numbers, rows.legal[start : start + 4096]), axis=1)
             mixed = (part.astype(np.uint64) + np.uint64(lane + 1)) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
             keys[start : start + 4096, lane] = (mixed * factors).sum(axis=1, dtype=np.uint64)
@@ -99,7 +101,7 @@ def targets(rows: Rows, config: WindowConfig) -> Targets:
     value, values = _mean(np.nan_to_num(given)[:, None], ~np.isnan(given), inverse, len(first))
     weight = met.astype(np.float32) ** config.duplicate_power
     return Targets(
-        observation=rows.observation[first].astype(np.float32),
+        observation=rows.observation[first],
         legal=rows.legal[first],
         policy=policy,
         value=np.clip(value[:, 0], -1, 1),
@@ -127,24 +129,36 @@ def _mean(
 
 
 def batches(
-    found: Targets, size: int, random: np.random.Generator, symmetries: Sequence[Symmetry] = ()
-) -> Iterator[Targets]:
+    found: Targets,
+    size: int,
+    random: np.random.Generator,
+    symmetries: Sequence[Symmetry] = (),
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[Targets, tuple[float, float]]]:
     """All positions once, in batches of `size` in random order, each shown as it is or by one of its symmetries, with
-    equal chances. A rest smaller than half a batch is left out, unless it is all there is."""
+    equal chances. A rest smaller than half a batch is left out, unless it is all there is.
+
+    part: (k, n) gives every n-th row of each batch, from the k-th on: n processes with equal generators share it.
+    Yields the rows and, of the whole batch, the sums of the policies' and of the values' weights.
+    """
     order = random.permutation(len(found.value))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         if start and len(chosen) < size / 2:
             return
-        yield relabelled(found.take(chosen), symmetries, random.integers(len(symmetries) + 1, size=len(chosen)))
+        which = random.integers(len(symmetries) + 1, size=len(chosen))
+        weights = float(found.policy_weight[chosen].sum()), float(found.value_weight[chosen].sum())
+        mine = slice(part[0], None, part[1])
+        yield relabelled(found.take(chosen[mine]), symmetries, which[mine]), weights
 
 
 def relabelled(found: Targets, symmetries: Sequence[Symmetry], which: NDArray[np.int64]) -> Targets:
-    """Each position by symmetry `which` `[N]`; the number after the last one leaves it as it is."""
-    observation, legal, policy = found.observation.copy(), found.legal.copy(), found.policy.copy()
+    """Each position by symmetry `which` `[N]`, observations as float32; the number after the last one leaves it as it
+    is."""
+    observation, legal, policy = found.observation.astype(np.float32), found.legal.copy(), found.policy.copy()
     for number, symmetry in enumerate(symmetries):
         rows = np.flatnonzero(which == number)
-        observation[rows] = symmetry.observations(found.observation[rows])
+        observation[rows] = symmetry.observations(observation[rows])
         legal[np.ix_(rows, symmetry.actions)] = found.legal[rows]
         policy[np.ix_(rows, symmetry.actions)] = found.policy[rows]
     return found._replace(observation=observation, legal=legal, policy=policy)

@@ -144,10 +144,41 @@ def test_step_refuses_illegal_actions(moves, action):
 
 
 def test_encode_shows_the_board_as_a_person_sees_it():
-    own, other, free = GAME.encode([GAME.parse("447")])[0]
+    own, other, next_free = GAME.encode([GAME.parse("447")])[0][:126].reshape(3, 6, 7)
     assert np.argwhere(own).tolist() == [[4, 3]]
     assert np.argwhere(other).tolist() == [[5, 3], [5, 6]]
-    assert free.sum() == 39
+    assert np.argwhere(next_free).tolist() == [[3, 3], [4, 6], *([5, column] for column in (0, 1, 2, 4, 5))]
+    full = GAME.encode([GAME.parse("444444")])[0][:126].reshape(3, 6, 7)
+    assert np.argwhere(full[2]).tolist() == [[5, column] for column in (0, 1, 2, 4, 5, 6)]
+
+
+def lines_of(own: np.ndarray, other: np.ndarray) -> list[int]:
+    """For one, two and three discs: in how many lines of four the mover has so many and the other none, and the other
+    way round; counted as a person would."""
+    counts = []
+    for held in (1, 2, 3):
+        for mine, theirs in ((own, other), (other, own)):
+            count = 0
+            for row in range(HEIGHT):
+                for column in range(WIDTH):
+                    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                        places = [(row + k * down, column + k * right) for k in range(4)]
+                        if all(0 <= r < HEIGHT and 0 <= c < WIDTH for r, c in places):
+                            count += sum(mine[p] for p in places) == held and not any(theirs[p] for p in places)
+            counts.append(count)
+    return counts
+
+
+@given(st.lists(st.integers(0, 6), max_size=41))
+def test_encode_counts_the_lines_that_are_still_open(actions):
+    state = GAME.initial_state()
+    for action in actions:
+        if action in GAME.legal_actions(state) and not GAME.is_terminal(GAME.step(state, action)):
+            state = GAME.step(state, action)
+    seen = GAME.encode([state])[0]
+    own, other, _ = seen[:126].reshape(3, 6, 7)
+    assert seen[126:].reshape(6, 69).sum(axis=1).tolist() == lines_of(own, other)
+    assert set(np.unique(seen)) <= {0.0, 1.0}
 
 
 def test_describe_shows_the_board_with_the_first_player_as_x():
@@ -162,7 +193,10 @@ def test_describe_shows_the_board_with_the_first_player_as_x():
 def test_the_mirror_swaps_left_and_right():
     (mirror,) = GAME.symmetries()
     assert mirror.actions.tolist() == [6, 5, 4, 3, 2, 1, 0]
-    assert np.array_equal(mirror.observations(GAME.encode([GAME.parse("112")])), GAME.encode([GAME.parse("776")]))
+    for moves in ("112", "12233445", "44556"):
+        swapped = moves.translate(str.maketrans("1234567", "7654321"))
+        seen = mirror.observations(GAME.encode([GAME.parse(moves)]))
+        assert np.array_equal(seen, GAME.encode([GAME.parse(swapped)]))
 
 
 @given(st.text(alphabet="12345678", max_size=60))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from escalade.neural.losses import outcome_chances, policy_loss, value_loss
+from escalade.neural.losses import outcome_chances, policy_loss, td_target, value_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(5, 4, generator=GENERATOR)
@@ -63,3 +63,28 @@ def test_a_column_never_broadcasts_against_a_row():
         policy_loss(LOGITS, LEGAL, TARGET[:1])
     with pytest.raises(ValueError, match="legal"):
         policy_loss(LOGITS, LEGAL[:1], TARGET)
+
+
+def test_weighted_losses_are_weighted_sums():
+    weight = torch.tensor([0.5, 0.25, 0.0, 1.0, 2.0])
+    each = torch.stack([policy_loss(LOGITS[i : i + 1], LEGAL[i : i + 1], TARGET[i : i + 1]) for i in range(5)])
+    assert policy_loss(LOGITS, LEGAL, TARGET, weight).item() == pytest.approx(float((each * weight).sum()), rel=1e-5)
+    value = torch.tensor([1.0, -1.0, 0.5, 0.0, 0.3])
+    for kind, width in (("tanh", 1), ("wdl", 3)):
+        output = LOGITS[:, :width]
+        each = torch.stack([value_loss(output[i : i + 1], value[i : i + 1], kind) for i in range(5)])
+        assert value_loss(output, value, kind, weight).item() == pytest.approx(float((each * weight).sum()), rel=1e-5)
+    with pytest.raises(ValueError, match="weight must have the shape"):
+        policy_loss(LOGITS, LEGAL, TARGET, weight[:, None])
+
+
+def test_td_targets_look_one_step_on_from_the_mover_s_view():
+    reward = torch.tensor([0.0, 0.0, -1.0, 0.5])
+    later = torch.tensor([0.8, 0.8, float("nan"), 0.4], requires_grad=True)
+    sign = torch.tensor([-1.0, 1.0, -1.0, -1.0])
+    terminal = torch.tensor([False, False, True, False])
+    target = td_target(reward, later, sign, terminal, gamma=0.5)
+    assert target.tolist() == pytest.approx([-0.4, 0.4, -1.0, 0.3])
+    assert not target.requires_grad
+    with pytest.raises(ValueError, match="next_value must have the shape"):
+        td_target(reward, later[:, None], sign, terminal)

@@ -181,9 +181,8 @@ def test_a_cache_hides_no_answer_of_another_shape(domain: Any, answer: Any) -> N
 
 def rows(*numbers: int) -> tuple[FloatArray, BoolArray]:
     """Observations that differ by a number, all actions legal."""
-    return np.array(numbers, np.float32)[:, None].repeat(126, 1).reshape(-1, 3, 6, 7), np.ones(
-        (len(numbers), 7), np.bool_
-    )
+    seen = np.array(numbers, np.float32)[:, None].repeat(C4.observation_shape[0], 1)
+    return seen, np.ones((len(numbers), 7), np.bool_)
 
 
 def test_keeps_no_more_than_its_entries_and_those_used_last() -> None:

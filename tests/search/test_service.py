@@ -428,7 +428,7 @@ class SometimesNan(InPython):
 
     def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
         logits, values = super().evaluate(observations, legal)
-        values[observations[:, :2, :, 6].any(axis=(1, 2))] = np.nan
+        values[observations[:, :84].reshape(-1, 2, 6, 7)[..., 6].any(axis=(1, 2))] = np.nan
         logits[:, 6] = -1e9
         return logits, values
 

@@ -13,7 +13,8 @@ from escalade.domains.errors import EscaladeError
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-from escalade.training.fit import EpochReport, fit_labelled, parameter_groups
+from escalade.training.fit import EpochReport, fit_labelled
+from escalade.training.learner import parameter_groups
 
 SPEC = NetworkSpec(hidden=(64, 64), observation_shape=(3, 3, 3), num_actions=9)
 
@@ -197,5 +198,5 @@ def test_impossible_options_are_refused(solved, options):
 
 
 def test_a_loss_that_is_no_number_stops_the_fit(solved):
-    with pytest.raises(EscaladeError, match="the loss is"):
+    with pytest.raises(EscaladeError, match="the loss is no number"):
         fit(solved.head(500), learning_rate=1e30, epochs=5)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import SettingsError
-from escalade.training.rows import Rows, joined
+from escalade.training.rows import Rows, compact, joined
 from escalade.training.window import (
     WindowConfig,
     batches,
@@ -107,7 +107,7 @@ def test_batches_show_every_position_once_in_another_order_each_time() -> None:
     count = len(found.value)
     orders = []
     for seed in (0, 0, 1):
-        shown = list(batches(found, 32, np.random.default_rng(seed)))
+        shown = [batch for batch, _ in batches(found, 32, np.random.default_rng(seed))]
         assert {len(batch.value) for batch in shown[:-1]} == {32}
         rows = np.concatenate([batch.observation.reshape(len(batch.value), -1) for batch in shown])
         rest = count % 32
@@ -115,15 +115,29 @@ def test_batches_show_every_position_once_in_another_order_each_time() -> None:
         assert len({row.tobytes() for row in rows}) == len(rows)
         orders.append(rows.tobytes())
     assert orders[0] == orders[1] != orders[2]
-    (alone,) = batches(found, 10**6, np.random.default_rng(0))
+    ((alone, weights),) = batches(found, 10**6, np.random.default_rng(0))
     assert len(alone.value) == count
+    assert weights == pytest.approx((found.policy_weight.sum(), found.value_weight.sum()))
+
+
+def test_parts_of_batches_make_up_the_whole() -> None:
+    found = targets(game_rows(7), CONFIG)
+    symmetries = TTT.symmetries()
+    whole = list(batches(found, 32, np.random.default_rng(3), symmetries))
+    parts = [list(batches(found, 32, np.random.default_rng(3), symmetries, part=(k, 3))) for k in range(3)]
+    for number, (batch, weights) in enumerate(whole):
+        for k in range(3):
+            share, all_weights = parts[k][number]
+            assert all_weights == weights
+            for mine, every in zip(share, batch, strict=True):
+                np.testing.assert_array_equal(mine, every[k::3])
 
 
 def test_with_symmetries_all_views_are_shown() -> None:
     rows = random_rows(6, 1)
     found = targets(joined([rows] * 1), CONFIG)
     random = np.random.default_rng(2)
-    seen = {next(batches(found, 4, random, TTT.symmetries())).policy.tobytes() for _ in range(300)}
+    seen = {next(batches(found, 4, random, TTT.symmetries()))[0].policy.tobytes() for _ in range(300)}
     whole = {relabelled(found, TTT.symmetries(), np.array([which])).policy.tobytes() for which in range(8)}
     assert seen == whole
 
@@ -133,3 +147,22 @@ def test_settings_out_of_range_are_refused(options: dict[str, float]) -> None:
     (name,) = options
     with pytest.raises(SettingsError, match=f"{name} must be in"):
         WindowConfig(**options)
+
+
+def test_small_numbers_take_less_room_and_stay_what_they_are() -> None:
+    planes = np.array([[0, 1, 2], [255, 3, 0]], np.float32)
+    for observation, kind in ((planes, np.uint8), (planes / 2, np.float16), (planes / 3, np.float32)):
+        smaller = compact(observation)
+        assert smaller.dtype == kind
+        np.testing.assert_array_equal(smaller, observation)
+        assert compact(smaller).dtype == kind
+    assert compact(-planes).dtype == np.float16
+
+
+@given(st.integers(0, 50))
+def test_compact_observations_give_the_same_targets(seed: int) -> None:
+    rows = game_rows(seed)
+    small = replace(rows, observation=compact(rows.observation))
+    assert small.observation.dtype == np.uint8
+    for one, other in zip(targets(rows, CONFIG), targets(small, CONFIG), strict=True):
+        np.testing.assert_array_equal(one, other)
