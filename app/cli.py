@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade import __version__
-from escalade.app import cli_data, cli_decide, cli_domains, cli_play, cli_serve
+from escalade.app import cli_data, cli_decide, cli_domains, cli_evaluate, cli_models, cli_play, cli_serve
 from escalade.domains.errors import DomainFault, EscaladeError, NoDecisionError
 
 app = typer.Typer(
@@ -47,8 +47,10 @@ app.command("decide")(cli_decide.decide)
 app.command("solve")(cli_decide.solve)
 app.command("play")(cli_play.play)
 app.command("serve")(cli_serve.serve)
+app.command("evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_domains.app, name="domains")
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_models.app, name="models")
 
 
 def main() -> NoReturn:

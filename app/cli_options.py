@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +21,12 @@ DomainOptions = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the domain, such as labels=FILE; repeatable."),
 ]
-BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of a trained bundle.")]
+BundleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", metavar="BUNDLE", help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModeOption = Annotated[str | None, typer.Option(help="auto, neural_only, llm_only or search_only.", show_default=False)]
 LadderOption = Annotated[
@@ -81,7 +85,7 @@ def run_context(
     return make_context({key: value for key, value in given.items() if value is not None})
 
 
-def decider_for(settings: Settings, domain: str, options: list[str] | None, bundle: Path | None) -> Decider:
+def decider_for(settings: Settings, domain: str, options: list[str] | None, bundle: str | None) -> Decider:
     from escalade.app.wiring import open_decider  # brings LangGraph, which takes a second to load
 
     return open_decider(settings, domain, options=domain_options(options), bundle=bundle)

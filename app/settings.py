@@ -30,7 +30,13 @@ class Settings(BaseSettings):
         default={}, description='Options of domains, such as {"intents": {"labels": "labels.csv"}}.'
     )
     bundles: dict[str, str] = Field(
-        default={}, description='Folder of the trained bundle of each domain, such as {"connect_four": "runs/best"}.'
+        default={},
+        description="Trained bundle of each domain: a folder, builtin:NAME or models:/NAME@ALIAS, such as "
+        '{"connect_four": "models:/connect_four@champion"}.',
+    )
+    registry: str = Field(
+        default="sqlite:///out/models.db",
+        description="Model registry: the SQLite file in which models:/… is looked up.",
     )
     defaults: DecisionContext = Field(
         default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'

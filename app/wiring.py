@@ -14,6 +14,7 @@ from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
+from escalade.neural.sources import REGISTERED
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
@@ -49,7 +50,9 @@ def open_decider(
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
-    Raises CatalogError, BundleError or SettingsError for what cannot be had.
+    bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry. What
+    an alias points at is looked up now: one who is open keeps the bundle it was opened with.
+    Raises CatalogError, BundleError, RegistryError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
     bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name)
@@ -61,7 +64,7 @@ def open_decider(
     rollouts = RolloutEvaluator(domain, settings.rollouts) if domain.has_simulator and not bundle else None
     resources = make_resources(
         domain,
-        bundle=bundle,
+        bundle=registered_folder(bundle, settings) if isinstance(bundle, str) else bundle,
         language_model=open_language_model(settings),
         evaluator=rollouts,
         defaults=settings.defaults,
@@ -69,6 +72,15 @@ def open_decider(
         compute_usd_per_hour=settings.compute_usd_per_hour,
     )
     return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"))
+
+
+def registered_folder(bundle: str, settings: Settings) -> str | Path:
+    """The folder of a bundle named `models:/…`; what is named otherwise as it is. Raises RegistryError."""
+    if not bundle.startswith(REGISTERED):
+        return bundle
+    from escalade.training.registry import Registry
+
+    return Registry(settings.registry).folder(bundle)
 
 
 def open_language_model(settings: Settings) -> LanguageModel | None:

@@ -18,6 +18,7 @@ from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.neural.batcher import Batcher
+from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.human import human_node
@@ -65,10 +66,11 @@ def make_resources(
 ) -> Resources:
     """Everything the nodes of one decision graph work with.
 
-    domain: a domain, or the name of one. bundle: a trained bundle or its folder; without it the neural rungs are
-    skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`; without it that rung
-    is skipped. evaluator: what search asks about leaves; the bundle's network by default, random rollouts without one.
-    defaults: options of runs that give none. sinks: told of every decision. clock: seconds since the epoch.
+    domain: a domain, or the name of one. bundle: a trained bundle, its folder, or `builtin:NAME`; without it the
+    neural rungs are skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`;
+    without it that rung is skipped. evaluator: what search asks about leaves; the bundle's network by default, random
+    rollouts without one. defaults: options of runs that give none. sinks: told of every decision. clock: seconds since
+    the epoch.
     Raises CatalogError or BundleError for what cannot be loaded.
     """
     if isinstance(domain, str):
@@ -78,7 +80,7 @@ def make_resources(
     if isinstance(bundle, str | Path):
         from escalade.neural.bundle import read_bundle  # brings torch, which takes a second to load
 
-        bundle = read_bundle(bundle, domain)
+        bundle = read_bundle(bundle_folder(bundle), domain)
     if bundle is not None:
         _to_fastest_device(bundle)
     if isinstance(language_model, BaseChatModel):

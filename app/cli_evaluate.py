@@ -1,0 +1,233 @@
+"""`escalade evaluate`: how good a bundle's network is, in figures with counts, seeds and intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from escalade.app.cli_options import BundleOption, DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.app.settings import Settings, read_settings
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import EscaladeError, SettingsError
+
+if TYPE_CHECKING:
+    from escalade.domains.base import Domain
+    from escalade.neural.bundle import Bundle
+    from escalade.training.evaluate import Evaluation, EvaluationConfig
+    from escalade.training.intervals import Share
+
+COUNT, QUICK_COUNT = 2000, 500
+
+
+def evaluate(
+    domain: DomainArgument,
+    bundle: BundleOption = None,
+    option: DomainOptions = None,
+    positions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV of test positions: moves, and the exact score_1 … score_A, empty where illegal."
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Positions to solve without a file.", show_default="2000; quick: 500")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    simulations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Sizes of the searches compared with the solver; 0 is the network alone.",
+            show_default="0,16,64,256,600; quick: 0,64",
+        ),
+    ] = None,
+    games: Annotated[
+        int | None, typer.Option(min=0, help="Of each match; an even number.", show_default="200; quick: 0")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Also play against this one, such as the last champion.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what takes seconds.")] = False,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For report and plots.", show_default="out/evaluation/DOMAIN")
+    ] = None,
+) -> None:
+    """Measure a bundle: agreement with the exact solver, errors of value and confidence, what the value saves, matches.
+
+    Writes report.json and plots beside it.
+    """
+    from escalade.training.evaluate import evaluate as measure
+    from escalade.training.exact import open_positions
+
+    loaded = load_domain(domain, domain_options(option))
+    config = _config(seed, simulations, games, quick)
+    settings = read_settings()
+    source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
+    opened = _open(source, loaded, settings, "--bundle")
+    rival = None if against is None else _open(against, loaded, settings, "--against")
+    folder = out or Path("out/evaluation") / loaded.name
+    count = count or (QUICK_COUNT if quick else COUNT)
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def tell(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(escape(what), total=total)
+                progress.update(tasks[what], completed=done)
+
+            given = open_positions(
+                loaded,
+                path=positions,
+                count=count,
+                seed=seed,
+                folder=folder,
+                on_progress=lambda done, total: tell("solving positions", done, total),
+            )
+            found = measure(
+                loaded,
+                opened.network,
+                rival.network if rival else None,
+                config,
+                positions=given,
+                calibrator=opened.calibrator("policy"),
+                on_progress=tell,
+            )
+        report = _write(found, opened, rival, folder)
+    except OSError as error:
+        raise SettingsError(f"--out: '{folder}' cannot be written: {error.strerror or error}") from None
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    _print(found)
+    files = ", ".join(["report.json", *report["plots"]])
+    who = f"bundle {opened.version}" if rival is None else f"bundle {opened.version}, previous {rival.version}"
+    Console().print(f"[dim]{who}; {escape(files)} in {escape(str(folder))}[/]", highlight=False, soft_wrap=True)
+
+
+def _config(seed: int, simulations: str | None, games: int | None, quick: bool) -> EvaluationConfig:
+    from escalade.training.evaluate import EvaluationConfig
+
+    given: dict[str, Any] = {"seed": seed}
+    if simulations is not None:
+        numbers = [part.strip() for part in simulations.split(",")]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise SettingsError(f"--simulations must be whole numbers such as 0,16,64, not '{simulations}'")
+        given["simulations"] = tuple(sorted({int(number) for number in numbers}))
+    if games is not None:
+        if games % 2:
+            raise SettingsError(f"--games must be an even number, as sides are swapped, not {games}")
+        given["games"] = games
+    return EvaluationConfig(**given) if quick else EvaluationConfig.full(**given)
+
+
+def _open(source: str | None, domain: Domain[Any], settings: Settings, option: str) -> Bundle:
+    import torch
+
+    from escalade.app.wiring import registered_folder
+    from escalade.neural.bundle import read_bundle
+    from escalade.neural.sources import BUILTIN, builtin_names, bundle_folder
+
+    if source is None:
+        if domain.name not in builtin_names():
+            raise SettingsError(f"{option}: no bundle for domain '{domain.name}' came with this version, so give one")
+        source = f"{BUILTIN}{domain.name}"
+    torch.set_num_threads(1)  # see neural/networks.py
+    return read_bundle(bundle_folder(registered_folder(source, settings)), domain)
+
+
+def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path) -> dict[str, Any]:
+    """Write plots and report.json; the report."""
+    from escalade.neural.files import write_whole
+    from escalade.training.plots import write_plots
+
+    plots: list[str] = []
+    try:
+        plots = [path.name for path in write_plots(found, folder)]
+    except EscaladeError as error:  # without matplotlib the figures are no worse
+        Console(stderr=True).print(f"[yellow]no plots:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    named = [
+        None if bundle is None else {"path": str(bundle.path), "version": bundle.version, "hash": bundle.hash}
+        for bundle in (opened, rival)
+    ]
+    report = {**found.to_json(), "bundle": named[0], "against": named[1], "plots": plots}
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    write_whole(folder / "report.json", lambda file: file.write(text.encode()))
+    return report
+
+
+# For people
+
+
+def _print(found: Evaluation) -> None:
+    console, estimates = Console(), found.estimates
+    drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
+    console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
+    table = _table("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
+    for row in found.agreement:
+        name = f"{row.simulations} simulations" if row.simulations else "network alone"
+        counts = f"{row.all.count:,}", f"{row.differing.count:,}"
+        table.add_row(name, row.phase, counts[0], _percent(row.all), counts[1], _percent(row.differing))
+    console.print(table)
+    table = _table("the network alone", "phase", "of", "figure")
+    for value in estimates.values:
+        mean = value.squared_error
+        told = "" if mean.mean is None else f"{mean.mean:.4f}"
+        told += "" if mean.low is None else f" ({mean.low:.4f}–{mean.high:.4f})"
+        table.add_row("squared error of the value", value.phase, f"{mean.count:,}", told)
+    for name, calibration in (("raw", estimates.calibration), ("calibrated", estimates.calibrated)):
+        if calibration is not None:
+            told = f"{calibration.error:.4f} ({calibration.low:.4f}–{calibration.high:.4f})"
+            table.add_row(f"calibration error, {name}", "all", f"{calibration.count:,}", told)
+    for name, share in (
+        ("greatest of all logits is legal", estimates.legal),
+        ("first choice optimal", estimates.optimal),
+    ):
+        table.add_row(name, "all", f"{share.count:,}", _percent(share))
+    console.print(table)
+    if found.savings is not None:
+        told = f"instead of the value network ({found.savings.positions:,} positions)"
+        table = _table(told, "strength", "simulations", "without it", "saved")
+        for saving in found.savings.savings:
+            without = "" if saving.reached == "between" else f"{saving.reached} "
+            saved = f"{saving.saved:.0%} ({100 * saving.saved_low:.0f}…{100 * saving.saved_high:.0f})"
+            needed = f"{without}{saving.needed:,.0f}"
+            table.add_row(saving.against, f"{saving.strength:.1%}", str(saving.simulations), needed, saved)
+        console.print(table)
+    if found.matches:
+        table = _table("games", "won:drawn:lost", "score", "Elo", "sims a move")
+        for match in found.matches:
+            score = f"{match.score:.1%} ({100 * match.score_low:.1f}–{100 * match.score_high:.1f})"
+            elo = f"{match.elo:+.0f} ({match.elo_low:+.0f}…{match.elo_high:+.0f})"
+            spent = [
+                f"{total / max(moves, 1):.0f}" for total, moves in zip(match.simulations, match.moves, strict=True)
+            ]
+            points = f"{match.wins}:{match.draws}:{match.losses}"
+            table.add_row(f"{match.first} : {match.second}", points, score, elo, " : ".join(spent))
+        console.print(table)
+    for what, why in found.skipped.items():
+        console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False)
+
+
+def _percent(share: Share) -> str:
+    if share.share is None or share.low is None or share.high is None:
+        return ""
+    return f"{share.share:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def _table(*columns: str) -> Table:
+    """Numbers to the right, words to the left."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, column in enumerate(columns):
+        words = number == 0 or column == "phase"
+        table.add_column(column, justify="left" if words else "right", no_wrap=number > 0)
+    return table

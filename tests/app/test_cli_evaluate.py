@@ -1,0 +1,102 @@
+"""`escalade evaluate`, as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from escalade.app.cli import app
+from escalade.domains.errors import BundleError, SettingsError
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.bundle import Bundle
+from escalade.training.evaluate import EvaluationConfig
+from escalade.training.evaluate import evaluate as measure
+from escalade.training.exact import solved_positions, write_positions
+
+TTT = TicTacToe()
+
+
+def evaluate(*arguments: str, domain: str = "tic_tac_toe") -> Any:
+    return CliRunner().invoke(app, ["evaluate", domain, *arguments], env={"COLUMNS": "250"})
+
+
+def test_json_is_what_was_measured_and_what_lies_in_the_folder(tic_tac_toe_bundle: Bundle, tmp_path: Path) -> None:
+    out, bundle = tmp_path / "out", str(tic_tac_toe_bundle.path)
+    done = evaluate("--bundle", bundle, "--quick", "--seed", "4", "--games", "6", "--json", "--out", str(out))
+    assert done.exit_code == 0, done.exception
+    said = json.loads(done.stdout)
+    assert said == json.loads((out / "report.json").read_text())
+    assert said["bundle"]["hash"] == tic_tac_toe_bundle.hash
+    assert said["plots"] == ["agreement.png", "reliability.png", "elo.png"]
+    assert {path.name for path in out.iterdir()} == {"report.json", *said["plots"]}
+    expected = measure(TTT, tic_tac_toe_bundle.network, config=EvaluationConfig(seed=4, games=6)).to_json()
+    assert {key: said[key] for key in expected} == expected
+
+
+def test_tables_tell_counts_seed_and_intervals(tic_tac_toe_bundle: Bundle, tmp_path: Path) -> None:
+    bundle, out = str(tic_tac_toe_bundle.path), str(tmp_path)
+    done = evaluate("--bundle", bundle, "--against", bundle, "--quick", "--games", "4", "--out", out)
+    assert done.exit_code == 0, done.exception
+    for words in (
+        "4,520 positions (every reachable position), 3,191 where moves differ; seed 0; intervals hold 95 %",
+        "network alone",
+        "64 simulations",
+        "calibration error, raw",
+        "network alone : one ply",
+        "network at 64 : previous at 64",
+        f"bundle {tic_tac_toe_bundle.version}, previous {tic_tac_toe_bundle.version}; report.json, agreement.png",
+    ):
+        assert words in done.stdout
+
+
+def test_positions_of_a_file_are_used(tic_tac_toe_bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    positions = solved_positions(TTT)
+    write_positions(path, positions.take(positions.ply == 2))
+    given = ("--bundle", str(tic_tac_toe_bundle.path), "--positions", str(path), "--simulations", "8,0,8", "--quick")
+    said = json.loads(evaluate(*given, "--json", "--out", str(tmp_path / "out")).stdout)
+    assert (said["positions"], said["positions_source"], said["positions_seed"]) == (72, str(path), None)
+    assert [(row["simulations"], row["phase"]) for row in said["agreement"] if row["all"]["count"]] == [
+        (0, "all"),
+        (0, "begin"),
+        (8, "all"),
+        (8, "begin"),
+    ]
+
+
+def test_without_matplotlib_the_figures_are_told_all_the_same(
+    tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    given = ("--bundle", str(tic_tac_toe_bundle.path), "--quick", "--simulations", "0", "--out", str(tmp_path))
+    done = evaluate(*given, "--json")
+    assert json.loads(done.stdout)["plots"] == []
+    assert "pip install 'escalade[train]'" in done.stderr
+
+
+def test_wrong_use_is_named(tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("escalade.neural.sources.builtin_names", list)
+    bundle = str(tic_tac_toe_bundle.path)
+    (tmp_path / "file").write_text("")
+    for arguments, words in (
+        (
+            ("--bundle", bundle, "--simulations", "1,x"),
+            "--simulations must be whole numbers such as 0,16,64, not '1,x'",
+        ),
+        (("--bundle", bundle, "--games", "3"), "--games must be an even number"),
+        (("--bundle", bundle, "--positions", "nothing.csv"), "positions 'nothing.csv' cannot be read"),
+        (("--bundle", bundle, "--quick", "--simulations", "0", "--out", "file"), "--out: 'file' cannot be written"),
+        ((), "--bundle: no bundle for domain 'tic_tac_toe' came with this version"),
+    ):
+        done = evaluate(*arguments)
+        assert isinstance(done.exception, SettingsError)
+        assert words in str(done.exception)
+    for arguments in (("--bundle", "nowhere"), ("--bundle", bundle, "--against", "nowhere")):
+        assert isinstance(evaluate(*arguments).exception, BundleError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

@@ -1,0 +1,201 @@
+"""Everything that is measured of a network, in one record: agreement with the exact solver, the errors of its value and
+its confidence, what its value saves a search, and matches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from escalade.domains.base import Domain
+from escalade.domains.evaluator import Evaluator
+from escalade.neural.calibration import Calibrator, IdentityCalibrator
+from escalade.search.config import whole
+from escalade.training.agreement import Agreement, Estimates, agreement, estimates
+from escalade.training.arena import MatchResult, OnePlyPlayer, Player, SearchPlayer, play_match, rollout_player
+from escalade.training.exact import ExactPositions, solved_positions
+from escalade.training.savings import Savings, value_savings
+
+SCHEMA_VERSION = 1
+
+OnStage = Callable[[str, int, int], None]
+"""Hears what is being measured, and how much of how much is done."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What to measure. The defaults take seconds, for use inside a training loop; `full()` is all of it."""
+
+    seed: int = 0
+    """Of searches, rollouts, openings and bootstraps."""
+    simulations: tuple[int, ...] = (0, 64)
+    """Of the searches whose agreement is measured; 0 is the network alone."""
+    savings: tuple[int, ...] = ()
+    """Simulations with the value network whose equals without it are sought; empty: that is not measured."""
+    savings_most: int = 2048
+    """Simulations without it that are tried at most."""
+    savings_positions: int = 500
+    """Positions with differing moves that the searches for it see at most; evenly taken from all such."""
+    games: int = 0
+    """Of each match, an even number; 0: none is played."""
+    players: tuple[int, ...] = (0, 64)
+    """Simulations with which the network plays, each against every opponent; 0 is the network alone."""
+    rollouts: int = 256
+    """Simulations of the opponent that searches without a network."""
+    opening_plies: int | None = None
+    """Random moves before a game, at most; None: see `escalade.training.arena.play_match`."""
+
+    def __post_init__(self) -> None:
+        for name in ("simulations", "savings", "players"):
+            numbers = tuple(whole(name, number, name == "savings") for number in getattr(self, name))
+            object.__setattr__(self, name, numbers)
+        for name, least in (("seed", 0), ("savings_most", 2), ("savings_positions", 1), ("games", 0), ("rollouts", 1)):
+            whole(name, getattr(self, name), least)
+
+    @classmethod
+    def full(cls, **given: Any) -> EvaluationConfig:
+        """All that can be measured, which takes minutes; fields given come before."""
+        everything: dict[str, Any] = {
+            "simulations": (0, 16, 64, 256, 600),
+            "savings": (4, 8, 16, 32, 64, 128, 256),
+            "games": 200,
+        }
+        return cls(**{**everything, **given})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and on what. None or empty where something was not; `skipped` says why, if it was asked for.
+
+    positions, differing: how many test positions there were, and in how many legal moves differ in outcome.
+    positions_source, positions_seed: where they are from. seed: of everything else.
+    """
+
+    domain: str
+    positions: int
+    differing: int
+    positions_source: str
+    positions_seed: int | None
+    seed: int
+    agreement: tuple[Agreement, ...]
+    estimates: Estimates
+    savings: Savings | None
+    matches: tuple[MatchResult, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain dicts, lists and numbers."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def evaluate(
+    domain: Domain[Any],
+    network: Evaluator,
+    previous: Evaluator | None = None,
+    config: EvaluationConfig | None = None,
+    *,
+    positions: ExactPositions | None = None,
+    calibrator: Calibrator | None = None,
+    name: str = "network",
+    previous_name: str = "previous",
+    on_progress: OnStage | None = None,
+) -> Evaluation:
+    """Measure a network; with `previous`, also matches against that one with as many simulations.
+
+    positions: those of the domain's exact solver if None, made anew (`escalade.training.exact.open_positions` keeps
+        them). calibrator: the bundle's, measured beside the raw probability. name, previous_name: of the players.
+    Raises SettingsError for a domain without a solver where no positions are given.
+    """
+    config = config or EvaluationConfig()
+
+    def stage(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: None if on_progress is None else on_progress(what, done, total)
+
+    if positions is None:
+        positions = solved_positions(domain, seed=config.seed, on_progress=stage("solving"))
+    simulations, skipped = config.simulations, dict[str, str]()
+    if not domain.has_simulator:
+        why = f"domain '{domain.name}' has no simulator"
+        asked = {"search": any(simulations), "savings": bool(config.savings), "matches": config.games > 0}
+        skipped = {what: why for what, wanted in asked.items() if wanted}
+        simulations = tuple(number for number in simulations if number == 0)
+    known = None if isinstance(calibrator, IdentityCalibrator) else calibrator
+    measured = estimates(domain, network, positions, seed=config.seed, calibrator=known)
+    agreed = agreement(
+        domain, network, positions, simulations, seed=config.seed, on_progress=stage("agreement with the solver")
+    )
+    savings = None
+    if config.savings and "savings" not in skipped:
+        if positions.differing.any():
+            savings = value_savings(
+                domain,
+                network,
+                _some(positions, config.savings_positions),
+                simulations=config.savings,
+                most=config.savings_most,
+                seed=config.seed,
+                on_progress=stage("what the value network saves"),
+            )
+        else:
+            skipped["savings"] = "in none of the positions do legal moves differ in outcome"
+    matches = []
+    if config.games and "matches" not in skipped:
+        for first, second in _pairings(domain, network, previous, config, name, previous_name):
+            told = stage(f"{first.name} : {second.name}")
+            opening = config.opening_plies
+            matches.append(
+                play_match(
+                    domain, first, second, config.games, seed=config.seed, opening_plies=opening, on_progress=told
+                )
+            )
+    return Evaluation(
+        domain=domain.name,
+        positions=len(positions),
+        differing=int(positions.differing.sum()),
+        positions_source=positions.source,
+        positions_seed=positions.seed,
+        seed=config.seed,
+        agreement=agreed,
+        estimates=measured,
+        savings=savings,
+        matches=tuple(matches),
+        skipped=skipped,
+    )
+
+
+def _pairings(
+    domain: Domain[Any],
+    network: Evaluator,
+    previous: Evaluator | None,
+    config: EvaluationConfig,
+    name: str,
+    previous_name: str,
+) -> list[tuple[Player, Player]]:
+    pairings: list[tuple[Player, Player]] = []
+    for number in config.players:
+        player = SearchPlayer(_called(name, number), network, number)
+        pairings += [(player, OnePlyPlayer()), (player, rollout_player(domain, config.rollouts))]
+        if previous is not None:
+            pairings.append((player, SearchPlayer(_called(previous_name, number), previous, number)))
+    return pairings
+
+
+def _called(name: str, simulations: int) -> str:
+    return f"{name} at {simulations}" if simulations else f"{name} alone"
+
+
+def _some(positions: ExactPositions, most: int) -> ExactPositions:
+    """Those with differing moves, at most so many, evenly taken."""
+    able = np.flatnonzero(positions.differing)
+    return positions.take(able[np.arange(min(most, len(able))) * len(able) // min(most, len(able))])
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

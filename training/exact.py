@@ -1,0 +1,289 @@
+"""Test positions, and what an exact solver says of every move in them.
+
+Their file is a CSV with the columns `moves` (the state as the domain writes it) and `score_1` to `score_A`: the exact
+score of each action from the view of the player to move, empty where illegal. Only its sign counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray
+from escalade.domains.errors import SettingsError, StateError
+from escalade.domains.evaluator import usable_cores
+from escalade.neural.files import write_whole
+from escalade.search.config import whole
+from escalade.search.solvers import Solver, exact_solver
+from escalade.search.threads import in_threads
+from escalade.training.solved import casual_states
+
+FIRST_PLY, LAST_PLY = 8, 34
+"""Solved positions are from here to there: earlier ones take a solver long, later ones hardly leave a choice."""
+PHASES = ("begin", "middle", "end")
+
+OnSolved = Callable[[int, int], None]
+"""Hears how many positions are solved, and of how many; from any thread, one at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactPositions:
+    """N unfinished positions with the exact worth of every action."""
+
+    states: tuple[str, ...]
+    """As `Domain.format` writes them."""
+    worth: FloatArray
+    """`[N, A]` float32: 1, 0 or -1 as the action keeps a win, a draw or only a loss for the player to move; NaN where
+    illegal."""
+    ply: IntArray
+    """`[N]` int64: moves made before, -1 where the domain's states do not tell."""
+    source: str
+    """Where they are from, in words."""
+    seed: int | None = None
+    """Of the games they were drawn from, if they were."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def legal(self) -> BoolArray:
+        """`[N, A]` bool."""
+        return ~np.isnan(self.worth)
+
+    @property
+    def value(self) -> FloatArray:
+        """`[N]` float32: the exact sign for the player to move."""
+        return np.nanmax(self.worth, axis=1)
+
+    @property
+    def optimal(self) -> BoolArray:
+        """`[N, A]` bool: the actions that keep the best of win, draw and loss ("sign-optimal")."""
+        return self.worth == self.value[:, None]
+
+    @property
+    def differing(self) -> BoolArray:
+        """`[N]` bool: whether legal moves differ in outcome, so that there is something to get wrong."""
+        return np.nanmin(self.worth, axis=1) < self.value
+
+    def take(self, chosen: IntArray | BoolArray) -> ExactPositions:
+        """Some of them."""
+        which: IntArray = np.arange(len(self))[chosen]
+        states = tuple(self.states[place] for place in which.tolist())
+        return ExactPositions(states, self.worth[which], self.ply[which], self.source, self.seed)
+
+    def parsed(self, domain: Domain[Any]) -> list[Any]:
+        """The states themselves."""
+        return [domain.parse(text) for text in self.states]
+
+    def phases(self, domain: Domain[Any]) -> dict[str, BoolArray]:
+        """Which positions `[N]` bool are of each phase: "all", and the thirds of the longest game, which in Connect
+        Four are "begin" up to 14 plies, "middle" up to 28, and "end". Only "all" where plies are not known."""
+        found = {"all": np.ones(len(self), np.bool_)}
+        if len(self) and self.ply.min() >= 0:
+            longest = longest_game(domain) or int(self.ply.max()) + 1
+            third = np.clip(-(-self.ply * 3 // longest) - 1, 0, 2)
+            found |= {name: third == number for number, name in enumerate(PHASES)}
+        return found
+
+
+def solved_positions(
+    domain: Domain[Any],
+    *,
+    count: int = 2000,
+    seed: int = 0,
+    plies: Sequence[int] | None = None,
+    on_progress: OnSolved | None = None,
+) -> ExactPositions:
+    """Positions labelled by the domain's exact solver.
+
+    Every reachable unfinished position where the solver lists them (tic-tac-toe: 4520, whatever `count`); else `count`
+    different ones of casual games (`escalade.training.solved.casual_states`), a game each.
+
+    plies: how many moves each game has before its position, taken in turn; FIRST_PLY to LAST_PLY spread evenly if not
+        given. All cores solve.
+    Raises SettingsError for a domain without a solver.
+    """
+    solver = exact_solver(domain)
+    if solver is None:
+        raise no_solver(domain)
+    listed = getattr(solver, "reachable_positions", None)
+    if callable(listed):
+        states, source = [state for state in listed() if not domain.is_terminal(state)], "every reachable position"
+    else:
+        states = _casual(domain, whole("count", count, 1), seed, plies)
+        source = f"casual games, seed {seed}"
+    worth = _worth(domain, solver, states, on_progress)
+    texts = tuple(domain.format(state) for state in states)
+    return ExactPositions(texts, worth, _plies(states), source, None if callable(listed) else seed)
+
+
+def open_positions(
+    domain: Domain[Any],
+    *,
+    path: Path | None = None,
+    count: int = 2000,
+    seed: int = 0,
+    folder: Path | None = None,
+    on_progress: OnSolved | None = None,
+) -> ExactPositions:
+    """The positions of a file, or else solved ones, kept as `folder`/positions-COUNT-SEED.csv so that they are solved
+    only once. Raises SettingsError for a file that is none, or a domain with neither solver nor file."""
+    if path is not None:
+        return read_positions(path, domain)
+    solver = exact_solver(domain)
+    if solver is None:
+        raise no_solver(domain)
+    if folder is None or hasattr(solver, "reachable_positions"):  # a table that is there at once
+        return solved_positions(domain, count=count, seed=seed, on_progress=on_progress)
+    kept = folder / f"positions-{count}-{seed}.csv"
+    if not kept.exists():
+        write_positions(kept, solved_positions(domain, count=count, seed=seed, on_progress=on_progress))
+    read = read_positions(kept, domain)
+    return ExactPositions(read.states, read.worth, read.ply, f"casual games, seed {seed}", seed)
+
+
+def write_positions(path: Path, positions: ExactPositions) -> None:
+    """The file that `read_positions` reads; whole or not at all. Scores are the signs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["moves", *_score_columns(positions.worth.shape[1])])
+    for state, worth in zip(positions.states, positions.worth.tolist(), strict=True):
+        writer.writerow([state, *("" if math.isnan(score) else int(score) for score in worth)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def read_positions(path: Path, domain: Domain[Any]) -> ExactPositions:
+    """Positions of a CSV file as the module's text describes it; further columns are ignored.
+
+    Raises SettingsError naming the line and the column at fault.
+    """
+    columns = _score_columns(domain.num_actions)
+    states, worth = [], []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            for name in ("moves", *columns):
+                if name not in (reader.fieldnames or ()):
+                    raise _refused(path, 1, f"there is no column '{name}'")
+            for line in reader:
+                state = _state(path, reader.line_num, domain, line)
+                worth.append(_signs(path, reader.line_num, domain, state, [line[name] for name in columns]))
+                states.append(state)
+    except OSError as error:
+        raise SettingsError(f"positions '{path}' cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"positions '{path}' are no CSV file: {error}") from None
+    if not states:
+        raise SettingsError(f"positions '{path}': there are none in it")
+    texts = tuple(domain.format(state) for state in states)
+    return ExactPositions(texts, np.array(worth, np.float32), _plies(states), str(path))
+
+
+def no_solver(domain: Domain[Any]) -> SettingsError:
+    """What to say of a domain whose moves nobody here can judge."""
+    return SettingsError(
+        f"there is no exact solver for domain '{domain.name}': give test positions with exact scores by --positions"
+    )
+
+
+def longest_game(domain: Domain[Any]) -> int | None:
+    """Plies of the longest game, None where that is not known."""
+    cells = getattr(domain, "num_cells", None)
+    return cells if isinstance(cells, int) else None
+
+
+# Solving
+
+
+def _casual(domain: Domain[Any], count: int, seed: int, plies: Sequence[int] | None) -> list[Any]:
+    """So many different states, those asked for first in the order of their games."""
+    span = LAST_PLY + 1 - FIRST_PLY
+    wanted = [FIRST_PLY + place * span // count for place in range(count)] if plies is None else list(plies)
+    if not wanted:
+        raise SettingsError("plies must name at least one number of moves")
+    found: dict[bytes, Any] = {}
+    # Some games meet, and some end too soon: twice as many are begun at most.
+    for _, state in casual_states(domain, list(islice(cycle(wanted), 2 * count)), seed=seed):
+        found.setdefault(domain.encode([state]).tobytes(), state)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def _worth(domain: Domain[Any], solver: Solver, states: Sequence[Any], on_progress: OnSolved | None) -> FloatArray:
+    worth = np.full((len(states), domain.num_actions), np.nan, np.float32)
+    telling, done = threading.Lock(), 0
+
+    def solve(row: int, _: threading.Event) -> None:
+        nonlocal done
+        state = states[row]
+        for action in domain.legal_actions(state):
+            reached = domain.step(state, action)
+            value = solver.value(reached)
+            worth[row, action] = value if domain.to_move(reached) == domain.to_move(state) else 0.0 - value
+        with telling:
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(states))
+
+    in_threads(solve, len(states), usable_cores())
+    return worth
+
+
+def _plies(states: Sequence[Any]) -> NDArray[np.int64]:
+    return np.array([len(getattr(state, "moves", "")) if hasattr(state, "moves") else -1 for state in states], np.int64)
+
+
+# Reading
+
+
+def _score_columns(actions: int) -> list[str]:
+    return [f"score_{number}" for number in range(1, actions + 1)]
+
+
+def _state(path: Path, number: int, domain: Domain[Any], line: dict[str, str]) -> Any:
+    if None in line or None in line.values():
+        raise _refused(path, number, "it has not as many cells as the first line")
+    try:
+        state = domain.parse(line["moves"])
+    except StateError as error:
+        raise _refused(path, number, f"column 'moves': {error}") from None
+    if domain.is_terminal(state):
+        raise _refused(path, number, f"column 'moves': the game '{line['moves']}' is over")
+    return state
+
+
+def _signs(path: Path, number: int, domain: Domain[Any], state: Any, scores: Sequence[str]) -> list[float]:
+    signs = [math.nan] * len(scores)
+    legal = set(domain.legal_actions(state))
+    for action, score in enumerate(scores):
+        where = f"column 'score_{action + 1}'"
+        if not score.strip():
+            if action in legal:
+                raise _refused(path, number, f"{where}: action {domain.action_name(action)} is legal, but has no score")
+            continue
+        if action not in legal:
+            raise _refused(path, number, f"{where}: action {domain.action_name(action)} is not legal, but has a score")
+        try:
+            exact = float(score)
+        except ValueError:
+            exact = math.nan
+        if not math.isfinite(exact):
+            raise _refused(path, number, f"{where}: {score[:20]!r} is not a number")
+        signs[action] = float((exact > 0) - (exact < 0))
+    return signs
+
+
+def _refused(path: Path, line: int, what: str) -> SettingsError:
+    return SettingsError(f"positions '{path}', line {line}: {what}")

@@ -1,0 +1,140 @@
+"""Drawings of an evaluation, as PNG files. Needs matplotlib, of the extra `train`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from escalade.domains.errors import SettingsError
+from escalade.neural.files import write_whole
+from escalade.training.evaluate import Evaluation
+from escalade.training.exact import PHASES
+from escalade.training.intervals import Share
+
+SIZE = (7.0, 4.5)
+"""Inches."""
+DPI = 150
+COLOURS = {"all": "black", **dict(zip(PHASES, ("#0072b2", "#e69f00", "#009e73"), strict=True))}
+"""Told apart by the colour-blind too (M. Okabe, K. Ito, 2008)."""
+
+
+def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Draw what was measured; the files made, each whole or not at all.
+
+    agreement.png: sign-optimal share by simulations and phase. reliability.png: the confidence of the policy against
+    its share of optimal moves. savings.png: strength with and without the value network. elo.png: the matches.
+    Every mark has its 95 % interval. Raises SettingsError without matplotlib.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SettingsError("plots need matplotlib: pip install 'escalade[train]'") from None
+    drawings: dict[str, tuple[bool, Callable[[Any, Evaluation], None]]] = {
+        "agreement.png": (bool(evaluation.agreement), _agreement),
+        "reliability.png": (True, _reliability),
+        "savings.png": (evaluation.savings is not None, _savings),
+        "elo.png": (bool(evaluation.matches), _elo),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, (measured, draw) in drawings.items():
+        if not measured:
+            (folder / name).unlink(missing_ok=True)  # an earlier evaluation's would be taken for this one's
+            continue
+        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")  # no pyplot: it keeps figures, and wants a screen
+        FigureCanvasAgg(figure)
+        draw(figure.subplots(), evaluation)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", metadata={"Software": None})
+        write_whole(folder / name, lambda file, image=image: file.write(image.getvalue()))  # type: ignore[misc]
+        made.append(folder / name)
+    return made
+
+
+def _agreement(axes: Any, evaluation: Evaluation) -> None:
+    numbers = sorted({row.simulations for row in evaluation.agreement})
+    for phase in ("all", *PHASES):
+        rows = [row for row in evaluation.agreement if row.phase == phase and row.differing.count]
+        if rows:
+            places = [numbers.index(row.simulations) for row in rows]
+            label = f"{phase} ({rows[0].differing.count} positions)"
+            _marks(axes, places, [row.differing for row in rows], label, COLOURS[phase])
+    axes.set_xticks(range(len(numbers)), ["network\nalone" if number == 0 else str(number) for number in numbers])
+    axes.set_xlabel("simulations")
+    axes.set_ylabel("sign-optimal moves, where moves differ")
+    axes.set_title(f"{evaluation.domain}: agreement with the exact solver\n{_of(evaluation)}", fontsize=10)
+    axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def _reliability(axes: Any, evaluation: Evaluation) -> None:
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
+    estimates = evaluation.estimates
+    for label, colour, measured in (
+        ("raw", COLOURS["begin"], estimates.calibration),
+        ("calibrated", COLOURS["middle"], estimates.calibrated),
+    ):
+        if measured is not None:
+            told = f"{label}: error {measured.error:.3f} ({measured.low:.3f} to {measured.high:.3f})"
+            confidences = [part.confidence for part in measured.bins]
+            _marks(axes, confidences, [part.optimal for part in measured.bins], told, colour)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence of the policy's first choice")
+    axes.set_ylabel("share of optimal moves")
+    axes.set_title(f"{evaluation.domain}: reliability, bins of equal mass\n{_of(evaluation)}", fontsize=10)
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+
+
+def _savings(axes: Any, evaluation: Evaluation) -> None:
+    savings = evaluation.savings
+    assert savings is not None  # asked before
+    for curve, colour in zip(savings.curves, list(COLOURS.values()), strict=False):
+        _marks(axes, list(curve.simulations), list(curve.strength), curve.name, colour)
+    axes.set_xscale("log", base=2)
+    tried = sorted({number for curve in savings.curves for number in curve.simulations})
+    axes.set_xticks(tried, list(map(str, tried)))
+    axes.minorticks_off()
+    axes.set_xlabel("simulations")
+    axes.set_ylabel("sign-optimal moves, where moves differ")
+    told = f"{savings.positions} positions, seed {savings.seed}"
+    axes.set_title(f"{evaluation.domain}: search with and without the value network\n{told}", fontsize=10)
+    axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def _elo(axes: Any, evaluation: Evaluation) -> None:
+    matches = evaluation.matches[::-1]  # the first on top
+    elos = [match.elo for match in matches]
+    reach = (
+        [max(match.elo - match.elo_low, 0) for match in matches],
+        [max(match.elo_high - match.elo, 0) for match in matches],
+    )
+    axes.barh(range(len(matches)), elos, xerr=reach, color=COLOURS["begin"], alpha=0.7, capsize=3)
+    axes.set_yticks(range(len(matches)), [f"{match.first}\n: {match.second}" for match in matches], fontsize=7)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_xlabel("Elo points of the first over the second, 95 % interval by pairs of games")
+    told = f"{matches[0].games} games each, seed {evaluation.seed}"
+    axes.set_title(f"{evaluation.domain}: matches\n{told}", fontsize=10)
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _marks(axes: Any, places: list[Any], shares: list[Share], label: str, colour: str) -> None:
+    """Shares with their intervals, which hold them but for rounding."""
+    known = [(place, s.share, s.low, s.high) for place, s in zip(places, shares, strict=True) if s.count]
+    points = [float(share or 0) for _, share, _, _ in known]
+    reach = (
+        [max(share - float(low or 0), 0) for share, (_, _, low, _) in zip(points, known, strict=True)],
+        [max(float(high or 0) - share, 0) for share, (_, _, _, high) in zip(points, known, strict=True)],
+    )
+    axes.errorbar([place for place, *_ in known], points, yerr=reach, label=label, color=colour, marker="o", capsize=3)
+
+
+def _of(evaluation: Evaluation) -> str:
+    source = evaluation.positions_source
+    short = source if len(source) <= 60 else f"…{source[-59:]}"
+    return f"{evaluation.positions} positions: {short}; seed {evaluation.seed}"
