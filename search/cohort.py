@@ -20,7 +20,7 @@ from escalade.search.config import SearchConfig, whole
 from escalade.search.forest import new_forest
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
-from escalade.search.results import SearchResult, results_of
+from escalade.search.results import Readings, SearchResult, readings_of, results_of
 from escalade.search.searchable import rows_of
 from escalade.search.subtree import keep_subtree, renew_noise
 from escalade.search.waves import MOST_ROUNDS, abandon, absorb_round, select_round, settle, wave
@@ -60,15 +60,15 @@ class Cohort:
     def plant(
         self,
         trees: IntArray,
-        states: Sequence[Any],
+        states: Sequence[Any] | IntArray,
         starts: IntArray,
         rooms: IntArray | int,
         config: SearchConfig,
         seeds: KeyArray,
     ) -> None:
-        """New trees for unfinished states: `trees` `[M]` are places that are free, `starts` `[M]` the first of the
-        nodes they own, `rooms` how many those are. `config.simulations` + 1 are enough; a tree that has used fewer
-        stops, as FULL, until `move` gives it more."""
+        """New trees for unfinished states, or rows `[M, W]` of an `ArrayDomain`: `trees` `[M]` are places that are
+        free, `starts` `[M]` the first of the nodes they own, `rooms` how many those are. `config.simulations` + 1 are
+        enough; a tree that has used fewer stops, as FULL, until `move` gives it more."""
         a = self.arrays
         call = native_of(self._source)
         if call is not self._call:  # it has learned since, or moved
@@ -79,7 +79,7 @@ class Cohort:
         a.size[trees] = 0
         self._configure(trees, config, seeds)
         if self.fast is not None:
-            a.rows[starts] = rows_of(self.fast, states)
+            a.rows[starts] = states if isinstance(states, np.ndarray) else rows_of(self.fast, states)
         else:
             assert self.plain is not None
             for tree, state in zip(trees.tolist(), states, strict=True):
@@ -224,6 +224,10 @@ class Cohort:
         """What trees `[M]` that stopped have found, all of one configuration."""
         return results_of(self.forest, trees, config)
 
+    def read(self, trees: IntArray, config: SearchConfig) -> Readings:
+        """As `results`, in arrays."""
+        return readings_of(self.forest, trees, config)
+
 
 def log_gammas(alpha: float, chances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logs of gamma variates of shape alpha at these quantiles, in (0, 1). Of a small alpha most are too small for a
@@ -243,18 +247,19 @@ def tree_seeds(seed: int | Sequence[int], trees: int) -> KeyArray:
     """One random seed a tree, `[B]` uint64: of one number, the first depends on it alone and not on how many trees
     there are; or of one number a tree. Raises SettingsError for another number of numbers."""
     if isinstance(seed, int | np.integer):
-        return _spread(np.full(trees, int(seed) & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
+        return spread(np.full(trees, int(seed) & (2**64 - 1), np.uint64), np.arange(trees, dtype=np.uint64))
     seeds = list(seed) if isinstance(seed, Iterable) else [None]
     if not all(isinstance(number, int | np.integer) for number in seeds):
         raise SettingsError(f"seed must be a whole number, or one a state, not {seed!r}")
     if len(seeds) != trees:
         raise SettingsError(f"{trees} states need {trees} seeds, not {len(seeds)}")
     numbers = np.array([int(number) & (2**64 - 1) for number in seeds], np.uint64)
-    return _spread(numbers, np.zeros(trees, np.uint64))
+    return spread(numbers, np.zeros(trees, np.uint64))
 
 
 @njit(nogil=True, cache=True)
-def _spread(seeds, places):  # type: ignore[no-untyped-def]
+def spread(seeds, places):  # type: ignore[no-untyped-def]
+    """Keys `[M]` uint64 for a place `[M]` uint64 under each seed `[M]` uint64."""
     out = np.empty_like(seeds)
     for m in range(len(seeds)):
         out[m] = mix(mix(seeds[m] + GAMMA) + GAMMA * places[m])

@@ -110,6 +110,7 @@ class Learner:
             torch.manual_seed(seed)
             self.network = PolicyValueNetwork(spec).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval()
+        self.kept = copy.deepcopy(self.averaged)
         self.steps = 0
         self._slower = 1.0  # factor on the learning rate, halved by each rollback
         self._rollbacks = 0  # since the last pass without any
@@ -220,6 +221,10 @@ class Learner:
         """What the averaged network is worth on other targets."""
         return validate(self.averaged, targets)
 
+    def keep(self) -> None:
+        """Remember the average as it is now: the best so far."""
+        self.kept.load_state_dict(self.averaged.state_dict())
+
     # Going on elsewhere
 
     def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
@@ -244,6 +249,7 @@ class Learner:
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        tensors |= {f"kept.{name}": tensor for name, tensor in self.kept.state_dict().items()}
         for number, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": value for name, value in state.items()}
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -251,12 +257,13 @@ class Learner:
 
     def _restore(self, snapshot: tuple[dict[str, Tensor], dict[str, float]]) -> None:
         tensors, numbers = snapshot
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "adam": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "kept": {}, "adam": {}}
         for name, tensor in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = tensor.clone()
         self.network.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
+        self.kept.load_state_dict(parts["kept"])
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["adam"].items():
             number, rest = name.split(".", 1)

@@ -6,8 +6,11 @@ depends on its number, the seed and the weights alone (on one machine, up to the
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +20,12 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.search.config import SearchConfig, whole
-from escalade.search.engine import search
-from escalade.search.results import SearchResult
+from escalade.search.engine import cohorts_of
 from escalade.search.searchable import check_simulator
+from escalade.training.game_batch import GameBatch, Moved
 from escalade.training.rows import Rows, joined
+
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -81,115 +86,76 @@ class SelfPlay:
         self.stats = SelfPlayStats()
 
     def play(self, numbers: Iterable[int], run: str = "self-play", model: str = "") -> Iterator[Rows]:
-        """Play the games of these numbers; yields the rows of games as they end.
+        """Play the games of these numbers; yields the rows of games as they end, in the same order on as many cores.
 
         run: with the number, the name of a game: "run/00000017". model: name of the weights, kept with the rows.
         """
-        waiting = iter(numbers)
-        games = [self._begin(number) for number in itertools.islice(waiting, self.config.at_once)]
-        while games:
-            self._search(games)
-            ended = [game for game in games if game.over]
-            if ended:
-                for game in ended:
-                    self._count(game)
-                yield joined([self._rows(game, run, model) for game in ended])
-                games = [game for game in games if not game.over]
-                games += [self._begin(number) for number in itertools.islice(waiting, len(ended))]
+        at_once = self.config.at_once
+        _, threads = cohorts_of(at_once, self.domain, self.evaluator)
+        stop = threading.Event()
+        shares = [at_once * (part + 1) // threads - at_once * part // threads for part in range(threads)]
+        batches = [
+            GameBatch(self.domain, self.evaluator, self.config, self.seed, places, share, run, model, stop).moves()
+            for places, share in zip(shares, dealt(numbers, threads), strict=True)
+        ]
+        with closing(in_turn(batches, stop)) as turns:
+            for turn in turns:
+                for moved in turn:
+                    self._count(moved)
+                rows = [moved.rows for moved in turn if moved.rows is not None]
+                if rows:
+                    yield joined(rows)
 
-    def _begin(self, number: int) -> _Game:
-        """A new game, after its random opening."""
-        random = np.random.default_rng((self.seed, number))
-        wanted = int(random.integers(self.config.opening_plies + 1))
-        while True:
-            state = self.domain.initial_state()
-            first = self.domain.to_move(state)
-            for _ in range(wanted):
-                state = self.domain.step(state, int(random.choice(self.domain.legal_actions(state))))
-                if self.domain.is_terminal(state):
-                    break
-            if wanted == 0 or not self.domain.is_terminal(state):
-                return _Game(number, random, state, wanted, first)
-            wanted -= 1  # such openings may all be whole games
-
-    def _search(self, games: list[_Game]) -> None:
-        """One move in every game."""
-        config = self.config
-        hurried = [config.quick is not None and game.random.random() >= config.teaching for game in games]
-        for quick, settings in ((False, config.search), (True, config.quick)):
-            chosen = [game for game, hurry in zip(games, hurried, strict=True) if hurry == quick]
-            if not chosen or settings is None:
-                continue
-            seeds = [int(game.random.integers(2**63)) for game in chosen]
-            found = search(self.domain, [game.state for game in chosen], self.evaluator, settings, seed=seeds)
-            for game, result in zip(chosen, found, strict=True):
-                self._move(game, result, teaches=not quick)
-
-    def _move(self, game: _Game, result: SearchResult, teaches: bool) -> None:
-        domain = self.domain
-        game.states.append(game.state)
-        game.players.append(domain.to_move(game.state))
-        game.results.append(result)
-        game.teaches.append(teaches)
-        game.state = domain.step(game.state, result.action)
-        if domain.is_terminal(game.state):
-            game.over, game.outcome = True, domain.outcome(game.state)
-            game.player = domain.to_move(game.state)
-        elif game.first_ply + len(game.states) >= self.config.max_plies:
-            game.over = game.cut_short = True
-            game.outcome, game.player = result.value, game.players[-1]
-
-    def _count(self, game: _Game) -> None:
+    def _count(self, moved: Moved) -> None:
         stats = self.stats
-        stats.games += 1
-        stats.positions += len(game.states)
-        stats.teaching += sum(game.teaches)
-        stats.simulations += sum(result.simulations for result in game.results)
-        stats.cut_short += game.cut_short
-        if not game.cut_short:
-            outcome = game.outcome if game.player == game.first_player else -game.outcome
-            stats.won += outcome > 0
-            stats.drawn += outcome == 0
-            stats.lost += outcome < 0
-
-    def _rows(self, game: _Game, run: str, model: str) -> Rows:
-        """A row a position. Where a search has proven the value, that is the outcome, whatever was played later."""
-        count, results = len(game.states), game.results
-        policy = np.array([result.policy for result in results], np.float32)
-        policy[~np.array(game.teaches)] = np.nan
-        value = np.array([result.value for result in results], np.float32)
-        sign = np.where(np.array(game.players) == game.player, 1, -1)
-        proven = np.array([result.proven for result in results])
-        return Rows(
-            game=np.full(count, f"{run}/{game.number:08d}"),
-            ply=np.arange(game.first_ply, game.first_ply + count, dtype=np.int32),
-            state=np.array([self.domain.format(state) for state in game.states], np.str_),
-            observation=self.domain.encode(game.states),
-            legal=np.array([~np.isnan(result.lower) for result in results]),
-            policy=policy,
-            action=np.array([result.action for result in results], np.int32),
-            value=value,
-            outcome=np.where(proven, value, sign * np.float32(game.outcome)).astype(np.float32),
-            source=np.full(count, "self_play"),
-            model=np.full(count, model),
-            decision=np.full(count, ""),
-        )
+        stats.positions += moved.searched
+        stats.teaching += moved.teaching
+        stats.simulations += moved.simulations
+        stats.games += len(moved.ends)
+        stats.cut_short += int(np.isnan(moved.ends).sum())
+        stats.won += int((moved.ends > 0).sum())
+        stats.drawn += int((moved.ends == 0).sum())
+        stats.lost += int((moved.ends < 0).sum())
 
 
-@dataclass
-class _Game:
-    """One game under way. outcome: of the end, as `player` sees it, who would move next."""
+def in_turn(batches: list[Iterator[Moved]], stop: threading.Event) -> Generator[list[Moved]]:
+    """The next of what each batch gives, until all are through. More than one work each in a thread of its own, up to
+    AHEAD moves ahead, so that none waits for another; `stop` is set, and they end, when this does."""
+    if len(batches) == 1:
+        yield from ([moved] for moved in batches[0])
+        return
+    threads = [ThreadPoolExecutor(1, "escalade-self-play") for _ in batches]
+    try:
+        ahead = [
+            (thread, batch, deque(thread.submit(next, batch, None) for _ in range(AHEAD)))
+            for thread, batch in zip(threads, batches, strict=True)
+        ]
+        while ahead:
+            turn = [(each, each[2].popleft().result()) for each in ahead]
+            ahead = [each for each, moved in turn if moved is not None]
+            for thread, batch, futures in ahead:
+                futures.append(thread.submit(next, batch, None))
+            yield [moved for _, moved in turn if moved is not None]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
 
-    number: int
-    random: np.random.Generator
-    state: Any
-    first_ply: int
-    first_player: int
-    over: bool = False
-    cut_short: bool = False
-    outcome: float = 0.0
-    player: int = 0
-    states: list[Any] = field(default_factory=list)
-    players: list[int] = field(default_factory=list)
-    results: list[SearchResult] = field(default_factory=list)
-    teaches: list[bool] = field(default_factory=list)
+
+def dealt(numbers: Iterable[int], hands: int) -> list[Iterator[int]]:
+    """Numbers dealt out like cards, whoever asks first, and in whatever threads."""
+    source, lock = iter(numbers), threading.Lock()
+    held = [deque[int]() for _ in range(hands)]
+
+    def hand(which: int) -> Iterator[int]:
+        while True:
+            with lock:
+                if not held[which]:
+                    for other, number in zip(held, source, strict=False):
+                        other.append(number)
+                if not held[which]:
+                    return
+                number = held[which].popleft()
+            yield number
+
+    return [hand(which) for which in range(hands)]

@@ -135,6 +135,14 @@ class ExperienceStore:
     def rows(self) -> int:
         return sum(entry.rows for entry in self._entries.values())
 
+    def read(self, name: str) -> Rows | None:
+        """The rows of a shard; None if it cannot be read, and then it is set aside."""
+        try:
+            return read_shard(self.shards_folder / name, self.stamp)
+        except ShardError as error:
+            self._set_aside(self.shards_folder / name, str(error))
+            return None
+
     def recent(self, most: int) -> Rows | None:
         """The newest rows, oldest first: as many whole shards as reach `most`, cut to it. None if there are none.
 
@@ -145,10 +153,8 @@ class ExperienceStore:
         for entry in reversed(self.entries):
             if count >= most:
                 break
-            try:
-                rows = read_shard(self.shards_folder / entry.name, self.stamp)
-            except ShardError as error:
-                self._set_aside(self.shards_folder / entry.name, str(error))
+            rows = self.read(entry.name)
+            if rows is None:
                 continue
             parts.append(replace(rows, observation=compact(rows.observation)))
             count += len(rows)

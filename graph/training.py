@@ -1,0 +1,310 @@
+"""The training graph: plan, collect, fit, evaluate, certify, promote, and round again while the budget lasts.
+
+Its state is small and plain; what is made lies in the run's folder (`escalade.training.run`), and every step can be
+done again without doing anything twice. So a run that was stopped anywhere, by `kill -9` too, goes on from its last
+checkpoint and comes to the same weights (on one CPU, in one process).
+
+Progress is told as custom stream events (`stream_mode="custom"`): plain dicts with an `event`, such as
+{"event": "pass", "iteration": 3, "policy_loss": 0.9, …}.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from langgraph.config import get_config, get_stream_writer
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer, Send
+
+from escalade.domains.errors import SettingsError
+from escalade.training import steps
+from escalade.training.recipe import Recipe, recipe_for
+from escalade.training.run import Run, RunConfig, let_go
+from escalade.training.workers import InProcess, Workers
+
+OVERSHOOT = 1.1
+"""An iteration is the last of a run by minutes if another one, so much longer than the one before, would not end in
+time."""
+
+
+def _gathered(old: list[dict[str, Any]], new: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """What the collectors of an iteration report; None begins a new list."""
+    return [] if new is None else [*old, *new]
+
+
+class TrainingInput(TypedDict, total=False):
+    """What a run may be told. Everything but the domain has a default; a run that exists goes on with its own."""
+
+    domain: str
+    run: str
+    """Name of the run, a folder under the graph's root; one made from the thread or the time if left out."""
+    recipe: str | dict[str, Any]
+    """Name of a recipe, or one in full (`Recipe.plain`)."""
+    iterations: int | None
+    """How many in all; the recipe's if neither this nor minutes is given."""
+    minutes: float | None
+    """How long it may take, about; what was stopped in between does not count."""
+    seed: int
+    options: dict[str, Any]
+    """Of the domain."""
+    experience: list[str]
+    exclude: list[str]
+    """As in `escalade.training.run.RunConfig`."""
+
+
+class TrainingState(TrainingInput, total=False):
+    """Between the steps: where the run is. seconds: of work so far. span: how far the run is when a fit begins and
+    ends. history: a line of figures an iteration."""
+
+    iteration: int
+    last: bool
+    seconds: float
+    iteration_seconds: float
+    tasks: list[dict[str, Any]]
+    collected: Annotated[list[dict[str, Any]], _gathered]
+    span: list[float]
+    history: list[dict[str, Any]]
+    champion: dict[str, Any] | None
+
+
+class TrainingOutput(TypedDict, total=False):
+    """What a finished run tells."""
+
+    run: str
+    iteration: int
+    seconds: float
+    history: list[dict[str, Any]]
+    champion: dict[str, Any] | None
+    bundle: str
+
+
+class CollectState(TypedDict):
+    """What one collector is sent."""
+
+    task: dict[str, Any]
+
+
+TrainingGraph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class TrainingResources:
+    """root: the folder of all runs. workers: where collectors run; parallel: how many at once; cores: for each, None
+    for all. fit: makes an iteration's fit; by default in this process. register: is told of the champion at the end.
+    """
+
+    root: Path = Path("out/train")
+    workers: Workers = field(default_factory=InProcess)
+    parallel: int = 1
+    cores: int | None = None
+    fit: Callable[..., dict[str, Any]] = steps.fit
+    register: Callable[[Run, dict[str, Any]], None] | None = None
+    clock: Callable[[], float] = time.perf_counter
+
+
+def build_training_graph(
+    resources: TrainingResources | None = None, *, compiled: bool = True, checkpointer: Checkpointer = None
+) -> Any:
+    """The training graph, compiled, or as a `StateGraph`. Input `TrainingInput`, output `TrainingOutput`."""
+    nodes = _Nodes(resources or TrainingResources())
+    graph: Any = StateGraph(TrainingState, input_schema=TrainingInput, output_schema=TrainingOutput)
+    for name in ("plan", "fit", "evaluate", "certify", "promote", "finish"):
+        graph.add_node(name, getattr(nodes, name))
+    graph.add_node("collect", nodes.collect, input_schema=CollectState)
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", _fan_out, ["collect", "fit", "finish"])
+    for name, following in (
+        ("collect", "fit"),
+        ("fit", "evaluate"),
+        ("evaluate", "certify"),
+        ("certify", "promote"),
+        ("promote", "plan"),
+        ("finish", END),
+    ):
+        graph.add_edge(name, following)
+    return graph.compile(checkpointer=checkpointer, name="train") if compiled else graph
+
+
+def _fan_out(state: TrainingState) -> list[Send] | str:
+    """A collector for each task."""
+    if state["tasks"]:
+        return [Send("collect", {"task": task}) for task in state["tasks"]]
+    return "finish"
+
+
+class _Nodes:
+    """The steps as nodes."""
+
+    def __init__(self, resources: TrainingResources) -> None:
+        self.resources = resources
+
+    def _run(self, state: TrainingState) -> Run:
+        return Run.open(self.resources.root / state["run"])
+
+    def plan(self, state: TrainingState) -> dict[str, Any]:
+        """What the next iteration is to do; nothing if the budget is spent."""
+        run = self._begin(state)
+        iteration, seconds = state.get("iteration", 0) + 1, state.get("seconds", 0.0)
+        minutes, iterations = _budget(run, state)
+        longest = state.get("iteration_seconds", 0.0) * OVERSHOOT
+        spent = minutes is not None and iteration > 1 and seconds + 0.1 * longest >= minutes * 60
+        known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
+        if spent or (iterations is not None and iteration > iterations):
+            return {**known, "tasks": []}
+        last = (iterations is not None and iteration == iterations) or (
+            minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
+        )
+        tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores)
+        _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
+        return {**known, "tasks": tasks, "iteration": iteration, "last": last, "iteration_seconds": 0.0}
+
+    def _begin(self, state: TrainingState) -> Run:
+        """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""
+        _check(state)
+        name = state.get("run")
+        if name and (self.resources.root / name / "run.json").exists():
+            return Run.open(self.resources.root / name)
+        from escalade.domains.catalog import load_domain
+
+        recipe, options = state.get("recipe", "default"), state.get("options") or {}
+        domain = load_domain(state["domain"], options or None)
+        config = RunConfig(
+            domain=state["domain"],
+            recipe=Recipe.of(recipe) if isinstance(recipe, dict) else recipe_for(domain, recipe),
+            seed=state.get("seed", 0),
+            options=options,
+            experience=tuple(state.get("experience") or ()),
+            exclude=tuple(state.get("exclude") or ()),
+        )
+        if not name:
+            # A thread is one run, however often its first step is done again.
+            thread = str(get_config().get("configurable", {}).get("thread_id") or f"{datetime.now(UTC):%Y%m%d-%H%M%S}")
+            name = f"{domain.name}-{re.sub('[^A-Za-z0-9-]', '', thread)[:36]}"
+        return Run.begin(self.resources.root / name, config)
+
+    def collect(self, state: CollectState) -> dict[str, Any]:
+        """One collector's piece of work."""
+        tell, task = _tell(), state["task"]
+        source, shard, count = task["source"], task["shard"], task["count"]
+
+        def heard(done: int, rows: int) -> None:
+            tell({"event": "collect", "source": source, "shard": shard, "done": done, "of": count, "rows": rows})
+
+        stats = self.resources.workers.collect(task, heard)
+        tell({"event": "collected", **stats})
+        return {"collected": [stats]}
+
+    def fit(self, state: TrainingState) -> dict[str, Any]:
+        """The network, fitted to the window."""
+        run = self._run(state)
+        collecting = sum(stats["seconds"] for stats in state["collected"]) / self.resources.parallel
+        before = state.get("seconds", 0.0) + collecting
+        span = self._span(run, state, before)
+        done = self.resources.fit(run, state["iteration"], span, last=state["last"], tell=_tell())
+        took = collecting + done["seconds"]
+        return {
+            "span": list(span),
+            "seconds": state.get("seconds", 0.0) + took,
+            "iteration_seconds": took,
+        }
+
+    def _span(self, run: Run, state: TrainingState, seconds: float) -> tuple[float, float]:
+        """How far the run is, from 0 to 1, before and after this fit."""
+        begun = state["span"][1] if state.get("span") else 0.0
+        if state["last"]:
+            return begun, 1.0
+        minutes, iterations = _budget(run, state)
+        iteration = state["iteration"]
+        if minutes is not None:
+            # The next fit begins about as much later as this one takes.
+            return begun, max(begun, min(0.95, (seconds + self._last_fit(run, iteration)) / (minutes * 60)))
+        return begun, steps.share_of_work(run.recipe, iteration, iterations or iteration)
+
+    def _last_fit(self, run: Run, iteration: int) -> float:
+        before = run.read(run.iteration(iteration - 1) / "fit.json") or {}
+        return float(before.get("seconds", 0.0))
+
+    def evaluate(self, state: TrainingState) -> dict[str, Any]:
+        """How good the new network is."""
+        run, iteration = self._run(state), state["iteration"]
+        judged = steps.evaluate_iteration(run, iteration, _tell())
+        fitted = run.read(run.iteration(iteration) / "fit.json")
+        seconds = state["seconds"] + judged["seconds"]
+        line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
+        line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
+        return {
+            "seconds": seconds,
+            "iteration_seconds": state["iteration_seconds"] + judged["seconds"],
+            "history": [*state.get("history", []), {**line, **judged["lines"][0]}],
+        }
+
+    def certify(self, state: TrainingState) -> dict[str, Any]:
+        """A place for certificates, which there are none of yet."""
+        _tell()(
+            {"event": "certify", "iteration": state["iteration"], **steps.certify(self._run(state), state["iteration"])}
+        )
+        return {}
+
+    def promote(self, state: TrainingState) -> dict[str, Any]:
+        """The better network plays on."""
+        run = self._run(state)
+        steps.promote(run, state["iteration"], _tell())
+        return {"champion": run.champion}
+
+    def finish(self, state: TrainingState) -> dict[str, Any]:
+        """The run is over: its champion is told to the registry, if there is one."""
+        run = self._run(state)
+        champion = run.champion
+        if champion is not None and self.resources.register is not None:
+            self.resources.register(run, champion)
+        let_go(run.folder)
+        bundle = None if champion is None else run.bundle(champion["iteration"])
+        _tell()({"event": "finished", "run": run.name, "bundle": None if bundle is None else str(bundle)})
+        return {"champion": champion, "bundle": str(bundle or "")}
+
+
+def _budget(run: Run, state: TrainingState) -> tuple[float | None, int | None]:
+    """Minutes and iterations that the whole run may take."""
+    given = run.budget or {"minutes": state.get("minutes"), "iterations": state.get("iterations")}
+    minutes, iterations = given.get("minutes"), given.get("iterations")
+    return minutes, run.recipe.iterations if minutes is None and iterations is None else iterations
+
+
+def _collected(stats: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over collectors."""
+    names = ("games", "rows", "simulations")
+    return {
+        name: sum(one.get(name, 0) for one in stats if name != "games" or one["source"] == "self_play")
+        for name in names
+    }
+
+
+def _check(state: TrainingState) -> None:
+    """Raises SettingsError naming the field that is not as `TrainingInput` says."""
+    if not isinstance(state.get("domain"), str) and not state.get("run"):
+        raise SettingsError("domain: name what is to be learned, such as 'tic_tac_toe'")
+    name = state.get("run")
+    if name is not None and (not isinstance(name, str) or not name or Path(name).name != name or name.startswith(".")):
+        raise SettingsError(f"run: the name of a folder, without '/', not {name!r}")
+    for field_name, least in (("iterations", 1), ("minutes", 0)):
+        number: Any = state.get(field_name)
+        kinds = (int,) if field_name == "iterations" else (int, float)
+        if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number >= least):
+            raise SettingsError(f"{field_name}: a number, at least {least}, not {number!r}")
+    seed: Any = state.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise SettingsError(f"seed: a whole number, at least 0, not {seed!r}")
+
+
+def _tell() -> steps.Tell:
+    """The run's stream of custom events, from whatever thread."""
+    writer, context = get_stream_writer(), contextvars.copy_context()
+    return lambda event: context.copy().run(writer, event)

@@ -1,0 +1,187 @@
+"""Collecting experience: one function, wherever it runs. It takes a task that is plain data, writes one shard, and
+returns plain numbers; done again, after a crash or on another machine, it leaves the same shard once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import SettingsError
+from escalade.domains.evaluator import BatchHints, NativeCall, usable_cores
+from escalade.neural.bundle import read_bundle
+from escalade.neural.manifest import DomainStamp, first_fault
+from escalade.neural.networks import PolicyValueNetwork
+from escalade.search.config import SearchConfig
+from escalade.search.evaluators import RolloutEvaluator
+from escalade.training.relabel import relabelled_rows
+from escalade.training.rows import Rows, joined
+from escalade.training.self_play import SelfPlay, SelfPlayConfig
+from escalade.training.shards import SUFFIX, ShardError, read_shard, shard_notes, write_shard
+from escalade.training.solved import SolvedConfig, families, solved_rows
+
+Progress = Callable[[int, int], None]
+"""Hears how many games, families or positions are done, and how many rows they gave."""
+
+
+@dataclass(frozen=True)
+class CollectTask:
+    """What one collector is to do, in one piece.
+
+    source: "self_play" plays the games of these numbers, "solver" labels the families of these numbers exactly,
+        "search" searches the positions of an earlier shard anew (`relabel`, a shard's name).
+    domain, options: as `load_domain`. folder: where shards lie. shard: name of the one to write, without suffix.
+    first, count: the numbers are first .. first + count - 1. bundle: folder of the network that plays; None is random
+    rollouts. run: names the games. cores: that this collector may use, None for all.
+    """
+
+    source: Literal["self_play", "solver", "search"]
+    domain: str
+    folder: str
+    shard: str
+    first: int
+    count: int
+    seed: int
+    run: str = "run"
+    bundle: str | None = None
+    relabel: str | None = None
+    cores: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    solved: SolvedConfig = field(default_factory=SolvedConfig)
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=600))
+
+    def plain(self) -> dict[str, Any]:
+        """The task as JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def of(plain: dict[str, Any]) -> CollectTask:
+        """The task that `plain` gave. Raises SettingsError for anything else."""
+        try:
+            return _TASK.validate_python(plain)
+        except ValidationError as error:
+            raise SettingsError(f"no task for a collector: {first_fault(error)}") from None
+
+
+_TASK = TypeAdapter(CollectTask)
+
+
+def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+    """Do a task (`CollectTask.plain`). Returns what the shard notes: source, games, positions, rows, simulations,
+    seconds, and what self-play counts besides; `repeated` says that the shard was there already.
+
+    Raises EscaladeError for a task that cannot be done, OSError if the shard cannot be written.
+    """
+    task = CollectTask.of(plain)
+    domain = load_domain(task.domain, task.options or None)
+    path = Path(task.folder) / f"{task.shard}{SUFFIX}"
+    stamp = DomainStamp.of(domain)
+    try:
+        read_shard(path, stamp)
+        return {**shard_notes(path), "repeated": True}
+    except (ShardError, FileNotFoundError):
+        pass  # not there, or not whole: it is written now
+    began = time.perf_counter()
+    parts: list[Rows] = []
+    done = rows = 0
+    numbers: dict[str, Any] = {}
+    work = {"self_play": _self_play, "solver": _solved, "search": _searched}[task.source]
+    for finished, part in work(task, domain, stamp, numbers):
+        done, rows = done + finished, rows + len(part)
+        if len(part):
+            parts.append(part)
+        if on_progress is not None:
+            on_progress(done, rows)
+    notes = {"source": task.source, "games": done, "rows": rows, "positions": rows, "simulations": 0, **numbers}
+    notes |= {"shard": task.shard, "seconds": time.perf_counter() - began}
+    if parts:
+        write_shard(Path(task.folder), joined(parts), stamp, name=task.shard, notes=notes)
+    return {**notes, "repeated": False}
+
+
+def _self_play(
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
+) -> Iterator[tuple[int, Rows]]:
+    evaluator, model = _evaluator(task, domain)
+    player = SelfPlay(domain, evaluator, task.self_play, seed=task.seed)
+    for rows in player.play(range(task.first, task.first + task.count), task.run, model):
+        yield len(np.unique(rows.game)), rows
+    numbers |= asdict(player.stats)
+
+
+def _solved(
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
+) -> Iterator[tuple[int, Rows]]:
+    wanted = range(task.first, task.first + task.count)
+    for number, states in families(domain, wanted, task.solved, seed=task.seed):
+        names = [f"{task.run}/solved-{number:08d}"] * len(states)
+        yield 1, solved_rows(domain, states, names, [domain_ply(domain, state) for state in states])
+
+
+def domain_ply(domain: Domain[Any], state: Any) -> int:
+    """How many moves led to a state, where its text tells it (a move a character); 0 where it does not."""
+    moves = getattr(state, "moves", None)
+    return len(moves) if isinstance(moves, str) else 0
+
+
+def _searched(
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
+) -> Iterator[tuple[int, Rows]]:
+    if task.relabel is None:
+        raise SettingsError("relabel: a task with the source 'search' names the shard to search anew")
+    evaluator, model = _evaluator(task, domain)
+    earlier = read_shard(Path(task.folder) / f"{task.relabel}{SUFFIX}", stamp)
+    earlier = earlier.take(np.arange(task.first, min(task.first + task.count, len(earlier))))
+    numbers["simulations"] = 0
+    for start in range(0, len(earlier), 512):
+        some = earlier.take(np.arange(start, min(start + 512, len(earlier))))
+        rows, simulations = relabelled_rows(domain, evaluator, some, task.search, seed=(task.seed, start), model=model)
+        numbers["simulations"] += simulations
+        yield len(rows), rows
+
+
+def _evaluator(task: CollectTask, domain: Domain[Any]) -> tuple[Any, str]:
+    if task.bundle is None:
+        return RolloutEvaluator(domain), "rollouts"
+    network, version = _network(task.bundle, task.domain, tuple(sorted(task.options.items())))
+    return (network if task.cores is None else Sharing(network, task.cores)), version
+
+
+@lru_cache(maxsize=2)
+def _network(folder: str, name: str, options: tuple[tuple[str, Any], ...]) -> tuple[PolicyValueNetwork, str]:
+    """Bundles never change once written, so one that was read is kept."""
+    bundle = read_bundle(folder, load_domain(name, dict(options) or None))
+    return bundle.network, bundle.version
+
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """A network that uses only so many cores, where several collectors share a machine."""
+
+    network: PolicyValueNetwork
+    cores: int
+
+    @property
+    def hints(self) -> BatchHints:
+        hints = self.network.hints
+        return replace(hints, calls=min(hints.calls, self.cores))
+
+    def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+        return self.network.evaluate(observations, legal)
+
+    def native(self) -> NativeCall | None:
+        return self.network.native()
+
+
+def cores_each(collectors: int) -> int:
+    """Cores for each of so many collectors on this machine."""
+    return max(1, usable_cores() // collectors)

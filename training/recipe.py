@@ -1,0 +1,156 @@
+"""How a domain is learned: what is collected, how it is fitted, how the result is judged. One frozen config a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError
+from escalade.neural.manifest import first_fault
+from escalade.neural.spec import NetworkSpec
+from escalade.search.config import SearchConfig, whole
+from escalade.training.evaluate import EvaluationConfig
+from escalade.training.learner import LearnerConfig
+from escalade.training.self_play import SelfPlayConfig
+from escalade.training.solved import SolvedConfig
+from escalade.training.window import WindowConfig
+
+
+@dataclass(frozen=True)
+class Network:
+    """As in `escalade.neural.spec.NetworkSpec`."""
+
+    kind: Literal["perceptron", "residual"] = "perceptron"
+    hidden: tuple[int, ...] = (256, 256, 128)
+    value_head: Literal["tanh", "wdl"] = "wdl"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """iterations: how many, if the run says neither that nor how many minutes.
+
+    games, games_a_task: of self-play in an iteration, and in one piece of work. families, families_a_task: positions
+        for the exact solver (`SolvedConfig`), where there is one; 0 is none.
+    relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
+    rows: of experience that are learned from, the newest.
+    passes, last_passes: over them in an iteration, and in the last one.
+    positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
+        `evaluation.games` against the champion judge.
+    """
+
+    iterations: int = 10
+    network: Network = field(default_factory=Network)
+    games: int = 512
+    games_a_task: int = 256
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    families: int = 0
+    families_a_task: int = 200
+    solved: SolvedConfig = field(default_factory=SolvedConfig)
+    relabelled: int = 0
+    relabel: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=600))
+    rows: int = 500_000
+    window: WindowConfig = field(default_factory=WindowConfig)
+    passes: int = 2
+    last_passes: int = 4
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    positions: int = 500
+    evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(simulations=(0, 64)))
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "games_a_task", "families_a_task", "rows", "passes", "last_passes", "positions"):
+            whole(name, getattr(self, name), 1)
+        for name in ("games", "families", "relabelled"):
+            whole(name, getattr(self, name), 0)
+        if not self.games and not self.families:
+            raise SettingsError("games and families are both 0: there would be nothing to learn from")
+
+    def spec(self, domain: Domain[Any]) -> NetworkSpec:
+        """The network of a domain."""
+        return NetworkSpec(
+            **asdict(self.network),
+            observation_shape=tuple(domain.observation_shape),
+            num_actions=domain.num_actions,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as JSON."""
+        plain: dict[str, Any] = _RECIPE.dump_python(self, mode="json")
+        return plain
+
+    @staticmethod
+    def of(plain: dict[str, Any]) -> Recipe:
+        """The recipe that `plain` gave. Raises SettingsError naming the field at fault."""
+        try:
+            return _RECIPE.validate_python(plain)
+        except ValidationError as error:
+            raise SettingsError(f"recipe: {first_fault(error)}") from None
+
+
+_RECIPE = TypeAdapter(Recipe)
+
+
+def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
+    """A recipe by name: "default" is there for any domain with a simulator. Raises SettingsError for unknown names."""
+    named = RECIPES.get(domain.name, {})
+    if name == "default":
+        return named.get("default", Recipe())
+    if name not in named:
+        known = ", ".join(sorted({"default", *named}))
+        raise SettingsError(f"there is no recipe '{name}' for domain '{domain.name}'; there is: {known}")
+    return named[name]
+
+
+_TIC_TAC_TOE = Recipe(
+    iterations=8,
+    network=Network(hidden=(128, 128)),
+    games=1500,
+    games_a_task=1500,
+    # Random openings of any length meet every position; the search proves most of them.
+    self_play=SelfPlayConfig(SearchConfig(simulations=50, algorithm="gumbel"), at_once=512, opening_plies=7),
+    rows=100_000,
+    window=WindowConfig(outcome_weight=0.5, validation=0.02, duplicate_power=0.0),
+    passes=8,
+    last_passes=40,
+    learner=LearnerConfig(batch_size=256, learning_rate=4e-3, average=0.98),
+    evaluation=EvaluationConfig(simulations=(0, 25)),
+)
+
+# About half an hour on two cores: the solver's labels teach what self-play alone would take far longer to find out,
+# self-play the openings, which the solver cannot afford, and what good players come to.
+_CONNECT_FOUR = Recipe(
+    iterations=8,
+    network=Network(kind="residual", hidden=(384, 384, 384)),
+    games=256,
+    games_a_task=128,
+    self_play=SelfPlayConfig(SearchConfig(simulations=48, algorithm="gumbel"), at_once=128, opening_plies=6),
+    families=3000,
+    families_a_task=150,
+    solved=SolvedConfig(first_ply=8, last_ply=30, branches=3, depth=3),
+    rows=4_000_000,
+    window=WindowConfig(outcome_weight=0.75, validation=0.02),
+    passes=3,
+    last_passes=8,
+    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, threads=2),
+    positions=1000,
+    evaluation=EvaluationConfig(simulations=(0, 64)),
+)
+
+# Some hours on two cores: what is shipped.
+_CONNECT_FOUR_CHAMPION = replace(
+    _CONNECT_FOUR,
+    iterations=4,
+    network=Network(kind="residual", hidden=(512, 512, 512)),
+    games=1024,
+    families=20_000,
+    last_passes=12,
+    evaluation=EvaluationConfig(simulations=(0, 64, 600)),
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "tic_tac_toe": {"default": _TIC_TAC_TOE},
+    "connect_four": {"default": _CONNECT_FOUR, "champion": _CONNECT_FOUR_CHAMPION},
+}

@@ -1,0 +1,212 @@
+"""A training run on disk: everything a stopped run goes on from.
+
+    run.json                what is trained, and how: domain, recipe, seed
+    experience/             the store that collectors write to
+    iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json
+    budget.json             iterations or minutes, if they were changed on the way
+    metrics.jsonl           a line a pass, an evaluation, a promotion
+    champion.json           which iteration's bundle is best so far; `champion` is a link to it
+    run.lock                held by the process that trains
+
+Every file appears whole or not at all, and each step can be done again: what it finds done it does not do twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from escalade.domains.base import Domain
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.neural.files import write_whole
+from escalade.neural.manifest import first_fault
+from escalade.search.solvers import exact_solver
+from escalade.training.exact import ExactPositions, OnSolved, open_positions, read_positions
+from escalade.training.recipe import Recipe
+from escalade.training.store import ExperienceStore
+
+
+class RunError(EscaladeError, ValueError):
+    """A folder is no training run, or cannot be one now."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """domain, options: as `load_domain`. experience: folders of other experience stores of the domain, whose newest
+    rows are learned from too. exclude: files of test positions (`escalade.training.exact`) that are never learned from,
+    nor their mirror images."""
+
+    domain: str
+    recipe: Recipe
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    experience: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+_CONFIG = TypeAdapter(RunConfig)
+
+
+class Run:
+    """The run in a folder. Use `Run.begin` or `Run.open`."""
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.recipe = config.recipe
+        self.domain: Domain[Any] = load_domain(config.domain, config.options or None)
+        self.store = ExperienceStore(folder / "experience", self.domain)
+
+    @staticmethod
+    def begin(folder: Path, config: RunConfig) -> Run:
+        """Begin a run, or open it if it was begun with the same config. Raises RunError if there is another one, or if
+        another process trains there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        hold(folder)
+        if not (folder / "run.json").exists():
+            if config.recipe.games and not load_domain(config.domain, config.options or None).has_simulator:
+                raise SettingsError(
+                    f"domain '{config.domain}' has no simulator, so there is no self-play: set games to 0 in the recipe"
+                )
+            document = json.dumps(_CONFIG.dump_python(config, mode="json"), indent=1).encode()
+            write_whole(folder / "run.json", lambda file: file.write(document))
+        run = Run.open(folder)
+        if run.config != config:
+            raise RunError(f"'{folder}' holds a run of another config: choose another folder, or --resume it")
+        return run
+
+    @staticmethod
+    def open(folder: Path, *, alone: bool = True) -> Run:
+        """The run that was begun in a folder. Raises RunError if there is none, or another process trains there.
+
+        alone: whether to keep others out; not so for who helps the process that does.
+        """
+        try:
+            raw = (folder / "run.json").read_bytes()
+        except OSError:
+            raise RunError(f"there is no training run in '{folder}'") from None
+        try:
+            config = _CONFIG.validate_json(raw)
+        except ValidationError as error:
+            raise RunError(f"'{folder / 'run.json'}' is damaged: {first_fault(error)}") from None
+        if alone:
+            hold(folder)
+        return Run(folder, config)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def iteration(self, number: int) -> Path:
+        """The folder of an iteration, from 1."""
+        return self.folder / "iterations" / f"{number:04d}"
+
+    def bundle(self, number: int) -> Path | None:
+        """The bundle that an iteration made, if it has; None for 0."""
+        path = self.iteration(number) / "bundle"
+        return path if number and path.exists() else None
+
+    def write(self, path: Path, document: Any) -> None:
+        """Write JSON, whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(json.dumps(document, indent=1).encode()))
+
+    def read(self, path: Path) -> Any:
+        """Read JSON, None if there is none."""
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """iterations and minutes of the whole run, where they were changed after it was begun."""
+        found: dict[str, Any] = self.read(self.folder / "budget.json") or {}
+        return found
+
+    @property
+    def champion(self) -> dict[str, Any] | None:
+        """What `champion.json` says: iteration, score, and what the score is."""
+        found: dict[str, Any] | None = self.read(self.folder / "champion.json")
+        return found
+
+    def crown(self, iteration: int, score: float | None, by: str) -> None:
+        """Make an iteration's bundle the champion."""
+        self.write(self.folder / "champion.json", {"iteration": iteration, "score": score, "by": by})
+        link = self.folder / ".champion.partial"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("iterations") / f"{iteration:04d}" / "bundle")
+        os.replace(link, self.folder / "champion")
+
+    def positions(self, on_solved: OnSolved | None = None) -> ExactPositions | None:
+        """What the run is judged by; None where nothing is known exactly."""
+        if exact_solver(self.domain) is None:
+            return None
+        # Not the seed of any experience.
+        seed = int(np.random.default_rng((self.config.seed, 0xE7A1)).integers(2**31))
+        return open_positions(
+            self.domain,
+            count=self.recipe.positions,
+            seed=seed,
+            folder=self.folder / "evaluation",
+            on_progress=on_solved,
+        )
+
+    def excluded(self) -> list[ExactPositions]:
+        """Positions that nothing may be learned from. Where a solver lists every position there is, judging by all of
+        them leaves none out: they are the game."""
+        found = [read_positions(Path(path), self.domain) for path in self.config.exclude]
+        judged = self.positions()
+        if judged is not None and judged.seed is not None:
+            found.append(judged)
+        return found
+
+    def log(self) -> None:
+        """Write metrics.jsonl anew from what the iterations have left."""
+        lines: list[dict[str, Any]] = []
+        for folder in sorted((self.folder / "iterations").glob("[0-9]*")):
+            number = {"iteration": int(folder.name)}
+            for name in ("fit", "evaluation", "promotion"):
+                found = self.read(folder / f"{name}.json") or {}
+                for line in found.get("lines", []):
+                    lines.append({**number, "kind": name, **line})
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        write_whole(self.folder / "metrics.jsonl", lambda file: file.write(text))
+
+
+_held: dict[Path, int] = {}
+_holding = threading.Lock()
+
+
+def hold(folder: Path) -> None:
+    """Keep other processes from training in a folder, until this one ends or lets go. Raises RunError if one does."""
+    with _holding:
+        path = folder.resolve()
+        if path in _held:
+            return
+        descriptor = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise RunError(
+                f"another process is training in '{folder}': wait for it, or choose another folder"
+            ) from None
+        _held[path] = descriptor
+
+
+def let_go(folder: Path) -> None:
+    """Let other processes train there."""
+    with _holding:
+        descriptor = _held.pop(folder.resolve(), None)
+        if descriptor is not None:
+            os.close(descriptor)

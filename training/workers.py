@@ -1,0 +1,127 @@
+"""Where collectors run: in this process, in processes of this machine, or as Ray actors on a cluster.
+
+All take `CollectTask.plain()` and return what `collect` returns. Many threads may call `collect` at once; each call
+waits until a worker is free.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.search.config import whole
+from escalade.training.collect import Progress, collect
+
+
+class Workers(Protocol):
+    """Something that does tasks. Use it as a context, or close it."""
+
+    def collect(self, task: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+        """Do one task, here or elsewhere. on_progress: told where that is possible."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Context:
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InProcess(_Context):
+    """One task after another, with all cores."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def collect(self, task: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+        with self._turn:
+            return collect(task, on_progress)
+
+
+class Processes(_Context):
+    """So many tasks at once, each in a process of its own that is begun afresh, so that it inherits no threads."""
+
+    def __init__(self, count: int) -> None:
+        self.count = whole("processes", count, 1, 1024)
+        self._pool = ProcessPoolExecutor(
+            self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_the_parent
+        )
+
+    def collect(self, task: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+        try:
+            return self._pool.submit(collect, task).result()
+        except BrokenProcessPool:
+            raise EscaladeError(
+                "a collector died (killed, or out of memory): go on with --resume, with fewer --processes if memory is "
+                "short; nothing that was written is lost"
+            ) from None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """A killed parent leaves no collectors behind."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watches-parent").start()
+
+
+class RayActors(_Context):
+    """So many actors on a Ray cluster (address None: a local one, begun here and ended with `close`). Shards must lie
+    on storage that all machines see. Raises SettingsError without Ray."""
+
+    def __init__(self, count: int, address: str | None = None) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise SettingsError("collectors on Ray need Ray: pip install 'escalade[ray]'") from None
+        self._ray = ray
+        self._began = not ray.is_initialized()
+        if self._began:
+            options: dict[str, Any] = {} if address else {"num_cpus": count, "include_dashboard": False}
+            ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
+        actor = ray.remote(_Actor)
+        self._idle = [actor.options(num_cpus=1).remote() for _ in range(whole("processes", count, 1, 10_000))]
+        self._changed = threading.Condition()
+
+    def collect(self, task: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle)
+            actor = self._idle.pop()
+        try:
+            stats: dict[str, Any] = self._ray.get(actor.collect.remote(task))
+        finally:
+            with self._changed:
+                self._idle.append(actor)
+                self._changed.notify()
+        return stats
+
+    def close(self) -> None:
+        if self._began:
+            self._ray.shutdown()
+
+
+class _Actor:
+    def collect(self, task: dict[str, Any]) -> dict[str, Any]:
+        return collect(task)
