@@ -61,11 +61,12 @@ class TrainingInput(TypedDict, total=False):
 
 
 class TrainingState(TrainingInput, total=False):
-    """Between the steps: where the run is. seconds: of work so far. span: how far the run is when a fit begins and
-    ends. history: a line of figures an iteration."""
+    """Between the steps: where the run is. ends_at: the minutes for which this iteration is the last. seconds: of work
+    so far. span: how far the run is when a fit begins and ends. history: a line of figures an iteration."""
 
     iteration: int
     last: bool
+    ends_at: float | None
     seconds: float
     iteration_seconds: float
     tasks: list[dict[str, Any]]
@@ -155,7 +156,8 @@ class _Nodes:
         iteration, seconds = state.get("iteration", 0) + 1, state.get("seconds", 0.0)
         minutes, iterations = _budget(run, state)
         longest = state.get("iteration_seconds", 0.0) * OVERSHOOT
-        spent = minutes is not None and iteration > 1 and seconds + 0.1 * longest >= minutes * 60
+        # A run by minutes ends with the iteration that was to be the last, whatever time is left.
+        spent = minutes is not None and (state.get("ends_at") == minutes or (iteration > 1 and seconds >= minutes * 60))
         known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
         if spent or (iterations is not None and iteration > iterations):
             return {**known, "tasks": []}
@@ -164,7 +166,15 @@ class _Nodes:
         )
         tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores)
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
-        return {**known, "tasks": tasks, "iteration": iteration, "last": last, "iteration_seconds": 0.0}
+        ends_at = minutes if last else None
+        return {
+            **known,
+            "tasks": tasks,
+            "iteration": iteration,
+            "last": last,
+            "ends_at": ends_at,
+            "iteration_seconds": 0.0,
+        }
 
     def _begin(self, state: TrainingState) -> Run:
         """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""

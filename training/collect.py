@@ -26,7 +26,7 @@ from escalade.training.relabel import relabelled_rows
 from escalade.training.rows import Rows, joined
 from escalade.training.self_play import SelfPlay, SelfPlayConfig
 from escalade.training.shards import SUFFIX, ShardError, read_shard, shard_notes, write_shard
-from escalade.training.solved import SolvedConfig, families, solved_rows
+from escalade.training.solved import SolvedConfig, casual_families, exact_labels
 
 Progress = Callable[[int, int], None]
 """Hears how many games, families or positions are done, and how many rows they gave."""
@@ -54,6 +54,7 @@ class CollectTask:
     bundle: str | None = None
     relabel: str | None = None
     cores: int | None = None
+    solve_games: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     solved: SolvedConfig = field(default_factory=SolvedConfig)
@@ -114,7 +115,11 @@ def _self_play(
     evaluator, model = _evaluator(task, domain)
     player = SelfPlay(domain, evaluator, task.self_play, seed=task.seed)
     for rows in player.play(range(task.first, task.first + task.count), task.run, model):
-        yield len(np.unique(rows.game)), rows
+        games = np.unique(rows.game)
+        if task.solve_games:
+            first = int(games[0].rsplit("/", 1)[1])
+            rows = exact_labels(domain, rows, task.solved, seed=(task.seed, 1, first))
+        yield len(games), rows
     numbers |= asdict(player.stats)
 
 
@@ -122,15 +127,8 @@ def _solved(
     task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
 ) -> Iterator[tuple[int, Rows]]:
     wanted = range(task.first, task.first + task.count)
-    for number, states in families(domain, wanted, task.solved, seed=task.seed):
-        names = [f"{task.run}/solved-{number:08d}"] * len(states)
-        yield 1, solved_rows(domain, states, names, [domain_ply(domain, state) for state in states])
-
-
-def domain_ply(domain: Domain[Any], state: Any) -> int:
-    """How many moves led to a state, where its text tells it (a move a character); 0 where it does not."""
-    moves = getattr(state, "moves", None)
-    return len(moves) if isinstance(moves, str) else 0
+    for rows in casual_families(domain, wanted, task.solved, seed=task.seed, run=task.run):
+        yield 1, rows
 
 
 def _searched(

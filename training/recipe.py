@@ -34,7 +34,8 @@ class Recipe:
     """iterations: how many, if the run says neither that nor how many minutes.
 
     games, games_a_task: of self-play in an iteration, and in one piece of work. families, families_a_task: positions
-        for the exact solver (`SolvedConfig`), where there is one; 0 is none.
+        for the exact solver (`SolvedConfig`), where there is one; 0 is none. solve_games: it labels self-played games
+        too.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
     rows: of experience that are learned from, the newest.
     passes, last_passes: over them in an iteration, and in the last one.
@@ -49,6 +50,7 @@ class Recipe:
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     families: int = 0
     families_a_task: int = 200
+    solve_games: bool = False
     solved: SolvedConfig = field(default_factory=SolvedConfig)
     relabelled: int = 0
     relabel: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=600))
@@ -85,12 +87,27 @@ class Recipe:
     def of(plain: dict[str, Any]) -> Recipe:
         """The recipe that `plain` gave. Raises SettingsError naming the field at fault."""
         try:
-            return _RECIPE.validate_python(plain)
+            recipe = _RECIPE.validate_python(plain)
         except ValidationError as error:
             raise SettingsError(f"recipe: {first_fault(error)}") from None
+        if (unknown := _unknown(plain, recipe.plain())) is not None:
+            raise SettingsError(f"recipe: there is no field '{unknown}'")
+        return recipe
 
 
 _RECIPE = TypeAdapter(Recipe)
+
+
+def _unknown(given: Any, known: Any) -> str | None:
+    """The first field of JSON that the same JSON, once read, does not have."""
+    if not isinstance(given, dict) or not isinstance(known, dict):
+        return None
+    for name, value in given.items():
+        if name not in known:
+            return str(name)
+        if (inner := _unknown(value, known[name])) is not None:
+            return f"{name}.{inner}"
+    return None
 
 
 def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
@@ -124,12 +141,13 @@ _TIC_TAC_TOE = Recipe(
 _CONNECT_FOUR = Recipe(
     iterations=8,
     network=Network(kind="residual", hidden=(384, 384, 384)),
-    games=256,
-    games_a_task=128,
-    self_play=SelfPlayConfig(SearchConfig(simulations=48, algorithm="gumbel"), at_once=128, opening_plies=6),
-    families=3000,
-    families_a_task=150,
-    solved=SolvedConfig(first_ply=8, last_ply=30, branches=3, depth=3),
+    games=512,
+    games_a_task=64,
+    self_play=SelfPlayConfig(SearchConfig(simulations=32, algorithm="gumbel"), at_once=64, opening_plies=10),
+    families=1500,
+    families_a_task=100,
+    solve_games=True,
+    solved=SolvedConfig(first_ply=8, last_ply=30, branches=2, depth=3),
     rows=4_000_000,
     window=WindowConfig(outcome_weight=0.75, validation=0.02),
     passes=3,
@@ -144,8 +162,8 @@ _CONNECT_FOUR_CHAMPION = replace(
     _CONNECT_FOUR,
     iterations=4,
     network=Network(kind="residual", hidden=(512, 512, 512)),
-    games=1024,
-    families=20_000,
+    games=3000,
+    families=8000,
     last_passes=12,
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )

@@ -1,7 +1,9 @@
 """Games that a network plays against itself, with search: the experience it learns most from.
 
-All games go on in lock-step, so that every search is one of many; a finished one is replaced at once. What a game is
-depends on its number, the seed and the weights alone (on one machine, up to the rounding of a network).
+Games go on in lock-step, so that every search is one of many; a finished one is replaced at once. They are split among
+as many threads as the evaluator gains from, each with a batch of its own (`training/game_batch.py`), so that no core
+waits for another. What a game is depends on its number, the seed and the weights alone (on one machine, up to the
+rounding of a network).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from escalade.training.game_batch import GameBatch, Moved
 from escalade.training.rows import Rows, joined
 
 AHEAD = 2
+"""Moves that a thread may make before those of the others are in."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class SelfPlayConfig:
     quick: of the other moves, if any: a game then costs less, and more games end (playout-cap randomisation: D. Wu,
         "Accelerating self-play learning in Go", 2019, section 3.1). Their rows have no policy.
     teaching: share of moves that are searched by `search` where there is a `quick`.
-    at_once: games in lock-step.
+    at_once: games under way.
     opening_plies: games begin with a random number of random moves, at most so many, which teach nothing.
     max_plies: a game still open after so many moves, those of the opening included, ends with the value that a search
         gives its last position.
@@ -59,7 +62,8 @@ class SelfPlayConfig:
 @dataclass
 class SelfPlayStats:
     """What was played. won, drawn, lost: games as the first player saw them, by the rules alone; those cut short are in
-    none. positions: searched ones; teaching: those of them whose policy is to be learned."""
+    none. positions: searched ones, those of games under way included; teaching: those of them whose policy is to be
+    learned."""
 
     games: int = 0
     positions: int = 0

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from escalade.domains.base import Domain, legal_mask
 from escalade.domains.errors import SettingsError
 from escalade.search.config import whole
 from escalade.search.solvers import exact_solver
-from escalade.training.rows import Rows
+from escalade.training.rows import Rows, joined
 
 
 def casual_states(
@@ -41,14 +42,15 @@ def casual_states(
 
 @dataclass(frozen=True)
 class SolvedConfig:
-    """Positions come in families: one that a casual game reaches, and those that `branches` random moves of each lead
-    to, up to `depth` plies on. What a solver finds out for one helps it with the next, which makes early positions,
-    the dearest, several times cheaper.
+    """Positions come in families: a root, and those that `branches` random moves of each lead to, up to `depth` plies
+    on. What a solver finds out for one helps it with the next, which makes early positions, the dearest, several times
+    cheaper; and a search asks a network about just such neighbours of good play.
 
-    first_ply, last_ply: of the family's root, both included, all equally likely. sense: as in `casual_states`.
+    first_ply, last_ply: of the roots, both included; casual games reach each of them equally often. Of games that were
+    played anyway every position from first_ply on may be a root. sense: as in `casual_states`.
     """
 
-    first_ply: int = 6
+    first_ply: int = 8
     last_ply: int = 30
     branches: int = 2
     depth: int = 3
@@ -63,23 +65,41 @@ class SolvedConfig:
             raise SettingsError(f"sense must be in [0, 1], not {self.sense!r}")
 
 
-def families(
-    domain: Domain[Any], numbers: Iterable[int], config: SolvedConfig, *, seed: int
-) -> Iterator[tuple[int, list[Any]]]:
-    """The family of each number, its deepest states first; none for a number whose game ends too soon each time."""
+def casual_families(
+    domain: Domain[Any], numbers: Iterable[int], config: SolvedConfig, *, seed: int, run: str = "casual"
+) -> Iterator[Rows]:
+    """The labelled family of each number, its root from a casual game; fewer where games end too soon each time."""
     for number in numbers:
         random = np.random.default_rng((seed, number))
         ply = int(random.integers(config.first_ply, config.last_ply + 1))
         for _, root in casual_states(domain, [ply], seed=int(random.integers(2**32)), sense=config.sense):
-            level, found = [root], {domain.format(root): root}
-            for _ in range(config.depth):
-                reached = []
-                for state in level:
-                    legal = random.permutation(domain.legal_actions(state))[: config.branches]
-                    reached += [domain.step(state, int(action)) for action in legal]
-                level = [state for state in reached if not domain.is_terminal(state)]
-                found |= {domain.format(state): state for state in level}
-            yield number, list(found.values())[::-1]
+            yield solved_family(domain, root, ply, config, random, f"{run}/casual-{number:08d}")
+
+
+def exact_labels(domain: Domain[Any], rows: Rows, config: SolvedConfig, *, seed: Sequence[int]) -> Rows:
+    """Rows of games with the solver's labels in place of their own from `first_ply` on, and the families of those."""
+    random = np.random.default_rng(seed)
+    late: NDArray[np.bool_] = rows.ply >= config.first_ply
+    parts = [rows.take(~late)] if not late.all() else []
+    for text, ply, game in zip(*(getattr(rows, name)[late].tolist() for name in ("state", "ply", "game")), strict=True):
+        parts.append(solved_family(domain, domain.parse(text), ply, config, random, game))
+    return joined(parts)
+
+
+def solved_family(
+    domain: Domain[Any], root: Any, ply: int, config: SolvedConfig, random: np.random.Generator, game: str
+) -> Rows:
+    """A root after `ply` moves and its family, labelled, the deepest states first; all belong to one game."""
+    level, found = [root], {domain.format(root): (root, ply)}
+    for deeper in range(1, config.depth + 1):
+        reached = []
+        for state in level:
+            legal = random.permutation(domain.legal_actions(state))[: config.branches]
+            reached += [domain.step(state, int(action)) for action in legal]
+        level = [state for state in reached if not domain.is_terminal(state)]
+        found |= {domain.format(state): (state, ply + deeper) for state in level}
+    states, plies = zip(*list(found.values())[::-1], strict=True)
+    return solved_rows(domain, states, [game] * len(states), plies)
 
 
 def _casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:

@@ -58,6 +58,7 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
         cores=cores,
         self_play=recipe.self_play,
         solved=recipe.solved,
+        solve_games=recipe.solve_games and exact_solver(run.domain) is not None,
         search=recipe.relabel,
     )
     pieces = [("self_play", recipe.games, recipe.games_a_task)]

@@ -93,12 +93,15 @@ def split(rows: Rows, config: WindowConfig) -> tuple[Targets, Targets]:
 
 
 def targets(rows: Rows, config: WindowConfig) -> Targets:
-    """One target a distinct position of the rows, which are valid (`Rows.check`)."""
+    """One target a distinct position of the rows, which are valid (`Rows.check`). Where a solver has spoken, nobody
+    else is heard."""
     _, first, inverse, met = np.unique(position_keys(rows), return_index=True, return_inverse=True, return_counts=True)
-    told: Any = ~np.isnan(rows.policy).all(axis=1)
+    exact: Any = rows.source == "solver"
+    surpassed = (np.bincount(inverse[exact], minlength=len(first)) > 0)[inverse] & ~exact
+    told: Any = ~np.isnan(rows.policy).all(axis=1) & ~surpassed
     policy, policies = _mean(np.where(told[:, None], rows.policy, 0), told, inverse, len(first))
     given = value_targets(rows, config.outcome_weight)
-    value, values = _mean(np.nan_to_num(given)[:, None], ~np.isnan(given), inverse, len(first))
+    value, values = _mean(np.nan_to_num(given)[:, None], ~np.isnan(given) & ~surpassed, inverse, len(first))
     weight = met.astype(np.float32) ** config.duplicate_power
     return Targets(
         observation=rows.observation[first],

@@ -99,6 +99,7 @@ class RayActors(_Context):
         self._ray = ray
         self._began = not ray.is_initialized()
         if self._began:
+            _no_usage_reports()
             options: dict[str, Any] = {} if address else {"num_cpus": count, "include_dashboard": False}
             ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
         actor = ray.remote(_Actor)
@@ -120,6 +121,13 @@ class RayActors(_Context):
     def close(self) -> None:
         if self._began:
             self._ray.shutdown()
+
+
+def _no_usage_reports() -> None:
+    """Ray would report how it is used; it has no public switch but the environment, which is not ours to change."""
+    from ray._common.usage import usage_lib
+
+    usage_lib.set_usage_stats_enabled_via_env_var(False)
 
 
 class _Actor:

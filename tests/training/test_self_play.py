@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
-from support import Plain
+from support import Plain, Weighing
 
+from escalade.domains.base import BoolArray, Domain, FloatArray, legal_mask
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import NoSimulatorError, SettingsError
+from escalade.domains.evaluator import BatchHints
 from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.config import SearchConfig
 from escalade.search.evaluators import UniformEvaluator
 from escalade.search.solvers import exact_solver
 from escalade.training.rows import Rows, joined
-from escalade.training.self_play import SelfPlay, SelfPlayConfig
+from escalade.training.self_play import SelfPlay, SelfPlayConfig, dealt
 
 TTT, C4 = TicTacToe(), ConnectFour()
 SMALL = SearchConfig(simulations=8, algorithm="gumbel")
 BLIND = SearchConfig(simulations=4, proofs=False, noise_fraction=1.0, temperature=1.0)
 
 
-def played(domain: Any, games: int = 30, seed: int = 1, **options: Any) -> tuple[Rows, SelfPlay]:
+QUICK = SearchConfig(simulations=2, proofs=False, algorithm="gumbel")
+EVERYTHING: dict[str, Any] = {"quick": QUICK, "teaching": 0.5, "opening_plies": 5, "max_plies": 30, "at_once": 13}
+
+
+class Threaded(Weighing):
+    """Asked about few rows at a time, by three threads."""
+
+    hints = BatchHints(rows=2, calls=3)
+
+
+def played(
+    domain: Any, games: Sequence[int] = range(30), seed: int = 1, evaluator: Any = None, **options: Any
+) -> tuple[Rows, SelfPlay]:
     config = SelfPlayConfig(**{"search": SMALL, "at_once": 7, **options})
-    player = SelfPlay(domain, UniformEvaluator(), config, seed=seed)
-    return joined(list(player.play(range(games), "run", "w1"))), player
+    player = SelfPlay(domain, evaluator or UniformEvaluator(), config, seed=seed)
+    return joined(list(player.play(games, "run", "w1"))), player
+
+
+def alike(left: Rows, right: Rows) -> None:
+    for field in fields(Rows):
+        np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name), err_msg=field.name)
 
 
 def by_game(rows: Rows) -> dict[str, Rows]:
@@ -35,8 +58,9 @@ def by_game(rows: Rows) -> dict[str, Rows]:
 
 @pytest.mark.parametrize("domain", [TTT, Plain(TTT), C4], ids=["tic_tac_toe", "plain", "connect_four"])
 @pytest.mark.parametrize("search", [SMALL, BLIND], ids=["gumbel", "blind"])
-def test_rows_are_the_games_that_were_played(domain: Any, search: SearchConfig) -> None:
-    rows, player = played(domain, search=search)
+@pytest.mark.parametrize("threaded", [False, True], ids=["one", "threads"])
+def test_rows_are_the_games_that_were_played(domain: Any, search: SearchConfig, threaded: bool) -> None:
+    rows, player = played(domain, search=search, at_once=13, evaluator=Threaded(domain) if threaded else None)
     rows.check()
     games = by_game(rows)
     assert list(games) == [f"run/{number:08d}" for number in range(30)]
@@ -46,6 +70,7 @@ def test_rows_are_the_games_that_were_played(domain: Any, search: SearchConfig) 
         assert game.ply.tolist() == [len(state.moves) for state in states]
         assert game.ply[0] <= 2
         np.testing.assert_array_equal(game.observation, domain.encode(states))
+        np.testing.assert_array_equal(game.legal, legal_mask(domain, states))
         for state, action, after in zip(states, game.action.tolist(), [*states[1:], None], strict=True):
             reached = domain.step(state, action)
             assert domain.is_terminal(reached) if after is None else reached == after
@@ -63,7 +88,7 @@ def test_rows_are_the_games_that_were_played(domain: Any, search: SearchConfig) 
 
 
 def test_a_proven_value_is_the_exact_outcome() -> None:
-    rows, _ = played(TTT, games=60, search=SearchConfig(simulations=60, algorithm="gumbel"))
+    rows, _ = played(TTT, games=range(60), search=SearchConfig(simulations=60, algorithm="gumbel"))
     solver = exact_solver(TTT)
     assert solver is not None
     exact = np.array([solver.value(TTT.parse(state)) for state in rows.state.tolist()])
@@ -72,19 +97,123 @@ def test_a_proven_value_is_the_exact_outcome() -> None:
 
 
 def test_a_game_depends_on_its_number_and_the_seed_alone() -> None:
-    whole, _ = played(C4, games=12)
+    whole, _ = played(C4, games=range(12))
     for at_once in (1, 5):
-        other = by_game(played(C4, games=12, at_once=at_once)[0])
+        other = by_game(played(C4, games=range(12), at_once=at_once)[0])
         for name, game in by_game(whole).items():
             assert game.action.tolist() == other[name].action.tolist()
             np.testing.assert_array_equal(game.policy, other[name].policy)
-    assert whole.action.tolist() != played(C4, games=12, seed=2)[0].action.tolist()
+    assert whole.action.tolist() != played(C4, games=range(12), seed=2)[0].action.tolist()
     assert len({tuple(game.action.tolist()) for game in by_game(whole).values()}) > 6
+
+
+@pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["array", "plain"])
+def test_a_game_is_the_same_alone_and_among_others(domain: Any) -> None:
+    evaluator = Threaded(domain)
+    games = by_game(played(domain, evaluator=evaluator, **EVERYTHING)[0])
+    for number in (0, 7, 29):
+        alone, _ = played(domain, [number], evaluator=evaluator, **EVERYTHING)
+        alike(alone, games[f"run/{number:08d}"])
+
+
+def test_plain_rules_and_kernels_play_the_same_games() -> None:
+    """One of them in three threads, the other in one: only the order differs."""
+    fast, player = played(C4, evaluator=Threaded(C4), **EVERYTHING)
+    slow, other = played(Plain(C4), evaluator=Threaded(C4), **EVERYTHING)
+    for left, right in zip(by_game(fast).values(), by_game(slow).values(), strict=True):
+        alike(left, right)
+    assert player.stats == other.stats
+
+
+def test_the_order_of_rows_does_not_depend_on_which_thread_was_first() -> None:
+    alike(*(played(C4, evaluator=Threaded(C4), **EVERYTHING)[0] for _ in range(2)))
+
+
+@pytest.mark.parametrize("threaded", [False, True], ids=["one", "threads"])
+def test_stats_add_up(threaded: bool) -> None:
+    rows, player = played(
+        C4, range(50), evaluator=Threaded(C4) if threaded else None, **{**EVERYTHING, "search": BLIND}
+    )
+    stats, taught = player.stats, int((~np.isnan(rows.policy).all(axis=1)).sum())
+    assert stats.games == stats.won + stats.drawn + stats.lost + stats.cut_short == 50
+    assert stats.cut_short > 0
+    assert (stats.positions, stats.teaching) == (len(rows), taught)
+    assert stats.simulations == BLIND.simulations * taught + QUICK.simulations * (len(rows) - taught)
+
+
+class Counting(Domain[int]):
+    """One player counts to 150 and has won; no text but the number."""
+
+    name, num_actions, observation_shape = "counting", 2, (1,)
+
+    def parse(self, source: Any) -> int:
+        return int(source)
+
+    def format(self, state: int) -> str:
+        return str(state)
+
+    def legal_actions(self, state: int) -> Sequence[int]:
+        return [] if self.is_terminal(state) else [1]
+
+    def encode(self, states: Sequence[int]) -> FloatArray:
+        return np.array(states, np.float32).reshape(-1, 1)
+
+    def initial_state(self) -> int:
+        return 0
+
+    def step(self, state: int, action: int) -> int:
+        return state + action
+
+    def is_terminal(self, state: int) -> bool:
+        return state == 150
+
+    def outcome(self, state: int) -> float:
+        return 1.0
+
+
+def test_long_games_find_room_and_one_player_keeps_the_sign() -> None:
+    rows, player = played(Counting(), range(3), search=BLIND)
+    assert player.stats.won == 3
+    for game in by_game(rows).values():
+        assert game.state.tolist() == [str(number) for number in range(int(game.ply[0]), 150)]
+        assert (game.outcome == 1).all()
+
+
+def playing() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("escalade-self-play")]
+
+
+def test_play_that_is_left_ends_its_threads() -> None:
+    turns = SelfPlay(C4, Threaded(C4), SelfPlayConfig(search=SMALL, at_once=13), seed=1).play(itertools.count())
+    next(turns)
+    assert len(playing()) == 3
+    turns.close()  # type: ignore[attr-defined]
+    assert playing() == []
+
+
+def test_a_failure_in_one_thread_is_raised_and_ends_all() -> None:
+    class Failing(Threaded):
+        def evaluate(self, observations: FloatArray, legal: BoolArray) -> tuple[FloatArray, FloatArray]:
+            if self.rows > 2000:
+                raise ConnectionError("the service is gone")
+            return super().evaluate(observations, legal)
+
+    with pytest.raises(ConnectionError, match="gone"):
+        played(C4, range(1000), evaluator=Failing(C4), at_once=13)
+    assert playing() == []
+
+
+def test_numbers_are_dealt_in_turn_whoever_asks_first() -> None:
+    first, second = dealt(range(7), 2)
+    assert list(second) == [1, 3, 5]
+    assert list(first) == [0, 2, 4, 6]
+    endless, _ = dealt(itertools.count(), 2)
+    assert list(itertools.islice(endless, 3)) == [0, 2, 4]
 
 
 def test_quick_moves_teach_no_policy() -> None:
     quick = SearchConfig(simulations=2, algorithm="gumbel")
-    rows, player = played(C4, games=40, quick=quick, teaching=0.3)
+    rows, player = played(C4, games=range(40), quick=quick, teaching=0.3)
     taught = ~np.isnan(rows.policy).all(axis=1)
     assert 0.2 < taught.mean() < 0.4
     assert player.stats.teaching == taught.sum()
@@ -93,21 +222,21 @@ def test_quick_moves_teach_no_policy() -> None:
 
 
 def test_openings_are_random_and_not_learned_from() -> None:
-    rows, _ = played(C4, games=80, opening_plies=4)
+    rows, _ = played(C4, games=range(80), opening_plies=4)
     firsts = {name: int(game.ply[0]) for name, game in by_game(rows).items()}
     assert set(firsts.values()) == {0, 1, 2, 3, 4}
     assert len({game.state[0] for game in by_game(rows).values()}) > 40
 
 
 def test_openings_longer_than_games_are_cut() -> None:
-    rows, player = played(TTT, games=40, opening_plies=9)
+    rows, player = played(TTT, games=range(40), opening_plies=9)
     assert player.stats.games == 40
     assert rows.ply.max() <= 8
 
 
 @pytest.mark.parametrize("max_plies", [1, 4, 9])
 def test_games_cut_short_are_worth_what_a_search_says(max_plies: int) -> None:
-    rows, player = played(C4, games=20, max_plies=max_plies, opening_plies=0, search=BLIND)
+    rows, player = played(C4, games=range(20), max_plies=max_plies, opening_plies=0, search=BLIND)
     assert player.stats.cut_short > 0
     for game in by_game(rows).values():
         assert len(game) <= max_plies

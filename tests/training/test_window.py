@@ -41,8 +41,10 @@ def test_targets_are_the_means_of_what_is_known(seed: int, power: float) -> None
     given_values = value_targets(rows, CONFIG.outcome_weight)
     for place, observation in enumerate(found.observation):
         mine = np.flatnonzero((seen == observation.reshape(-1)).all(axis=1))
-        told = [row for row in mine if not np.isnan(rows.policy[row]).all()]
-        values = [given_values[row] for row in mine if not np.isnan(given_values[row])]
+        exact = [row for row in mine if rows.source[row] == "solver"]
+        teachers = exact or mine
+        told = [row for row in teachers if not np.isnan(rows.policy[row]).all()]
+        values = [given_values[row] for row in teachers if not np.isnan(given_values[row])]
         assert found.policy_weight[place] == (pytest.approx(len(mine) ** power) if told else 0)
         assert found.value_weight[place] == (pytest.approx(len(mine) ** power) if values else 0)
         if told:
@@ -51,6 +53,20 @@ def test_targets_are_the_means_of_what_is_known(seed: int, power: float) -> None
         if values:
             assert found.value[place] == pytest.approx(np.mean(values), abs=1e-6)
     assert np.isfinite(np.concatenate([array.reshape(-1) for array in found])).all()
+
+
+def test_where_a_solver_has_spoken_nobody_else_is_heard() -> None:
+    rows = random_rows(2, 1)
+    policy = np.zeros((3, 9), np.float32)
+    policy[np.arange(3), np.flatnonzero(rows.legal[0])[[0, 1, 1]]] = 1
+    three = joined([rows] * 3)
+    three = replace(
+        three, policy=policy, outcome=np.array([1, -1, -1], np.float32), value=np.full(3, np.nan, np.float32)
+    )
+    for sources, heard in ((["solver", "self_play", "self_play"], [0]), (["search", "llm", "human"], [0, 1, 2])):
+        found = targets(replace(three, source=np.array(sources)), CONFIG)
+        np.testing.assert_allclose(found.policy[0], policy[heard].mean(axis=0), atol=1e-6)
+        assert found.value[0] == pytest.approx(three.outcome[heard].mean())
 
 
 def test_the_value_target_is_between_outcome_and_teacher() -> None:

@@ -1,0 +1,233 @@
+"""The training graph: it learns, it can be watched, and it goes on from wherever it was killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import training_runs
+from langgraph.checkpoint.memory import InMemorySaver
+from training_runs import run_to_the_end, tiny
+
+from escalade.domains.errors import CatalogError, SettingsError
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.graph.training import TrainingResources, build_training_graph
+from escalade.neural.bundle import read_bundle
+from escalade.training.run import Run, RunError, let_go
+from escalade.training.store import ExperienceStore
+
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A whole run of three iterations: its folder, and the state it ended with."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    return root / "run", run_to_the_end(root, "run")
+
+
+def games_of(folder: Path) -> Counter[str]:
+    """How many rows each game left."""
+    rows = ExperienceStore(folder / "experience", TicTacToe()).recent(10**6)
+    assert rows is not None
+    return Counter(rows.game.tolist())
+
+
+def figures_of(folder: Path) -> list[dict[str, Any]]:
+    """Every line of metrics, without what a clock said."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_a_run_learns_and_leaves_what_it_says(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    folder, state = undisturbed
+    assert [line["iteration"] for line in state["history"]] == [1, 2, 3]
+    assert state["history"][-1]["optimal_0"] > 0.6  # a third of all moves are optimal by chance
+    assert state["history"][-1]["policy_loss"] < state["history"][0]["policy_loss"]
+    assert len(games_of(folder)) == 180
+    best = max(state["history"], key=lambda line: (line["score"], line["iteration"]))
+    assert state["champion"]["iteration"] == best["iteration"]
+    bundle = read_bundle(folder / "champion", TicTacToe())
+    assert bundle.hash == read_bundle(Run.open(folder).bundle(best["iteration"]) or "", TicTacToe()).hash
+    kinds = Counter(line["kind"] for line in figures_of(folder))
+    assert kinds == {"fit": 2 + 2 + 3, "evaluation": 3, "promotion": 3}
+    assert not list(folder.rglob("*partial*"))
+
+
+def test_the_state_is_plain_and_small(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    _, state = undisturbed
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 50_000
+
+
+@contextmanager
+def ready_runners(root: Path) -> Iterator[Iterator[Any]]:
+    """Processes that have loaded all they need and wait for a line; one loads while another works."""
+    command = [sys.executable, training_runs.__file__, str(root), "run"]
+    begun: list[Any] = []
+
+    def begin() -> Any:
+        begun.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    def each() -> Iterator[Any]:
+        following = begin()
+        while True:
+            process, following = following, begin()
+            assert process.stdout.readline() == "ready\n"
+            yield process
+
+    try:
+        yield each()
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_end(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """`kill -9` at 20 random moments of the work, resumed each time: the same games once, the same weights."""
+    folder, state = undisturbed
+    random = np.random.default_rng(4)
+    killed, said = 0, ""
+    # Moments are spread over the whole run: each time it may work for about a twentieth of it.
+    share = state["seconds"] / KILLS
+    with ready_runners(tmp_path) as runners:
+        while killed < KILLS and not said:
+            process = next(runners)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            time.sleep(float(random.uniform(0, 2 * share)))
+            process.kill()
+            said = process.stdout.read()
+            process.wait()
+            killed += 1
+    assert killed >= KILLS / 4
+    if not said:
+        run_to_the_end(tmp_path, "run")
+    again = run_to_the_end(tmp_path, "run")
+    assert games_of(tmp_path / "run") == games_of(folder)
+    assert figures_of(tmp_path / "run") == figures_of(folder)
+    assert again["champion"] == state["champion"]
+    domain = TicTacToe()
+    for number in (1, 2, 3):
+        mine, theirs = (Run.open(path).bundle(number) for path in (tmp_path / "run", folder))
+        assert mine is not None
+        assert theirs is not None
+        assert read_bundle(mine, domain).hash == read_bundle(theirs, domain).hash
+    collected = [[line[name] for name in ("games", "rows", "simulations")] for line in again["history"]]
+    assert collected == [[line[name] for name in ("games", "rows", "simulations")] for line in state["history"]]
+
+
+def test_its_steps_and_its_progress_can_be_watched(tmp_path: Path) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    seen: list[str] = []
+    events: list[dict[str, Any]] = []
+    given = {"domain": "tic_tac_toe", "recipe": tiny(), "iterations": 1}
+    for mode, chunk in graph.stream(given, stream_mode=["updates", "custom"]):
+        if mode == "updates":
+            seen += list(chunk)
+        else:
+            events.append(chunk)
+    assert seen == ["plan", *["collect"] * 3, "fit", "evaluate", "certify", "promote", "plan", "finish"]
+    assert json.loads(json.dumps(events)) == events
+    kinds = {event["event"] for event in events}
+    assert kinds >= {"plan", "collect", "collected", "fit", "pass", "evaluate", "evaluation", "certify", "promotion"}
+    certificate = next(event for event in events if event["event"] == "certify")
+    assert certificate["certified"] is False
+    collected = [event for event in events if event["event"] == "collected"]
+    assert sum(event["games"] for event in collected) == 60
+    passes = [event for event in events if event["event"] == "pass"]
+    assert [event["pass"] for event in passes] == [1, 2, 3]
+    assert passes[-1]["learning_rate"] == 0
+
+
+def test_the_drawing_is_the_architecture() -> None:
+    edges = {(edge.source, edge.target) for edge in build_training_graph().get_graph().edges}
+    assert edges >= {("plan", "collect"), ("collect", "fit"), ("fit", "evaluate"), ("evaluate", "certify")}
+    assert edges >= {("certify", "promote"), ("promote", "plan"), ("plan", "finish")}
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path), checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    first = graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "iterations": 1}, config)
+    assert first["run"] == "tic_tac_toe-t"
+    second = graph.invoke({"domain": "tic_tac_toe", "iterations": 2}, config)
+    assert second["run"] == first["run"]
+    assert second["history"][0] == first["history"][0]
+    assert [line["iteration"] for line in second["history"]] == [1, 2]
+    assert len(games_of(tmp_path / second["run"])) == 120
+
+
+def test_minutes_end_a_run(tmp_path: Path) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    result = graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "minutes": 0.001})
+    assert result["iteration"] <= 2
+    lines = [line for line in figures_of(tmp_path / result["run"]) if line["kind"] == "fit"]
+    assert lines[-1]["learning_rate"] < 0.002
+
+
+def test_only_one_process_trains_in_a_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = undisturbed
+    run = Run.open(folder)  # this process holds it now
+    code = (
+        "import sys; from pathlib import Path; from escalade.training.run import Run, RunError\n"
+        "try: Run.open(Path(sys.argv[1]))\n"
+        "except RunError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "another process is training" in said
+    assert Run.open(folder).config == run.config  # the holder may open it as often as it likes
+    let_go(folder)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({}, SettingsError, "domain: name what is to be learned"),
+        ({"domain": "nonsense"}, CatalogError, "nonsense"),
+        ({"domain": "tic_tac_toe", "iterations": 0}, SettingsError, "iterations: a number, at least 1"),
+        ({"domain": "tic_tac_toe", "iterations": 1.5}, SettingsError, "iterations: a number"),
+        ({"domain": "tic_tac_toe", "minutes": -1}, SettingsError, "minutes: a number, at least 0"),
+        ({"domain": "tic_tac_toe", "minutes": "5"}, SettingsError, "minutes: a number"),
+        ({"domain": "tic_tac_toe", "seed": -1}, SettingsError, "seed: a whole number"),
+        ({"domain": "tic_tac_toe", "run": "../x"}, SettingsError, "run: the name of a folder"),
+        ({"domain": "tic_tac_toe", "recipe": "fast"}, SettingsError, "there is no recipe 'fast'"),
+        ({"domain": "tic_tac_toe", "recipe": {"games": -1}}, SettingsError, "games"),
+        ({"domain": "tic_tac_toe", "recipe": {"gamse": 1}}, SettingsError, "no field 'gamse'"),
+        ({"domain": "tic_tac_toe", "recipe": {"learner": {"rate": 1}}}, SettingsError, r"no field 'learner\.rate'"),
+        ({"domain": "intents", "options": {"labels": ["a", "b"]}}, SettingsError, "has no simulator"),
+    ],
+)
+def test_input_that_is_none_is_named(tmp_path: Path, given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_training_graph(TrainingResources(root=tmp_path)).invoke(given)
+
+
+def test_a_run_keeps_its_config(tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = undisturbed
+    config = Run.open(folder).config
+    assert Run.begin(folder, config).config == config
+    with pytest.raises(RunError, match="a run of another config"):
+        Run.begin(folder, config.__class__(domain="tic_tac_toe", recipe=config.recipe, seed=5))
+    with pytest.raises(RunError, match="there is no training run"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text('{"domain": 3}')
+    with pytest.raises(RunError, match="damaged"):
+        Run.open(tmp_path)
