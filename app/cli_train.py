@@ -48,7 +48,9 @@ def train(
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the new run.", show_default="DOMAIN-TIME")
     ] = None,
-    root: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("out/train"),
+    root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of all runs.", show_default="out/train")
+    ] = None,
     experience: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Learn from this store too; repeatable.")
     ] = None,
@@ -84,7 +86,7 @@ def train(
     }
     if minutes is not None and iterations is not None:
         raise SettingsError("--minutes and --iterations: give one of them")
-    root, name, old = _where(root, resume, run, domain)
+    root, name, old = _where(root or read_settings().runs, resume, run, domain)
     if old is not None:
         _same(old, domain, given)
     folder = root / name

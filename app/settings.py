@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
         description="Trained bundle of each domain: a folder, builtin:NAME or models:/NAME@ALIAS, such as "
         '{"connect_four": "models:/connect_four@champion"}.',
     )
+    runs: Path = Field(default=Path("out/train"), description="Folder of training runs.")
     registry: str = Field(
         default="sqlite:///out/models.db",
         description="Model registry: the SQLite file in which models:/… is looked up.",

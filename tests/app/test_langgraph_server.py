@@ -17,6 +17,7 @@ import httpx
 import pytest
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk import get_sync_client
+from training_runs import tiny
 
 from escalade import Decision
 
@@ -34,6 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = {
         **os.environ,
         "ESCALADE_DOMAINS": '["tic_tac_toe", "connect_four"]',
+        "ESCALADE_RUNS": str(tmp_path_factory.mktemp("runs")),
         "LANGGRAPH_CLI_NO_ANALYTICS": "1",
         "LANGSMITH_TRACING": "false",
         "BG_JOB_ISOLATED_LOOPS": "false",
@@ -139,6 +141,24 @@ def test_studio_finds_typed_options_and_the_drawing(client: Any) -> None:
     assert all("description" in option for option in options.values())
     drawn = client.assistants.get_graph(assistant["assistant_id"])
     assert {node["id"] for node in drawn["nodes"]} >= {"parse", "router", "policy", "human", "conclude"}
+
+
+def test_training_can_be_watched_step_by_step(client: Any) -> None:
+    given = {"domain": "tic_tac_toe", "recipe": tiny(), "iterations": 1}
+    seen: list[str] = []
+    told: list[str] = []
+    for event in client.runs.stream(None, "training", input=given, stream_mode=["updates", "custom"]):
+        if event.event == "updates":
+            seen += list(event.data)
+        elif event.event == "custom":
+            told.append(event.data["event"])
+    assert seen == ["plan", *["collect"] * 3, "fit", "evaluate", "certify", "promote", "plan", "finish"]
+    assert {"collected", "pass", "evaluation", "promotion"} <= set(told)
+    result = client.runs.wait(None, "training", input={"domain": "nonsense"}, raise_error=False)
+    assert "nonsense" in str(result["__error__"])
+    (assistant,) = client.assistants.search(graph_id="training")
+    drawn = client.assistants.get_graph(assistant["assistant_id"])
+    assert {node["id"] for node in drawn["nodes"]} >= {"plan", "collect", "fit", "evaluate", "certify", "promote"}
 
 
 def test_our_own_routes_are_mounted_and_count_its_runs(client: Any, url: str) -> None:
