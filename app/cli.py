@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade import __version__
-from escalade.app import cli_data, cli_decide, cli_domains, cli_evaluate, cli_models, cli_play, cli_serve, cli_train
+from escalade.app import (
+    cli_collect,
+    cli_data,
+    cli_decide,
+    cli_domains,
+    cli_evaluate,
+    cli_models,
+    cli_play,
+    cli_serve,
+    cli_train,
+)
 from escalade.domains.errors import DomainFault, EscaladeError, NoDecisionError
 
 app = typer.Typer(
@@ -47,6 +57,7 @@ app.command("decide")(cli_decide.decide)
 app.command("solve")(cli_decide.solve)
 app.command("play")(cli_play.play)
 app.command("train")(cli_train.train)
+app.command("collect")(cli_collect.collect)
 app.command("serve")(cli_serve.serve)
 app.command("evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_domains.app, name="domains")

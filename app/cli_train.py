@@ -41,6 +41,9 @@ def train(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Collect on this Ray cluster; 'local' begins one here.")
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Wait for collectors elsewhere: `escalade collect RUN_FOLDER`.")
+    ] = False,
     recipe: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="How to train: a name, or a JSON file in full.")
     ] = "default",
@@ -84,6 +87,8 @@ def train(
         "experience": [str(folder.absolute()) for folder in experience or ()],
         "exclude": [str(file.absolute()) for file in exclude or ()],
     }
+    if queue and ray is not None:
+        raise SettingsError("--queue and --ray: collectors are in one place")
     if minutes is not None and iterations is not None:
         raise SettingsError("--minutes and --iterations: give one of them")
     root, name, old = _where(root or read_settings().runs, resume, run, domain)
@@ -92,7 +97,7 @@ def train(
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        resources = _resources(stack, root, domain, given, old, processes, fit_processes, ray, register)
+        resources = _resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
         saver = SqliteSaver(sqlite3.connect(folder / "graph.sqlite", check_same_thread=False))
         stack.callback(saver.conn.close)
         stack.callback(let_go, folder)
@@ -177,13 +182,14 @@ def _go_on(old: Run, state: Any, minutes: float | None, iterations: int | None) 
 
 def _resources(
     stack: ExitStack,
-    root: Path,
+    folder: Path,
     domain: str,
     given: dict[str, Any],
     old: Run | None,
     processes: int | None,
     fit_processes: int,
     ray: str | None,
+    queue: bool,
     register: bool,
 ) -> TrainingResources:
     from escalade.domains.catalog import load_domain
@@ -193,6 +199,7 @@ def _resources(
     from escalade.training.collect import cores_each
     from escalade.training.distributed import fit_in
     from escalade.training.recipe import Recipe, recipe_for
+    from escalade.training.task_queue import Queue
     from escalade.training.workers import InProcess, Processes, RayActors, Workers
 
     loaded = load_domain(domain, given["options"] or None)
@@ -204,7 +211,9 @@ def _resources(
     if processes is None:
         processes = usable_cores() if chosen.families and exact_solver(loaded) is not None else 1
     workers: Workers
-    if ray is not None:
+    if queue:
+        workers = Queue(folder / "queue")
+    elif ray is not None:
         workers = RayActors(processes, None if ray == "local" else ray)
     else:
         workers = InProcess() if processes == 1 else Processes(processes)
@@ -212,8 +221,8 @@ def _resources(
     extra: dict[str, Any] = {} if fit_processes == 1 else {"fit": fit_in(fit_processes)}
     if register:
         extra["register"] = _registrar()
-    cores = None if processes == 1 and ray is None else 1 if ray else cores_each(processes)
-    return TrainingResources(root=root, workers=workers, parallel=processes, cores=cores, **extra)
+    cores = 1 if ray is not None else None if processes == 1 or queue else cores_each(processes)
+    return TrainingResources(root=folder.parent, workers=workers, parallel=processes, cores=cores, **extra)
 
 
 def _registrar() -> Any:

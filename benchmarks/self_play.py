@@ -164,7 +164,9 @@ def main() -> None:
     title = (
         f"{options.games} games at once, {cores} cores, {options.repeats} turns; load of the last 5 minutes {load:.1f}"
     )
-    table = Table("network", "search", title=title)
+    table = Table(title=title)
+    for name in ("network", "search"):
+        table.add_column(name, no_wrap=True)
     for name in ("simulations", "run", "positions/s", "simulations/s", "network rows/s", "ratio", "least to greatest"):
         table.add_column(name, justify="right")
     for row in rows:
@@ -174,7 +176,7 @@ def main() -> None:
             *(f"{row[f'{name}_per_second']:,.0f}" for name in ("positions", "simulations", "network_rows")),
             *(f"{row['ratio']:.2f}{missed}", f"{row['ratio_least']:.2f} to {row['ratio_greatest']:.2f}"),
         )
-    Console(width=max(Console().width, 130)).print(table)
+    Console(width=max(Console().width, 150)).print(table)
 
 
 if __name__ == "__main__":
