@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from escalade.app.cli_options import JsonOption
 from escalade.app.settings import read_settings
+from escalade.domains.errors import SettingsError
 
 if TYPE_CHECKING:
     from escalade.training.registry import Registry
@@ -74,6 +77,50 @@ def promote(
 def rollback(name: NameArgument, as_json: JsonOption = False) -> None:
     """Make the champion before this one champion again."""
     _tell(name, _registry().rollback(name), "champion again", as_json)
+
+
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="A run of `escalade train`.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put the bundle; must not exist.")],
+    positions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV of test positions to measure it on; see `evaluate`.")
+    ] = None,
+    simulations: Annotated[str, typer.Option(metavar="N,N,…", help="Sizes of the searches measured.")] = "0,64,600",
+) -> None:
+    """Copy a run's champion with its figures, and a model card beside it (FOLDER.md)."""
+    from escalade.training.card import card_of, champion_of, export_champion
+    from escalade.training.evaluate import EvaluationConfig, evaluate
+    from escalade.training.exact import read_positions
+    from escalade.training.run import Run
+
+    opened = Run.open(run, alone=False)
+    _, bundle = champion_of(opened)
+    try:
+        sizes = tuple(int(part) for part in simulations.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"--simulations: whole numbers with commas, such as 0,64,600, not '{simulations}'"
+        ) from None
+    given = opened.positions() if positions is None else read_positions(positions, opened.domain)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring", total=None)
+        found = evaluate(
+            opened.domain,
+            bundle.network,
+            config=EvaluationConfig(simulations=sizes),
+            positions=given,
+            on_progress=lambda what, done, total: progress.update(
+                task, description=escape(what), completed=done, total=total
+            ),
+        )
+    command = opened.read(opened.folder / "command.json") or {"command": f"escalade train {opened.config.domain}"}
+    written = export_champion(opened, folder, found, command["command"])
+    Console().print(
+        f"bundle {written.version}: {escape(str(folder))}, {escape(str(card_of(folder)))}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _tell(name: str, version: int, what: str, as_json: bool) -> None:

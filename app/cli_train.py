@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,11 +16,9 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.settings import read_settings
+from escalade.app.train_setup import go_on, plots, remember, resources, same, where
 from escalade.domains.errors import SettingsError
-
-if TYPE_CHECKING:
-    from escalade.graph.training import TrainingResources
-    from escalade.training.run import Run
+from escalade.neural.files import write_whole
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -91,38 +89,45 @@ def train(
         raise SettingsError("--queue and --ray: collectors are in one place")
     if minutes is not None and iterations is not None:
         raise SettingsError("--minutes and --iterations: give one of them")
-    root, name, old = _where(root or read_settings().runs, resume, run, domain)
+    root, name, old = where(root or read_settings().runs, resume, run, domain)
     if old is not None:
-        _same(old, domain, given)
+        same(old, domain, given)
     folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        resources = _resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
+        wired = resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
+        folder.mkdir(parents=True, exist_ok=True)
+        if old is None:
+            remember(folder, domain, recipe, minutes, iterations, seed, exclude, experience)
+        run_file = folder / "collectors.json"
+        write_whole(run_file, lambda file: file.write(json.dumps({"parallel": wired.parallel}).encode()))
         saver = SqliteSaver(sqlite3.connect(folder / "graph.sqlite", check_same_thread=False))
         stack.callback(saver.conn.close)
         stack.callback(let_go, folder)
-        graph = build_training_graph(resources, checkpointer=saver)
+        graph = build_training_graph(wired, checkpointer=saver)
         config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1_000_000}
         state = graph.get_state(config)
         start: dict[str, Any] | None = {**given, "run": name}
         if old is not None:
-            start = _go_on(old, state, minutes, iterations)
+            start = go_on(old, state, minutes, iterations)
         view = stack.enter_context(open_view(name, Console(stderr=True), minutes, old, state.values))
-        try:
-            for event in graph.stream(start, config, stream_mode="custom", durability="sync"):
-                view.hear(event)
-        except KeyboardInterrupt:
+
+        def stop(*_: object) -> None:
             view.close()
             Console(stderr=True, soft_wrap=True).print(
                 f"stopped; go on with: escalade train {escape(domain)} --resume {escape(str(folder))}", highlight=False
             )
-            os._exit(STOPPED)  # collectors would be waited for; nothing is lost, whenever it ends
+            os._exit(STOPPED)  # an exception would wait for the collectors; nothing is lost, whenever it ends
+
+        signal.signal(signal.SIGINT, stop)
+        for event in graph.stream(start, config, stream_mode="custom", durability="sync"):
+            view.hear(event)
         result = graph.get_state(config).values
+        drawn = plots(folder, result)
     if as_json:
         shown = {name: result.get(name) for name in ("run", "iteration", "seconds", "history", "champion")}
         typer.echo(json.dumps({**shown, "folder": str(folder), "bundle": str(folder / "champion")}))
         return
-    _summary(result, folder)
+    _summary(result, folder, drawn)
 
 
 def _recipe(recipe: str) -> str | dict[str, Any]:
@@ -140,110 +145,7 @@ def _recipe(recipe: str) -> str | dict[str, Any]:
     return document
 
 
-def _where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple[Path, str, Run | None]:
-    """The folder of runs, the name of this one, and the run itself if it is an old one."""
-    from escalade.training.run import Run, RunError
-
-    if resume is None:
-        name = run or f"{domain.replace(':', '.')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        if (root / name / "run.json").exists():
-            raise SettingsError(f"--run: there is a run '{name}' already: --resume it, or choose another name")
-        return root, name, None
-    if run is not None:
-        raise SettingsError("--run names a new run, --resume an old one: give one of them")
-    folder = Path(resume) if (Path(resume) / "run.json").exists() else root / resume
-    if not (folder / "run.json").exists():
-        raise RunError(f"--resume: there is no run '{resume}', here or in '{root}'")
-    folder = folder.absolute()
-    return folder.parent, folder.name, Run.open(folder)
-
-
-def _same(old: Run, domain: str, given: dict[str, Any]) -> None:
-    if old.config.domain != domain:
-        raise SettingsError(f"--resume: '{old.name}' learns {old.config.domain}, not {domain}")
-    defaults = {"recipe": "default", "seed": 0, "options": {}, "experience": [], "exclude": []}
-    for name, default in defaults.items():
-        if given[name] != default:
-            raise SettingsError(
-                f"--{name.rstrip('s') if name == 'options' else name}: '{old.name}' has its own already"
-            )
-
-
-def _go_on(old: Run, state: Any, minutes: float | None, iterations: int | None) -> dict[str, Any] | None:
-    """What to start with: nothing where steps are waiting to be done. Another budget is written down first."""
-    if minutes is not None or iterations is not None:
-        old.write(old.folder / "budget.json", {"minutes": minutes, "iterations": iterations})
-    if state.next:
-        return None
-    if state.values and minutes is None and iterations is None:
-        raise SettingsError(f"run '{old.name}' is finished: give --iterations or --minutes, of the whole run, to go on")
-    return {"domain": old.config.domain, "run": old.name}
-
-
-def _resources(
-    stack: ExitStack,
-    folder: Path,
-    domain: str,
-    given: dict[str, Any],
-    old: Run | None,
-    processes: int | None,
-    fit_processes: int,
-    ray: str | None,
-    queue: bool,
-    register: bool,
-) -> TrainingResources:
-    from escalade.domains.catalog import load_domain
-    from escalade.domains.evaluator import usable_cores
-    from escalade.graph.training import TrainingResources
-    from escalade.search.solvers import exact_solver
-    from escalade.training.collect import cores_each
-    from escalade.training.distributed import fit_in
-    from escalade.training.recipe import Recipe, recipe_for
-    from escalade.training.task_queue import Queue
-    from escalade.training.workers import InProcess, Processes, RayActors, Workers
-
-    loaded = load_domain(domain, given["options"] or None)
-    named = given["recipe"]
-    if old is not None:
-        chosen = old.recipe
-    else:
-        chosen = Recipe.of(named) if isinstance(named, dict) else recipe_for(loaded, named)
-    if processes is None:
-        processes = usable_cores() if chosen.families and exact_solver(loaded) is not None else 1
-    workers: Workers
-    if queue:
-        workers = Queue(folder / "queue")
-    elif ray is not None:
-        workers = RayActors(processes, None if ray == "local" else ray)
-    else:
-        workers = InProcess() if processes == 1 else Processes(processes)
-    stack.callback(workers.close)
-    extra: dict[str, Any] = {} if fit_processes == 1 else {"fit": fit_in(fit_processes)}
-    if register:
-        extra["register"] = _registrar()
-    cores = 1 if ray is not None else None if processes == 1 or queue else cores_each(processes)
-    return TrainingResources(root=folder.parent, workers=workers, parallel=processes, cores=cores, **extra)
-
-
-def _registrar() -> Any:
-    """Tells the registry of a run's champion; a run told twice is one version."""
-    from escalade.training.registry import Registry
-
-    registry = Registry(read_settings().registry)
-
-    def tell(run: Run, champion: dict[str, Any]) -> None:
-        folder = run.bundle(champion["iteration"])
-        assert folder is not None
-        line = (run.read(run.iteration(champion["iteration"]) / "evaluation.json") or {}).get("lines", [{}])[0]
-        metrics = {name: float(figure) for name, figure in line.items() if isinstance(figure, int | float)}
-        parameters = {"seed": str(run.config.seed), "iteration": str(champion["iteration"])}
-        version = registry.register(folder, run_name=run.name, parameters=parameters, metrics=metrics)
-        registry.promote(run.domain.name, version)
-
-    return tell
-
-
-def _summary(result: dict[str, Any], folder: Path) -> None:
+def _summary(result: dict[str, Any], folder: Path, plots: list[Path]) -> None:
     champion = result.get("champion")
     console = Console(soft_wrap=True)
     if champion is None:
@@ -259,3 +161,5 @@ def _summary(result: dict[str, Any], folder: Path) -> None:
     console.print(
         f"champion: iteration {champion['iteration']}{judged}\n{escape(str(folder / 'champion'))}", highlight=False
     )
+    if plots:
+        console.print(f"[dim]{escape(', '.join(str(path) for path in plots))}[/]", highlight=False)

@@ -1,4 +1,4 @@
-"""The networks: a trunk of linear layers with heads for the policy and the value.
+"""The networks: a trunk of linear layers, or of convolutions, with heads for the policy and the value.
 
 Conventions. Observations are float32 `[B, *O]`, flattened to `[B, prod(O)]`. LayerNorm (J. L. Ba et al., 2016)
 rather than batch normalisation, so a row's estimate does not depend on what shares its batch and a batch of one
@@ -13,10 +13,12 @@ Threads. How many threads share one matrix product is a setting of the whole pro
 application: `torch.set_num_threads(1)` at its start is right for serving, and wherever search or an event loop works
 beside the networks. The threads of a product wait for each other actively, so a core that is busy with anything else
 delays all of them by whole time slices; more than one pays only for batches of 64 rows and up on cores that are idle.
+A call of `evaluate` on a CPU takes one thread, wherever that can be set for one call.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from escalade.domains.base import BoolArray, FloatArray, IntArray
 from escalade.domains.evaluator import BatchHints, NativeCall, usable_cores
 from escalade.neural import actions
+from escalade.neural.convolution import ModuleForward, convolutional_trunk
 from escalade.neural.device_forward import LANES, DeviceForward
 from escalade.neural.forward import Forward
 from escalade.neural.spec import NetworkSpec, TrunkSpec, ValueSpec
@@ -73,7 +76,9 @@ class ResidualBlock(nn.Module):
 
 
 def build_trunk(spec: TrunkSpec) -> nn.Sequential:
-    """Layers from `[B, observation_size]` to features `[B, hidden[-1]]`."""
+    """Layers from `[B, observation_size]` to features `[B, spec.width]`."""
+    if spec.kind == "convolutional":
+        return convolutional_trunk(spec)
     layers: list[nn.Module] = []
     if spec.kind == "perceptron":
         width = spec.observation_size
@@ -94,8 +99,8 @@ def build_trunk(spec: TrunkSpec) -> nn.Sequential:
 
 class EvaluatingNetwork(nn.Module):
     """A trunk with heads, and how it is asked fast: on the CPU by a flattened copy of its weights, made again once they
-    have changed (`escalade.neural.forward`); elsewhere by its modules in
-    prepared passes (`escalade.neural.device_forward`).
+    have changed (`escalade.neural.forward`), or by a copy of its modules if they are convolutions
+    (`escalade.neural.convolution`); elsewhere by its modules in prepared passes (`escalade.neural.device_forward`).
 
     Changes are noticed where torch counts them: in-place operations and replaced parameters. After others (`.data`, a
     fused optimiser, a NumPy view) call `eval()`.
@@ -107,7 +112,7 @@ class EvaluatingNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fast: tuple[list[_Seen], Forward | DeviceForward] | None = None
+        self._fast: tuple[list[_Seen], _Pass] | None = None
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -130,7 +135,7 @@ class EvaluatingNetwork(nn.Module):
         raise NotImplementedError
 
     def native(self) -> NativeCall | None:
-        """On the CPU, the network as it is now as a compiled function."""
+        """On the CPU, the network as it is now as a compiled function; None if it has convolutions."""
         forward = self._forward()
         return forward.native if isinstance(forward, Forward) else None
 
@@ -139,7 +144,7 @@ class EvaluatingNetwork(nn.Module):
         flat = np.require(observations.reshape(len(observations), self.spec.observation_size), None, ("C", "W"))
         return self._forward()(flat, np.require(legal, None, ("C", "W")))
 
-    def _forward(self) -> Forward | DeviceForward:
+    def _forward(self) -> _Pass:
         if self.training:
             self.eval()
         fast = self._fast
@@ -150,11 +155,13 @@ class EvaluatingNetwork(nn.Module):
                 for name, weight in module._parameters.items()
             ]
             size = self.spec.observation_size
-            forward: Forward | DeviceForward
-            if self.device.type == "cpu":
-                forward = Forward(self.trunk, self.heads(), size, self._value_kind)
-            else:
+            forward: _Pass
+            if self.device.type != "cpu":
                 forward = DeviceForward(self._answer, size, self.device)
+            elif self.spec.kind == "convolutional":
+                forward = ModuleForward(copy.deepcopy(self).eval()._answer)
+            else:
+                forward = Forward(self.trunk, self.heads(), size, self._value_kind)
             fast = (seen, forward)
             self._fast = fast
         return fast[1]
@@ -184,6 +191,7 @@ class EvaluatingNetwork(nn.Module):
         return {**self.__dict__, "_fast": None}
 
 
+_Pass = Forward | ModuleForward | DeviceForward
 _Seen = tuple[dict[str, nn.Parameter | None], str, nn.Parameter | None, int]
 """Where a weight is, which it was, and how often it had been changed."""
 
@@ -211,8 +219,8 @@ class PolicyValueNetwork(EvaluatingNetwork):
         super().__init__()
         self.spec = spec
         self.trunk = build_trunk(spec)
-        self.policy_head = nn.Linear(spec.hidden[-1], spec.num_actions)
-        self.value_head = nn.Linear(spec.hidden[-1], 3 if spec.value_head == "wdl" else 1)
+        self.policy_head = nn.Linear(spec.width, spec.num_actions)
+        self.value_head = nn.Linear(spec.width, 3 if spec.value_head == "wdl" else 1)
 
     @property
     def num_actions(self) -> int:
@@ -264,7 +272,7 @@ class ValueNetwork(EvaluatingNetwork):
         super().__init__()
         self.spec = spec
         self.trunk = build_trunk(spec)
-        self.value_head = nn.Linear(spec.hidden[-1], 1)
+        self.value_head = nn.Linear(spec.width, 1)
 
     def heads(self) -> list[nn.Linear]:
         return [self.value_head]

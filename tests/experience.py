@@ -10,6 +10,7 @@ import numpy as np
 
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.manifest import DomainStamp
+from escalade.training.outcomes import Outcome, OutcomeShards
 from escalade.training.rows import Rows
 from escalade.training.shards import write_shard
 from escalade.training.store import ExperienceStore
@@ -47,7 +48,7 @@ def random_rows(seed: int, count: int = 20, game: Any = TTT) -> Rows:
         outcome=outcome,
         source=random.choice(["self_play", "solver", "human"], count),
         model=random.choice(["", "a1", "b2"], count),
-        decision=random.choice(["", "d-1"], count),
+        decision=np.array([random.choice(["", f"d-{seed}-{row}"]) for row in range(count)]),
     )
 
 
@@ -63,3 +64,9 @@ def write_many(folder: Path, writer: int) -> None:
     for number in range(10):
         write_shard(store.shards_folder, random_rows(100 * writer + number, 20), STAMP, f"w{writer}")
         store.refresh()
+
+
+def report_many(folder: Path, writer: int) -> None:
+    shards = OutcomeShards(folder / "outcomes", STAMP)
+    for number in range(20):
+        shards.add([Outcome(f"{writer}-{number}", 1.0)])

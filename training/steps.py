@@ -17,6 +17,7 @@ import numpy as np
 
 from escalade.domains.base import legal_mask
 from escalade.neural.bundle import read_bundle, write_bundle
+from escalade.neural.networks import PolicyValueNetwork
 from escalade.search.solvers import exact_solver
 from escalade.training.agreement import Agreement
 from escalade.training.arena import SearchPlayer, play_match
@@ -27,6 +28,7 @@ from escalade.training.learner import Learner, Pass, Validation
 from escalade.training.recipe import Recipe
 from escalade.training.rows import Rows, compact, joined
 from escalade.training.run import Run, RunError
+from escalade.training.td import shared_td_values
 from escalade.training.window import Targets, position_keys, split
 
 Tell = Callable[[dict[str, Any]], None]
@@ -117,14 +119,14 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
         return done
     began = time.perf_counter()
     writes = not distributed.is_initialized() or distributed.get_rank() == 0
-    learned, held = window(run, iteration)
     learner = Learner(run.recipe.spec(run.domain), run.recipe.learner, seed=run.config.seed, device=training_device())
+    if iteration > 1:
+        learner.load(run.iteration(iteration - 1) / "learner.safetensors")
+    learned, held = window(run, iteration, learner.averaged)  # TD(0) asks it as it was before the fit
     partial = folder / "partial.safetensors"
     state: dict[str, Any] = {"lines": [], "best": None, "seconds": 0.0}
     if partial.exists():
         state = learner.load(partial)
-    elif iteration > 1:
-        learner.load(run.iteration(iteration - 1) / "learner.safetensors")
     passes = run.recipe.last_passes if last else run.recipe.passes
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(len(state["lines"]), passes):
@@ -179,8 +181,9 @@ def _figures(result: Pass, judged: Validation) -> dict[str, Any]:
     }
 
 
-def window(run: Run, iteration: int) -> tuple[Targets, Targets]:
-    """What an iteration learns from, and what it validates by. Raises RunError if nothing was collected."""
+def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targets, Targets]:
+    """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
+    wants some. Raises RunError if nothing was collected."""
     store = run.store
     store.refresh()
     parts: list[Rows] = []
@@ -206,7 +209,8 @@ def window(run: Run, iteration: int) -> tuple[Targets, Targets]:
     rows = joined(parts[::-1])
     for positions in run.excluded():
         rows = rows.take(~np.isin(position_keys(rows), _keys_of(run, positions)))
-    return split(rows, run.recipe.window)
+    config = run.recipe.window
+    return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
 
 
 def _small(rows: Rows) -> Rows:

@@ -19,6 +19,9 @@ from escalade.domains.base import BoolArray, FloatArray, Symmetry
 from escalade.domains.errors import SettingsError
 from escalade.training.rows import Rows
 
+PHASE = 10
+"""Plies of a game that are one kind of states."""
+
 
 class Targets(NamedTuple):
     """N distinct positions, ready to be learned from.
@@ -46,14 +49,21 @@ class WindowConfig:
         are known.
     validation: share of games that no one learns from.
     duplicate_power: a position met n times counts n to this power; 0 counts each once, 1 as often as it was met.
+    td: so much of the value target is the TD(0) target (`escalade.training.td`), where there is one.
+    gamma: what a value one ply later counts in it.
+    balance: phases of a game (PHASE plies each) count as they were met at 0, and each as much as any other at 1; in
+        between, a phase with n times the weight keeps n to the power of 1 - balance.
     """
 
     outcome_weight: float = 0.5
     validation: float = 0.05
     duplicate_power: float = 0.5
+    td: float = 0.0
+    gamma: float = 1.0
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("outcome_weight", "validation", "duplicate_power"):
+        for name in ("outcome_weight", "validation", "duplicate_power", "td", "gamma", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be in [0, 1], not {getattr(self, name)!r}")
 
@@ -83,26 +93,40 @@ def position_keys(rows: Rows) -> NDArray[np.void]:
     return keys.view(np.dtype((np.void, 16))).reshape(len(rows))
 
 
-def split(rows: Rows, config: WindowConfig) -> tuple[Targets, Targets]:
-    """Targets to learn from, and those for validation. A position that is in both is left out of validation."""
+def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:
+    """Targets to learn from, and those for validation. A position that is in both is left out of validation. td: as in
+    `targets`."""
     held: Any = is_validation(rows.game, config.validation)
     learned = ~held
     keys = position_keys(rows)
     known = np.isin(keys, np.unique(keys[learned]))
-    return targets(rows.take(learned), config), targets(rows.take(held & ~known), config)
+    first, second = (
+        targets(rows.take(chosen), config, None if td is None else td[chosen]) for chosen in (learned, held & ~known)
+    )
+    return first, second
 
 
-def targets(rows: Rows, config: WindowConfig) -> Targets:
+def targets(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> Targets:
     """One target a distinct position of the rows, which are valid (`Rows.check`). Where a solver has spoken, nobody
-    else is heard."""
+    else is heard.
+
+    td: `[N]` float32, TD(0) targets, NaN where there is none; what `config.td` mixes in. Raises ValueError without
+    them where it does.
+    """
     _, first, inverse, met = np.unique(position_keys(rows), return_index=True, return_inverse=True, return_counts=True)
     exact: Any = rows.source == "solver"
     surpassed = (np.bincount(inverse[exact], minlength=len(first)) > 0)[inverse] & ~exact
     told: Any = ~np.isnan(rows.policy).all(axis=1) & ~surpassed
     policy, policies = _mean(np.where(told[:, None], rows.policy, 0), told, inverse, len(first))
     given = value_targets(rows, config.outcome_weight)
+    if config.td:
+        if td is None or td.shape != given.shape:
+            raise ValueError(f"with td {config.td} there must be TD(0) targets [{len(rows)}] of the rows")
+        given = np.where(exact, given, mixed(given, td, config.td))
     value, values = _mean(np.nan_to_num(given)[:, None], ~np.isnan(given) & ~surpassed, inverse, len(first))
     weight = met.astype(np.float32) ** config.duplicate_power
+    if config.balance:
+        weight = balanced(weight, rows.ply[first] // PHASE, config.balance)
     return Targets(
         observation=rows.observation[first],
         legal=rows.legal[first],
@@ -118,6 +142,21 @@ def value_targets(rows: Rows, outcome_weight: float) -> FloatArray:
     both = outcome_weight * rows.outcome + (1 - outcome_weight) * rows.value
     one = np.where(np.isnan(rows.outcome), rows.value, rows.outcome)
     found: FloatArray = np.where(np.isnan(both), one, both).astype(np.float32)
+    return found
+
+
+def mixed(given: FloatArray, td: FloatArray, share: float) -> FloatArray:
+    """`[N]` float32: value targets with a share of TD(0) targets; the one that is known where not both are."""
+    both = share * td + (1 - share) * given
+    found: FloatArray = np.where(np.isnan(both), np.where(np.isnan(td), given, td), both).astype(np.float32)
+    return found
+
+
+def balanced(weight: FloatArray, kind: NDArray[np.int32], power: float) -> FloatArray:
+    """`[N]` float32: weights `[N]` of the same sum, with which no kind `[N]` crowds out another; see `WindowConfig`."""
+    _, inverse = np.unique(kind, return_inverse=True)
+    evened = weight * np.bincount(inverse, weight)[inverse] ** -power
+    found: FloatArray = (evened * (weight.sum() / max(evened.sum(), 1e-30))).astype(np.float32)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +77,8 @@ class Processes(_Context):
 
 
 def _end_with_the_parent() -> None:
-    """A killed parent leaves no collectors behind."""
+    """A killed parent leaves no collectors behind; Ctrl-C is its to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

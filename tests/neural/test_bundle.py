@@ -13,16 +13,19 @@ from escalade.domains.errors import BundleError
 from escalade.neural import manifest as manifest_module
 from escalade.neural.bundle import MANIFEST_FILE, WEIGHTS_FILE, read_bundle, write_bundle
 from escalade.neural.calibration import IdentityCalibrator
-from escalade.neural.manifest import Manifest
+from escalade.neural.manifest import DomainStamp, Manifest
+from escalade.neural.spec import NetworkSpec, ValueSpec
 
 
-@pytest.mark.parametrize("kind", ["perceptron", "residual"])
+@pytest.mark.parametrize(
+    "kind", [{"kind": "perceptron"}, {"kind": "residual"}, {"kind": "convolutional", "features": 12}], ids=str
+)
 @pytest.mark.parametrize("value_head", ["tanh", "wdl"])
 def test_outputs_are_the_same_to_the_bit(
     tmp_path, domain, make_network, make_value_network, positions, kind, value_head
 ):
-    network = make_network(kind=kind, value_head=value_head, dropout=0.2)
-    value_network = make_value_network(kind=kind, output="sigmoid")
+    network = make_network(**kind, value_head=value_head, dropout=0.2)
+    value_network = make_value_network(**kind, output="sigmoid")
     write_bundle(tmp_path / "a" / "model", domain=domain, network=network, value_network=value_network)
     back = read_bundle(tmp_path / "a" / "model", domain)
     for original, read in ((network, back.network), (value_network, back.value_network)):
@@ -31,6 +34,17 @@ def test_outputs_are_the_same_to_the_bit(
         assert not any(parameter.requires_grad for parameter in read.parameters())
     assert back.network.spec == network.spec
     assert back.value_network.spec == value_network.spec
+
+
+def test_the_hash_of_older_bundles_stays(domain):
+    """As it was before there were convolutions; a certificate is bound to it."""
+    manifest = Manifest.model_construct(
+        domain=DomainStamp.of(domain),
+        network=NetworkSpec(kind="residual", hidden=(8, 4), observation_shape=(3, 3, 3), num_actions=9),
+        value_network=ValueSpec(hidden=(16,), observation_shape=(3, 3, 3)),
+        weights_sha256="ab" * 32,
+    )
+    assert manifest.identity() == "677eb307f870d426f951679be16a80ea22943a8cc8d2f2540341bbc0052493f3"
 
 
 def test_what_a_bundle_tells(bundle, domain):

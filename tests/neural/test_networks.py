@@ -10,9 +10,10 @@ from escalade.domains.evaluator import Evaluator
 from escalade.neural.networks import DRAW, LOSS, WIN, PolicyValueNetwork, ValueNetwork, to_value
 from escalade.neural.spec import NetworkSpec
 
+CONVOLUTIONAL = {"kind": "convolutional", "features": 20}
 VARIANTS = [
-    {"kind": kind, "value_head": head, "hidden": hidden}
-    for kind in ("perceptron", "residual")
+    {**kind, "value_head": head, "hidden": hidden}
+    for kind in ({"kind": "perceptron"}, {"kind": "residual"}, CONVOLUTIONAL)
     for head in ("tanh", "wdl")
     for hidden in ((16,), (24, 8, 16))
 ]
@@ -23,10 +24,17 @@ def network(request, make_network):
     return make_network(dropout=0.3, **request.param)
 
 
-@pytest.fixture(params=[(kind, output) for kind in ("perceptron", "residual") for output in ("tanh", "sigmoid")])
+@pytest.fixture(
+    params=[
+        (kind, output)
+        for kind in ({"kind": "perceptron"}, {"kind": "residual"}, CONVOLUTIONAL)
+        for output in ("tanh", "sigmoid")
+    ],
+    ids=lambda v: f"{v[0]['kind']}-{v[1]}",
+)
 def value_network(request, make_value_network):
     kind, output = request.param
-    return make_value_network(kind=kind, output=output, dropout=0.3)
+    return make_value_network(**kind, output=output, dropout=0.3)
 
 
 def test_an_evaluator_by_contract(network, positions):

@@ -47,6 +47,54 @@ def test_parameters_are_counted_with_and_without_norms(shape, hidden, num_action
         assert len(norms) == (len(hidden) if norm else 0)
 
 
+BOARD_BEFORE_MORE = {"observation_shape": (200,), "planes": (3, 6, 7)}
+
+
+@pytest.mark.parametrize("observed", [BOARD, BOARD_BEFORE_MORE, {"observation_shape": (126,), "planes": (3, 6, 7)}])
+@pytest.mark.parametrize("hidden", [(8,), (8, 8, 8), (12, 8, 16)])
+def test_parameters_of_convolutions_are_counted_without_building(observed, hidden):
+    trunk = {"kind": "convolutional", "hidden": hidden, "features": 10, "dropout": 0.1, **observed}
+    networks = PolicyValueNetwork(NetworkSpec(num_actions=7, **trunk)), ValueNetwork(ValueSpec(**trunk))
+    for network in networks:
+        assert network.spec.parameters == sum(p.numel() for p in network.parameters())
+    assert NetworkSpec.model_validate_json(networks[0].spec.model_dump_json()) == networks[0].spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"features": None}, "needs features"),
+        ({"observation_shape": (540,)}, r"needs planes, .* observation_shape is \[540\], not \[C, H, W\]"),
+        ({"observation_shape": (3, 6)}, "needs planes"),
+        ({"planes": (4, 6, 7)}, r"planes \[4, 6, 7\] are 168 numbers, and an observation has 126"),
+        ({"planes": (3, 6)}, "planes"),
+        ({"planes": (3, 0, 7)}, "planes"),
+        ({"planes": (126, 1, 1)}, "planes of one cell"),
+        ({"norm": False}, "norm=False is for perceptrons"),
+        ({"features": 0}, "features"),
+        ({"kind": "perceptron"}, "features is for convolutional networks; this one is a perceptron one"),
+        ({"kind": "residual", "features": None, "planes": (3, 6, 7)}, "planes is for convolutional networks"),
+        # Each alone would have a reader allocate far more than it should.
+        ({"observation_shape": (1, 1024, 1024)}, "a block would leave 8388608 numbers a row"),
+        ({"hidden": (8, 16384)}, "a block would leave"),
+        ({"hidden": (2048,) * 4, "observation_shape": (3, 3, 3)}, str(MAX_PARAMETERS)),
+        ({"features": 16384, "observation_shape": (1, 128, 128)}, str(MAX_PARAMETERS)),
+    ],
+)
+def test_convolutions_that_make_no_sense_are_refused(fields, message):
+    good = {"kind": "convolutional", "hidden": (8,), "features": 16, "num_actions": 7, **BOARD}
+    assert NetworkSpec.model_validate(good).board == (3, 6, 7)
+    with pytest.raises(ValidationError, match=message):
+        NetworkSpec.model_validate({**good, **fields})
+
+
+def test_what_older_networks_did_not_have_is_not_written():
+    spec = NetworkSpec(kind="residual", hidden=(8, 4), num_actions=7, **BOARD)
+    assert list(spec.model_dump(mode="json")) == [
+        *("kind", "hidden", "observation_shape", "norm", "dropout", "num_actions", "value_head")
+    ]
+
+
 def test_residual_blocks_without_norms_are_refused():
     for spec, fields in ((NetworkSpec, {"num_actions": 7}), (ValueSpec, {})):
         with pytest.raises(ValidationError, match="norm=False is for perceptrons: residual blocks do not train"):

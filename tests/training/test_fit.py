@@ -63,12 +63,18 @@ def optimal_share(network: PolicyValueNetwork, rows: Rows) -> float:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value_head", "hidden"),
-    [("perceptron", "tanh", (128, 128)), ("residual", "wdl", (64, 64)), ("perceptron", "wdl", (64, 64))],
+    "trunk",
+    [
+        {"kind": "perceptron", "value_head": "tanh", "hidden": (128, 128)},
+        {"kind": "residual", "value_head": "wdl", "hidden": (64, 64)},
+        {"kind": "perceptron", "value_head": "wdl", "hidden": (64, 64)},
+        {"kind": "convolutional", "value_head": "wdl", "hidden": (24, 24), "features": 64},
+    ],
+    ids=lambda trunk: f"{trunk['kind']}-{trunk['value_head']}",
 )
-def test_tic_tac_toe_is_learned_from_its_solution(solved, kind, value_head, hidden):
+def test_tic_tac_toe_is_learned_from_its_solution(solved, trunk):
     assert len(solved.value) == 4520
-    spec = NetworkSpec(kind=kind, value_head=value_head, hidden=hidden, observation_shape=(3, 3, 3), num_actions=9)
+    spec = NetworkSpec(observation_shape=(3, 3, 3), num_actions=9, **trunk)
     reports: list[EpochReport] = []
     network = fit_labelled(
         spec,

@@ -1,0 +1,154 @@
+"""From the options of `escalade train` to a run and what works for it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from escalade.app.settings import read_settings
+from escalade.domains.errors import SettingsError
+from escalade.neural.files import write_whole
+
+if TYPE_CHECKING:
+    from escalade.graph.training import TrainingResources
+    from escalade.training.run import Run
+
+
+def remember(
+    folder: Path,
+    domain: str,
+    recipe: str,
+    minutes: float | None,
+    iterations: int | None,
+    seed: int,
+    exclude: list[Path] | None,
+    experience: list[Path] | None,
+) -> None:
+    """Keep the command that trains it, for its model card; files by their names alone."""
+    words = ["escalade", "train", domain]
+    given = {"--recipe": recipe, "--minutes": minutes, "--iterations": iterations, "--seed": seed or None}
+    for name, value in given.items():
+        if value is not None and value != "default":
+            words += [name, str(value)]
+    for name, paths in (("--exclude", exclude), ("--experience", experience)):
+        for path in paths or ():
+            words += [name, path.name]
+    document = json.dumps({"command": " ".join(words)}).encode()
+    write_whole(folder / "command.json", lambda file: file.write(document))
+
+
+def plots(folder: Path, result: dict[str, Any]) -> list[Path]:
+    """Drawings of the run, if there is something to draw and something to draw with."""
+    from escalade.training.run import Run
+    from escalade.training.run_plots import write_run_plots
+
+    try:
+        return write_run_plots(Run.open(folder), result.get("history") or [])
+    except SettingsError:
+        return []
+
+
+def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple[Path, str, Run | None]:
+    """The folder of runs, the name of this one, and the run itself if it is an old one."""
+    from escalade.training.run import Run, RunError
+
+    if resume is None:
+        name = run or f"{domain.replace(':', '.')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        if (root / name / "run.json").exists():
+            raise SettingsError(f"--run: there is a run '{name}' already: --resume it, or choose another name")
+        return root, name, None
+    if run is not None:
+        raise SettingsError("--run names a new run, --resume an old one: give one of them")
+    folder = Path(resume) if (Path(resume) / "run.json").exists() else root / resume
+    if not (folder / "run.json").exists():
+        raise RunError(f"--resume: there is no run '{resume}', here or in '{root}'")
+    folder = folder.absolute()
+    return folder.parent, folder.name, Run.open(folder)
+
+
+def same(old: Run, domain: str, given: dict[str, Any]) -> None:
+    if old.config.domain != domain:
+        raise SettingsError(f"--resume: '{old.name}' learns {old.config.domain}, not {domain}")
+    defaults = {"recipe": "default", "seed": 0, "options": {}, "experience": [], "exclude": []}
+    for name, default in defaults.items():
+        if given[name] != default:
+            raise SettingsError(
+                f"--{name.rstrip('s') if name == 'options' else name}: '{old.name}' has its own already"
+            )
+
+
+def go_on(old: Run, state: Any, minutes: float | None, iterations: int | None) -> dict[str, Any] | None:
+    """What to start with: nothing where steps are waiting to be done. Another budget is written down first."""
+    if minutes is not None or iterations is not None:
+        old.write(old.folder / "budget.json", {"minutes": minutes, "iterations": iterations})
+    if state.next:
+        return None
+    if state.values and minutes is None and iterations is None:
+        raise SettingsError(f"run '{old.name}' is finished: give --iterations or --minutes, of the whole run, to go on")
+    return {"domain": old.config.domain, "run": old.name}
+
+
+def resources(
+    stack: ExitStack,
+    folder: Path,
+    domain: str,
+    given: dict[str, Any],
+    old: Run | None,
+    processes: int | None,
+    fit_processes: int,
+    ray: str | None,
+    queue: bool,
+    register: bool,
+) -> TrainingResources:
+    from escalade.domains.catalog import load_domain
+    from escalade.domains.evaluator import usable_cores
+    from escalade.graph.training import TrainingResources
+    from escalade.search.solvers import exact_solver
+    from escalade.training.collect import cores_each
+    from escalade.training.distributed import fit_in
+    from escalade.training.recipe import Recipe, recipe_for
+    from escalade.training.task_queue import Queue
+    from escalade.training.workers import InProcess, Processes, RayActors, Workers
+
+    loaded = load_domain(domain, given["options"] or None)
+    named = given["recipe"]
+    if old is not None:
+        chosen = old.recipe
+    else:
+        chosen = Recipe.of(named) if isinstance(named, dict) else recipe_for(loaded, named)
+    if processes is None:
+        processes = usable_cores() if chosen.families and exact_solver(loaded) is not None else 1
+    workers: Workers
+    if queue:
+        workers = Queue(folder / "queue")
+    elif ray is not None:
+        workers = RayActors(processes, None if ray == "local" else ray)
+    else:
+        workers = InProcess() if processes == 1 else Processes(processes)
+    stack.callback(workers.close)
+    extra: dict[str, Any] = {} if fit_processes == 1 else {"fit": fit_in(fit_processes)}
+    if register:
+        extra["register"] = _registrar()
+    cores = 1 if ray is not None else None if processes == 1 or queue else cores_each(processes)
+    return TrainingResources(root=folder.parent, workers=workers, parallel=processes, cores=cores, **extra)
+
+
+def _registrar() -> Any:
+    """Tells the registry of a run's champion; a run told twice is one version."""
+    from escalade.training.registry import Registry
+
+    registry = Registry(read_settings().registry)
+
+    def tell(run: Run, champion: dict[str, Any]) -> None:
+        folder = run.bundle(champion["iteration"])
+        assert folder is not None
+        line = (run.read(run.iteration(champion["iteration"]) / "evaluation.json") or {}).get("lines", [{}])[0]
+        metrics = {name: float(figure) for name, figure in line.items() if isinstance(figure, int | float)}
+        parameters = {"seed": str(run.config.seed), "iteration": str(champion["iteration"])}
+        version = registry.register(folder, run_name=run.name, parameters=parameters, metrics=metrics)
+        registry.promote(run.domain.name, version)
+
+    return tell

@@ -1,0 +1,175 @@
+"""`escalade train` and what it leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from training_runs import tiny
+
+from escalade.app.train_view import TrainView, clock_time
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.bundle import read_bundle
+
+ESCALADE = str(Path(sys.executable).with_name("escalade"))
+
+
+def escalade(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ESCALADE, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Where a run of one iteration was made, and what was said."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.json").write_text(json.dumps(tiny()))
+    done = escalade(folder, "train", "tic_tac_toe", "--recipe", "tiny.json", "--iterations", "1", "--run", "mine")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout + done.stderr
+
+
+def test_a_run_says_what_it_did_and_where_it_lies(trained: tuple[Path, str]) -> None:
+    folder, said = trained
+    assert "iteration 1, " in said
+    assert "optimal alone" in said
+    assert "champion: iteration 1: optimal moves alone" in said
+    run = folder / "out" / "train" / "mine"
+    assert str(Path("out") / "train" / "mine" / "champion") in said
+    assert read_bundle(run / "champion", TicTacToe()).network.num_actions == 9
+    for name in ("losses.png", "strength.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["kind"] == "fit"
+
+
+def test_its_champion_decides(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    bundle = "out/train/mine/champion"
+    arguments = ["decide", "tic_tac_toe", "51", "--bundle", bundle, "--threshold", "policy=0", "--json"]
+    done = escalade(folder, *arguments)
+    assert json.loads(done.stdout)["source"] == "policy"
+
+
+def test_it_goes_on_with_a_larger_budget_and_prints_json(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    done = escalade(folder, "train", "tic_tac_toe", "--resume", "mine", "--iterations", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [line["iteration"] for line in result["history"]] == [1, 2]
+    assert result["run"] == "mine"
+
+
+def test_a_champion_is_exported_with_its_card(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    done = escalade(folder, "models", "export", "out/train/mine", "shipped", "--simulations", "0,8")
+    assert done.returncode == 0, done.stderr
+    bundle = read_bundle(folder / "shipped", TicTacToe())
+    card = (folder / "shipped.md").read_text()
+    assert bundle.hash in card
+    assert "escalade train tic_tac_toe --recipe tiny.json --iterations 1" in card
+    assert f"{bundle.metrics['optimal_0']:.1%}" in card
+    assert "n=4520" in card
+    assert {"optimal_0", "optimal_8", "value_error"} <= bundle.metrics.keys()
+    again = escalade(folder, "models", "export", "out/train/mine", "shipped")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tic_tac_toe", "--resume", "mine"], "is finished: give --iterations or --minutes"),
+        (["connect_four", "--resume", "mine"], "learns tic_tac_toe, not connect_four"),
+        (["tic_tac_toe", "--resume", "other"], "there is no run 'other'"),
+        (["tic_tac_toe", "--resume", "mine", "--seed", "3"], "--seed: 'mine' has its own already"),
+        (["tic_tac_toe", "--run", "mine"], "there is a run 'mine' already"),
+        (["tic_tac_toe", "--minutes", "1", "--iterations", "2"], "give one of them"),
+        (["tic_tac_toe", "--recipe", "none.json"], "'none.json' cannot be read"),
+        (["tic_tac_toe", "--recipe", "quick"], "there is no recipe 'quick'"),
+        (["nonsense"], "nonsense"),
+        (["tic_tac_toe", "--exclude", "none.csv", "--run", "x"], "none.csv"),
+    ],
+)
+def test_wrong_use_is_one_sentence(trained: tuple[Path, str], arguments: list[str], said: str) -> None:
+    done = escalade(trained[0], "train", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "long.json").write_text(json.dumps(tiny(games=100_000, games_a_task=100_000)))
+    process = subprocess.Popen(
+        [ESCALADE, "train", "tic_tac_toe", "--recipe", "long.json", "--run", "long"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        restore_signals=True,
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "out" / "train" / "long" / "run.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped; go on with: escalade train tic_tac_toe --resume out/train/long" in told
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"event": kind, **fields}
+
+
+def heard(console: Console, clock: list[float]) -> TrainView:
+    view = TrainView("run", console, None, clock=lambda: clock[0])
+    view.hear(event("plan", iteration=1, iterations=3, tasks=2, last=False))
+    clock[0] = 10.0
+    view.hear(event("collect", source="self_play", shard="a", done=5, of=10, rows=400))
+    view.hear(event("collected", source="self_play", shard="a", games=10, rows=1000))
+    view.hear(event("collected", source="solver", shard="b", games=7, rows=500))
+    return view
+
+
+def test_the_view_shows_what_is_under_way() -> None:
+    clock = [0.0]
+    screen = Console(file=io.StringIO(), width=160)
+    view = heard(screen, clock)
+    screen.print(view.render())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "run  0:10" in shown
+    assert "collecting" in shown
+    assert "1500 positions, 150/s" in shown
+    view.hear(event("fit", **{"pass": 2, "passes": 4, "step": 5, "steps": 10}))
+    view.hear(event("pass", **{"pass": 2}, policy_loss=1.25, value_loss=0.5, validation_policy_loss=1.3))
+    screen.print(view.render())
+    assert "pass 2 of 4, step 5 of 10" in screen.file.getvalue()  # type: ignore[attr-defined]
+    view.hear(event("something new", text="is passed over"))
+    clock[0] = 60.0
+    view.hear(event("evaluation", iteration=1, optimal_0=0.5, optimal_25=0.75, value_error=0.125))
+    view.hear(event("promotion", iteration=1, promoted=True, score=0.5))
+    screen.print(view.render())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    for text in ("50.00%", "75.00%", "1.250", "0.125", "about 2:00 left", "optimal alone", "with 25"):
+        assert text in shown
+
+
+def test_without_a_terminal_an_iteration_is_a_line() -> None:
+    clock = [0.0]
+    screen = Console(file=io.StringIO(), width=60, force_terminal=False)
+    view = heard(screen, clock)
+    view.hear(event("evaluation", iteration=1, optimal_0=0.5, value_error=0.125))
+    view.hear(event("promotion", iteration=1, promoted=False, score=0.5))
+    (line,) = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert line.startswith("iteration 1, 0:10, 1500 positions")
+    assert line.endswith("optimal alone 50.00%, not promoted")
+
+
+def test_times_read_as_clocks_do() -> None:
+    assert [clock_time(seconds) for seconds in (0, 61, 3599.6, 3725)] == ["0:00", "1:01", "1:00:00", "1:02:05"]

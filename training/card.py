@@ -1,0 +1,164 @@
+"""A trained bundle made ready to be shipped: the bundle with its figures, and a model card beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from escalade.neural.bundle import Bundle, read_bundle, write_bundle
+from escalade.neural.files import write_whole
+from escalade.training.evaluate import Evaluation
+from escalade.training.intervals import Share
+from escalade.training.run import Run, RunError
+
+
+def champion_of(run: Run) -> tuple[int, Bundle]:
+    """The champion's iteration and bundle. Raises RunError if there is none yet."""
+    champion = run.champion
+    folder = None if champion is None else run.bundle(champion["iteration"])
+    if champion is None or folder is None:
+        raise RunError(f"run '{run.name}' has no champion yet: train on with --resume")
+    return champion["iteration"], read_bundle(folder, run.domain)
+
+
+def card_of(folder: Path) -> Path:
+    """Where a bundle's card is: beside it, for a bundle holds nothing but itself."""
+    return folder.with_name(f"{folder.name}.md")
+
+
+def export_champion(run: Run, folder: Path, evaluation: Evaluation, command: str) -> Bundle:
+    """Write the champion of a run to a new folder, with what was measured of it, and its card beside it.
+
+    command: what trained it, as a person would type it. Raises RunError if there is no champion, BundleError if the
+    folder exists.
+    """
+    iteration, bundle = champion_of(run)
+    figures = {f"optimal_{row.simulations}": row.all.share for row in evaluation.agreement if row.phase == "all"} | {
+        f"optimal_where_moves_differ_{row.simulations}": row.differing.share
+        for row in evaluation.agreement
+        if row.phase == "all"
+    }
+    figures["value_error"] = next(gap.squared_error.mean for gap in evaluation.estimates.values if gap.phase == "all")
+    metrics = {name: figure for name, figure in figures.items() if figure is not None}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    written = write_bundle(
+        folder,
+        domain=run.domain,
+        network=bundle.network,
+        value_network=bundle.value_network,
+        calibrators=bundle.calibrators,
+        metrics=metrics,
+        created=bundle.manifest.created,
+    )
+    text = card(run, iteration, written, evaluation, command).encode()
+    write_whole(card_of(folder), lambda file: file.write(text))
+    return written
+
+
+def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, command: str) -> str:
+    """The model card, in Markdown: how it was trained, on what, how long, and what was measured of it, on what."""
+    spec = bundle.manifest.network
+    size = bundle.manifest.weights_bytes / 1e6
+    shape = "x".join(map(str, spec.observation_shape))
+    lines = [
+        f"# {run.domain.name} champion",
+        "",
+        f"A {spec.kind} network ({', '.join(map(str, spec.hidden))}; {spec.parameters} parameters, {size:.1f} MB) with "
+        f"a policy over {spec.num_actions} actions and a value ({spec.value_head}), from {shape} numbers a position. "
+        f"Bundle `{bundle.hash}`.",
+        "",
+        "## Trained",
+        "",
+        f"    {command}",
+        "",
+        f"Seed {run.config.seed}, {iteration} of {len(_fits(run))} iterations, {_minutes(run):.0f} minutes of work on "
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other work. From nothing: no weights and no "
+        "games of anybody else.",
+        "",
+        *_data(run),
+        "",
+        f"Never learned from: {_excluded(run)}.",
+        "",
+        "<details><summary>Recipe</summary>",
+        "",
+        "```json",
+        json.dumps(run.recipe.plain(), indent=1),
+        "```",
+        "",
+        "</details>",
+        "",
+        "## Measured",
+        "",
+        f"On {evaluation.positions} positions ({_source(evaluation.positions_source)}), in {evaluation.differing} of "
+        f"which legal moves differ in outcome, seed {evaluation.seed}. A move is optimal if it keeps the best of win, "
+        "draw and loss under perfect play. In brackets 95 % intervals (Wilson).",
+        "",
+        "| simulations | phase | optimal moves | where moves differ |",
+        "|---|---|---|---|",
+        *(
+            f"| {row.simulations or 'network alone'} | {row.phase} | {_share(row.all)} | {_share(row.differing)} |"
+            for row in evaluation.agreement
+        ),
+        "",
+        "Mean squared error of the value against the exact outcome: "
+        + ", ".join(
+            f"{gap.phase} {gap.squared_error.mean:.3f}"
+            for gap in evaluation.estimates.values
+            if gap.squared_error.mean is not None
+        )
+        + ".",
+        "",
+        "The probability of its first choice is no calibrated confidence: equally good moves share it. There is no "
+        "certificate, so its rungs accept only on a threshold given by hand.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _fits(run: Run) -> list[dict[str, Any]]:
+    return [run.read(path) for path in sorted((run.folder / "iterations").glob("[0-9]*/fit.json"))]
+
+
+def _minutes(run: Run) -> float:
+    """Collecting, fitting and judging; what ran side by side counts once, as the run's own figures have it."""
+    seconds = [fit["seconds"] for fit in _fits(run)]
+    judged = [run.read(path)["seconds"] for path in sorted((run.folder / "iterations").glob("[0-9]*/evaluation.json"))]
+    return (sum(seconds) + sum(judged) + _collecting(run)) / 60
+
+
+def _collecting(run: Run) -> float:
+    from escalade.training.shards import shard_notes
+
+    parallel = run.read(run.folder / "collectors.json") or {"parallel": 1}
+    total = sum(shard_notes(path).get("seconds", 0.0) for path in run.store.shards_folder.glob("*.parquet"))
+    return float(total / parallel["parallel"])
+
+
+def _data(run: Run) -> list[str]:
+    run.store.refresh()
+    rows, games = Counter[str](), sum(entry.games for entry in run.store.entries)
+    for entry in run.store.entries:
+        rows.update(entry.sources)
+    told = ", ".join(f"{count} {source.replace('_', '-')}" for source, count in rows.most_common())
+    return [f"Rows of experience: {told}; {games} games (families of casual positions count as one each)."]
+
+
+def _excluded(run: Run) -> str:
+    judged = f"the {run.recipe.positions} positions that chose the champion" if run.positions() is not None else ""
+    files = [Path(path).name for path in run.config.exclude]
+    named = [part for part in (judged, *files) if part]
+    return (", ".join(named) + ", and their mirror images") if named else "nothing was kept apart"
+
+
+def _source(source: str) -> str:
+    return Path(source).name if source.endswith(".csv") else source
+
+
+def _share(share: Share) -> str:
+    if share.share is None or share.low is None or share.high is None:
+        return ""
+    return f"{share.share:.1%} ({share.low:.1%} to {share.high:.1%}, n={share.count})"
