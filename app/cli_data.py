@@ -1,4 +1,4 @@
-"""`escalade data`: what experience there is, whether it is sound, and questions to it in SQL."""
+"""`escalade data`: what experience there is, whether it is sound, questions to it in SQL, and what adds to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from escalade.app.cli_label import StoreOption, label, store_folder
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The experience store: rows to learn from, in Parquet shards.")
 
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the store.", show_default="out/experience/DOMAIN")
-]
-
+app.command("label")(label)
 
 COUNTS = """count(*) AS rows, count(DISTINCT game) AS games, count(DISTINCT state) AS states, count(policy) AS policies,
     count(value) AS values, count(outcome) AS outcomes, avg(outcome) AS mean_outcome"""
@@ -88,16 +87,19 @@ def stats(
 def check(
     domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
 ) -> None:
-    """Read every shard again; what is damaged is set aside. Exit code 1 if anything was."""
+    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was."""
     found = _open(domain, store, option)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=len(found.entries))
         damages = found.check(lambda _: progress.advance(task))
     if as_json:
         report = [{"name": damage.name, "reason": damage.reason} for damage in damages]
-        typer.echo(json.dumps({"shards": len(found.entries), "rows": found.rows, "set_aside": report}))
+        counts = {"shards": len(found.entries), "rows": found.rows, "outcomes": found.outcomes.table().num_rows}
+        typer.echo(json.dumps({**counts, "set_aside": report}))
     else:
         Console().print(f"{len(found.entries)} shards with {found.rows:,} rows are sound", highlight=False)
+        if outcomes := found.outcomes.table().num_rows:
+            Console().print(f"outcomes reported and sound: {outcomes:,}", highlight=False)
         _tell_damages(damages)
     if damages:
         raise typer.Exit(1)
@@ -113,7 +115,7 @@ def query_command(
     as_json: JsonOption = False,
 ) -> None:
     """Ask in SQL about the table `experience`: game, ply, state, observation, legal, policy, action, value, outcome,
-    source, model, decision."""
+    source, model, decision; and about `outcomes`: decision, outcome, action, at, by."""
     from escalade.training.query import query
 
     answer = query(_open(domain, store, option), sql, limit)
@@ -124,6 +126,35 @@ def query_command(
     for line in answer.lines:
         table.add_row(*(escape(str(value)) for value in line))
     Console().print(table)
+
+
+@app.command("outcome")
+def outcome(
+    domain: DomainArgument,
+    decision: Annotated[str, typer.Argument(metavar="DECISION_ID", help="`decision_id` of the decision.")],
+    value: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="How it ended, in [-1, 1], for who was to move then.")
+    ] = None,
+    action: Annotated[str | None, typer.Option(help="The action that would have been right.")] = None,
+    by: Annotated[str, typer.Option(help="Who says so.")] = "",
+    store: StoreOption = None,
+    option: DomainOptions = None,
+) -> None:
+    """Report what became of a decision, to learn from; the last report on a decision counts."""
+    from escalade.training.outcomes import Outcome, decided_state
+
+    found = _open(domain, store, option)
+    loaded = load_domain(domain, domain_options(option))
+    reported = Outcome(decision, value, None if action is None else loaded.parse_action(action), by)
+    state = decided_state(found, decision)
+    if state is None:
+        raise SettingsError(
+            f"DECISION_ID: there is no decision '{decision}' in '{found.folder}'; a server writes one within 30 seconds"
+        )
+    if reported.action is not None and reported.action not in loaded.legal_actions(loaded.parse(state)):
+        raise SettingsError(f"--action: '{action}' was not legal in the state decided, '{state}'")
+    found.outcomes.add([reported])
+    typer.echo(f"outcome of decision {decision} written", err=True)
 
 
 def _table(*columns: str) -> Table:
@@ -138,7 +169,7 @@ def _open(domain: str, store: Path | None, option: list[str] | None) -> Experien
     from escalade.training.store import ExperienceStore
 
     loaded = load_domain(domain, domain_options(option))
-    folder = store or Path("out/experience") / loaded.name
+    folder = store_folder(store, read_settings(), loaded)
     if not (folder / "shards").is_dir():  # a store begun by mistake would stand in somebody's folder
         raise SettingsError(f"--store: there is no experience store in '{folder}'; training makes one")
     return ExperienceStore(folder, loaded)

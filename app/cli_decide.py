@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,12 +65,15 @@ def decide(
     if input is not None and output is not None:
         # Whatever may change an answer; secrets are masked in it.
         names = [decider.domain.action_name(action) for action in range(decider.domain.num_actions)]
-        told = [domain, option, names, decider.resources.bundle_version, settings.model_dump(mode="json")]
-        _decide_file(decider, context, input, output, told)
+        answers = settings.model_dump(mode="json", exclude={"experience"})
+        told = [domain, option, names, decider.resources.bundle_version, answers]
+        with closing(decider):
+            _decide_file(decider, context, input, output, told)
         return
     from escalade.graph.decision import decided
 
-    decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
+    with closing(decider):
+        decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
     if as_json:
         typer.echo(json.dumps(decision, allow_nan=False))
     else:

@@ -40,6 +40,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self.experience = Counter(
+            "experience_rows",
+            "Decisions and outcomes to learn from, by whether they were written or shed.",
+            ["domain", "kind", "fate"],
+            registry=self.registry,
+        )
         self.confidence = Histogram(
             "model_confidence",
             "Calibrated confidence of a rung's proposals.",
@@ -72,6 +78,10 @@ class Metrics:
         self.neural_predictions.labels("policy").inc()
         self.latency.labels("policy").observe(seconds)
         self.confidence.labels("policy").observe(confidence)
+
+    def record_experience(self, domain: str, kind: str, fate: str, rows: int) -> None:
+        """kind: decisions or outcomes. fate: written or shed."""
+        self.experience.labels(domain, kind, fate).inc(rows)
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""

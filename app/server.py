@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from starlette.exceptions import HTTPException
 
 from escalade import __version__
@@ -22,6 +22,7 @@ from escalade.app.wiring import Decider, open_decider
 from escalade.domains.base import legal_mask
 from escalade.domains.decision import Decision
 from escalade.domains.errors import (
+    ActionError,
     BundleError,
     CatalogError,
     DeadlineError,
@@ -35,6 +36,8 @@ from escalade.graph.decision import decided
 from escalade.neural.actions import action_probabilities, select_action
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.parse import MAX_ID_LENGTH, canonical_text
+from escalade.training.background import flush_all
+from escalade.training.outcomes import LONGEST_NAME, Outcome
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -86,6 +89,41 @@ class DecideRequest(DecisionContext):
         )
 
 
+class OutcomeReport(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    decision_id: str = Field(min_length=1, max_length=LONGEST_NAME)
+    value: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        description="How it ended, in [-1, 1], as the player who was to move in the decided state sees it.",
+    )
+    action: str | None = Field(
+        default=None, max_length=10_000, description="The name of the action that would have been right."
+    )
+    by: str = Field(default="", max_length=LONGEST_NAME, description="Who says so.")
+    domain: DomainName = None
+
+    @field_validator("decision_id", "by")
+    @classmethod
+    def _can_be_kept(cls, given: str) -> str:
+        if not given.isprintable():
+            raise ValueError("only printable characters")
+        return given
+
+    @model_validator(mode="after")
+    def _says_something(self) -> OutcomeReport:
+        if self.value is None and self.action is None:
+            raise ValueError("give value, action, or both")
+        return self
+
+
+class Accepted(BaseModel):
+    status: str = Field(description="accepted: it is on disk within 30 seconds.")
+
+
 class Health(BaseModel):
     status: str
     version: str
@@ -100,11 +138,12 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         chosen = settings or read_settings()
         app.state.deciders = {}
         for name in chosen.domains:
-            decider = open_decider(chosen, name, sinks=[metrics.record])
+            decider = open_decider(chosen, name, sinks=[metrics.record], on_experience=metrics.record_experience)
             app.state.deciders[decider.domain.name] = decider
         yield
         for decider in app.state.deciders.values():
             decider.close()
+        flush_all()  # what the graph on the LangGraph server has decided beside us
 
     app = FastAPI(title="Escalade", version=__version__, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -138,6 +177,16 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         result = await graph.ainvoke(given, context=body.context())
         return Decision.model_validate(decided(result))
 
+    @app.post("/outcomes", status_code=202)
+    async def report_outcome(body: OutcomeReport, request: Request) -> Accepted:
+        """What became of a decision, to learn from; the last report on a decision counts."""
+        decider = _decider(request, body.domain)
+        if decider.outcomes is None:
+            raise HTTPException(404, "outcomes are not kept here: set ESCALADE_EXPERIENCE to a folder for them")
+        action = None if body.action is None else decider.domain.parse_action(body.action)
+        decider.outcomes.report(Outcome(body.decision_id, body.value, action, body.by))
+        return Accepted(status="accepted")
+
     @app.get("/health")
     async def health(request: Request) -> Health:
         deciders: dict[str, Decider] = request.app.state.deciders
@@ -163,7 +212,12 @@ def _decider(request: Request, name: str | None) -> Decider:
 
 LOCATION_DEPTH, MOST_FAULTS = 8, 20
 """How much is told of a bad body: an answer must not be larger than the question."""
-FIELDS: dict[type[EscaladeError], str] = {StateError: "state", CatalogError: "domain", SettingsError: "options"}
+FIELDS: dict[type[EscaladeError], str] = {
+    StateError: "state",
+    ActionError: "action",
+    CatalogError: "domain",
+    SettingsError: "options",
+}
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         default="sqlite:///out/models.db",
         description="Model registry: the SQLite file in which models:/… is looked up.",
     )
+    experience: Path | None = Field(
+        default=None,
+        description="Folder where decisions and their outcomes are kept to learn from, each domain in a folder of its "
+        "own; empty: nowhere.",
+    )
     defaults: DecisionContext = Field(
         default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from escalade.app.metrics import METRICS
 from escalade.app.settings import Settings
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
@@ -18,26 +20,34 @@ from escalade.neural.sources import REGISTERED
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
+from escalade.training.decisions import ExperienceSink
+from escalade.training.outcomes import OutcomeSink
 
 
 @dataclass(frozen=True)
 class Decider:
-    """One domain, ready to decide."""
+    """One domain, ready to decide. experience, outcomes: where its decisions go, and what becomes of them; None where
+    the settings name no folder for it."""
 
     resources: Resources
     graph: DecisionGraph
+    experience: ExperienceSink | None = None
+    outcomes: OutcomeSink | None = None
 
     @property
     def domain(self) -> Domain[Any]:
         return self.resources.domain
 
     def close(self) -> None:
-        """Stop the threads behind it."""
+        """Stop the threads behind it, and write what they still hold."""
         if self.resources.search is not None:
             self.resources.search.close()
         for network in {self.resources.network, self.resources.value_network}:
             if network is not None:
                 network.close()
+        for sink in (self.experience, self.outcomes):
+            if sink is not None:
+                sink.close()
 
 
 def open_decider(
@@ -47,12 +57,14 @@ def open_decider(
     options: Mapping[str, Any] | None = None,
     bundle: str | Path | None = None,
     sinks: Sequence[Sink] = (),
+    on_experience: Callable[[str, str, str, int], None] = METRICS.record_experience,
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
     bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry. What
-    an alias points at is looked up now: one who is open keeps the bundle it was opened with.
-    Raises CatalogError, BundleError, RegistryError or SettingsError for what cannot be had.
+    an alias points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of
+    rows, as `Metrics.record_experience`.
+    Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
     bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name)
@@ -71,7 +83,18 @@ def open_decider(
         sinks=sinks,
         compute_usd_per_hour=settings.compute_usd_per_hour,
     )
-    return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"))
+    experience, outcomes = None, None
+    if settings.experience is not None:
+        folder = settings.experience / domain.name
+        experience = ExperienceSink(
+            folder,
+            domain,
+            model=resources.bundle_version or "rollouts",
+            on_fate=partial(on_experience, domain.name, "decisions"),
+        )
+        outcomes = OutcomeSink(folder, domain, on_fate=partial(on_experience, domain.name, "outcomes"))
+        resources = replace(resources, sinks=(*resources.sinks, experience))
+    return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"), experience, outcomes)
 
 
 def registered_folder(bundle: str, settings: Settings) -> str | Path:

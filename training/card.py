@@ -75,7 +75,7 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         "",
         f"    {command}",
         "",
-        f"Seed {run.config.seed}, {iteration} of {len(_fits(run))} iterations, {_minutes(run):.0f} minutes of work on "
+        f"Seed {run.config.seed}, {iteration} of {len(_fits(run))} iterations, {_minutes(run):.3g} minutes of work on "
         f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other work. From nothing: no weights and no "
         "games of anybody else.",
         "",
@@ -148,7 +148,10 @@ def _data(run: Run) -> list[str]:
 
 
 def _excluded(run: Run) -> str:
-    judged = f"the {run.recipe.positions} positions that chose the champion" if run.positions() is not None else ""
+    positions = run.positions()
+    judged = (
+        f"the {len(positions)} positions that chose the champion" if positions and positions.seed is not None else ""
+    )
     files = [Path(path).name for path in run.config.exclude]
     named = [part for part in (judged, *files) if part]
     return (", ".join(named) + ", and their mirror images") if named else "nothing was kept apart"

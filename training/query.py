@@ -8,7 +8,7 @@ from typing import Any
 from escalade.domains.errors import EscaladeError
 from escalade.training.store import ExperienceStore
 
-TABLE = "experience"
+TABLE, OUTCOMES = "experience", "outcomes"
 
 
 class QueryError(EscaladeError, ValueError):
@@ -24,9 +24,10 @@ class Answer:
 
 
 def query(store: ExperienceStore, sql: str, limit: int | None = None) -> Answer:
-    """Ask about the table `experience`, whose columns are those of `training.rows.Rows`; what is not known is NULL.
+    """Ask about the table `experience`, whose columns are those of `training.rows.Rows`, as they were written, and
+    about `outcomes`: decision, outcome, action, at, by (`training/outcomes.py`). What is not known is NULL.
 
-    Nothing but that table can be read, and nothing written. limit: at most so many lines. Raises QueryError.
+    Nothing but these tables can be read, and nothing written. limit: at most so many lines. Raises QueryError.
     """
     import duckdb
     import pyarrow.dataset as datasets
@@ -38,6 +39,7 @@ def query(store: ExperienceStore, sql: str, limit: int | None = None) -> Answer:
     source = datasets.dataset(files, schema=schema) if files else schema.empty_table()
     with duckdb.connect(":memory:") as connection:
         connection.register(TABLE, source)
+        connection.register(OUTCOMES, store.outcomes.table())
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:

@@ -32,7 +32,7 @@ def casual_states(
         for _ in range(1000):
             state = domain.initial_state()
             for _ in range(wanted):
-                state = domain.step(state, _casual_move(domain, state, random, sense))
+                state = domain.step(state, casual_move(domain, state, random, sense))
                 if domain.is_terminal(state):
                     break
             if not domain.is_terminal(state):
@@ -102,7 +102,7 @@ def solved_family(
     return solved_rows(domain, states, [game] * len(states), plies)
 
 
-def _casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
+def casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
     legal = list(domain.legal_actions(state))
     if random.random() < sense:
         wins = [action for action, outcome in (domain.ending_actions(state) or {}).items() if outcome == 1]

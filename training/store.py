@@ -1,6 +1,7 @@
 """The experience store: a folder of shards of one domain, to which many writers add and from which learners read.
 
     shards/     immutable Parquet files, in order of time (training/shards.py)
+    outcomes/   what became of decisions, learned late (training/outcomes.py)
     damaged/    those that could not be read, set aside with the reason beside each
     manifest.json   what is known of each shard
 
@@ -26,6 +27,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
+from escalade.training.outcomes import OutcomeShards, with_outcomes
 from escalade.training.rows import Rows, compact, joined
 from escalade.training.shards import SCHEMA_VERSION, SUFFIX, ShardError, read_shard, write_shard
 
@@ -65,18 +67,21 @@ class Damage:
 class ExperienceStore:
     """Open, or begin, the store of a domain in a folder. Raises StoreError if it holds another domain's.
 
+    refresh: False for who only writes, and need not wait until all that is new has been read.
     Safe for many writers and readers in many processes at once. A shard that the system would not let be read (a right,
     too many open files) is no damaged one: that OSError is the caller's.
     """
 
-    def __init__(self, folder: Path | str, domain: Domain[Any]) -> None:
+    def __init__(self, folder: Path | str, domain: Domain[Any], *, refresh: bool = True) -> None:
         self.folder = Path(folder)
         self.stamp = DomainStamp.of(domain)
         self.shards_folder = self.folder / "shards"
         self.damaged_folder = self.folder / "damaged"
         self.shards_folder.mkdir(parents=True, exist_ok=True)
+        self.outcomes = OutcomeShards(self.folder / "outcomes", self.stamp, self._set_aside)
         self._entries: dict[str, ShardEntry] = self._read_manifest()
-        self.refresh()
+        if refresh or not self._manifest.exists():  # which says whose store it is
+            self.refresh()
 
     def add(
         self, rows: Rows, writer: str = "", *, name: str | None = None, notes: dict[str, Any] | None = None
@@ -105,7 +110,7 @@ class ExperienceStore:
         return damages
 
     def check(self, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Damage]:
-        """Read every shard again and compare it with the manifest. Returns what was set aside."""
+        """Read every shard again and compare it with the manifest, and all outcomes. Returns what was set aside."""
         damages = self.refresh()
         for entry in self.entries:
             path = self.shards_folder / entry.name
@@ -119,7 +124,7 @@ class ExperienceStore:
                 on_shard(entry)
         if damages:
             self._write_manifest()
-        return damages
+        return damages + self.outcomes.check()
 
     def rebuild(self) -> list[Damage]:
         """Make the manifest anew from the shards alone. Returns what was set aside."""
@@ -146,7 +151,8 @@ class ExperienceStore:
     def recent(self, most: int) -> Rows | None:
         """The newest rows, oldest first: as many whole shards as reach `most`, cut to it. None if there are none.
 
-        A shard that cannot be read is set aside and passed over.
+        A shard that cannot be read is set aside and passed over. What is known by now of a decision's outcome is in its
+        rows; one that was recorded twice (by a run that was killed, and resumed) is there once.
         """
         parts: list[Rows] = []
         count = 0
@@ -160,8 +166,9 @@ class ExperienceStore:
             count += len(rows)
         if not parts:
             return None
-        rows = joined(parts[::-1])
-        return rows.take(np.arange(max(0, len(rows) - most), len(rows)))
+        rows = _once(joined(parts[::-1]))
+        rows = rows.take(np.arange(max(0, len(rows) - most), len(rows)))
+        return with_outcomes(rows, self.outcomes.table()) if (rows.decision != "").any() else rows
 
     @property
     def damaged(self) -> list[Damage]:
@@ -224,7 +231,7 @@ class ExperienceStore:
         return [Damage(path.name, reason)]
 
     def _forget_abandoned(self) -> None:
-        for folder in (self.folder, self.shards_folder):
+        for folder in (self.folder, self.shards_folder, self.outcomes.folder):
             for path in folder.glob(".*.partial"):
                 with suppress(FileNotFoundError):  # it has just been finished
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
@@ -277,6 +284,18 @@ class Writer:
 
     def __exit__(self, *exception: object) -> None:
         self.flush()
+
+
+def _once(rows: Rows) -> Rows:
+    """Of rows that one teacher gave of one decision, the last."""
+    which = np.flatnonzero(rows.decision != "")[::-1]
+    if not len(which):
+        return rows
+    names = np.strings.add(np.strings.add(rows.source[which], "/"), rows.decision[which])
+    _, first = np.unique(names, return_index=True)
+    keep = rows.decision == ""
+    keep[which[first]] = True
+    return rows if keep.all() else rows.take(keep)
 
 
 def _counts(values: Any) -> dict[str, int]:

@@ -1,0 +1,216 @@
+"""`escalade data label`: positions with the labels of a teacher, into the experience store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from escalade.app.cli_options import BundleOption, DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.app.render import money
+from escalade.app.settings import Settings, read_settings
+from escalade.domains.base import Domain
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import EscaladeError, SettingsError
+
+if TYPE_CHECKING:
+    from escalade.app.teachers import Bill, Teacher
+    from escalade.training.rows import Rows
+    from escalade.training.store import ExperienceStore
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", help="Folder of the store.", show_default="ESCALADE_EXPERIENCE/DOMAIN, else out/experience/DOMAIN"
+    ),
+]
+LABEL = "label-"
+"""In a shard's name, before its work, and the numbers of its first position and of the next shard's."""
+Positions = Callable[[range], "Rows"]
+"""The positions of these numbers, not labelled yet; fewer where there are none."""
+
+
+def store_folder(store: Path | None, settings: Settings, domain: Domain[Any]) -> Path:
+    return store or (settings.experience or Path("out/experience")) / domain.name
+
+
+def label(
+    domain: DomainArgument,
+    teacher: Annotated[str, typer.Option(help="solver, search, or llm: a search that a language model guides.")],
+    input: Annotated[Path | None, typer.Option("--input", help="Label every line of this file of states.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Label positions of so many casual games.")] = None,
+    first_ply: Annotated[int, typer.Option(min=0, help="Casual positions from this ply on.")] = 0,
+    last_ply: Annotated[int | None, typer.Option(min=0, help="Casual positions up to this ply.")] = None,
+    simulations: Annotated[int, typer.Option(min=1, help="Size of a search in new nodes.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    bundle: BundleOption = None,
+    store: StoreOption = None,
+    option: DomainOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Label positions with a teacher. Stopped and started again, the same command goes on where it was."""
+    from escalade.training.store import ExperienceStore
+
+    if (input is None) == (count is None):
+        raise SettingsError("give --input FILE with a state a line, or --count N of casual games")
+    settings = read_settings()
+    loaded = load_domain(domain, domain_options(option) or settings.domain_options.get(domain))
+    chosen = _teacher(teacher, loaded, settings, bundle, simulations)
+    if input is not None:
+        total, positions, source = _from_file(loaded, input)
+    else:
+        assert count is not None
+        total, positions, source = count, *_casual(loaded, first_ply, last_ply, seed)
+    work = json.dumps([chosen.fingerprint, source, seed, str(option)], sort_keys=True)
+    opened = ExperienceStore(store_folder(store, settings, loaded), loaded)
+    summary = _label(opened, chosen, positions, total, hashlib.sha256(work.encode()).hexdigest()[:12], seed)
+    bill: Bill | None = getattr(chosen, "bill", None)
+    if bill is not None:
+        cost = None if bill.unpriced else bill.usd
+        summary |= {"llm_calls": bill.calls, "llm_failed": dict(bill.failed), "cost_usd": cost}
+        summary |= {"priced_usd": bill.usd, "unpriced_calls": bill.unpriced}
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(_told(summary, opened.folder))
+
+
+def _label(
+    store: ExperienceStore, teacher: Teacher, positions: Positions, total: int, work: str, seed: int
+) -> dict[str, Any]:
+    """A shard a batch; what an earlier run of the same work has written is passed over."""
+    from escalade.nodes.daemon import in_daemon_thread
+
+    began, rows, earlier, first = time.perf_counter(), 0, 0, 0
+    done = _done(store, work)
+    columns = (TextColumn("labelling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("labelling", total=total)
+        while first < total:
+            progress.update(bar, completed=first)
+            if first in done:
+                earlier += min(done[first], total) - first
+                first = done[first]
+                continue
+            numbers = range(first, min(first + teacher.batch, total))
+            try:
+                # Kernels do not hear Ctrl-C, so they work where nobody has to wait for them.
+                found = in_daemon_thread(partial(_labelled, teacher, positions, numbers, seed)).result()
+            except KeyboardInterrupt:
+                progress.stop()
+                typer.echo(f"stopped after {first} of {total} positions; the same command goes on there", err=True)
+                raise typer.Exit(130) from None
+            if found is not None:
+                store.add(found, f"{LABEL}{work}-{numbers.start:08d}-{numbers.stop:08d}")
+                rows += len(found)
+            first = numbers.stop
+    store.refresh()
+    return {"rows": rows, "labelled_before": earlier, "seconds": time.perf_counter() - began}
+
+
+def _done(store: ExperienceStore, work: str) -> dict[int, int]:
+    """Where batches of this work begin, and where they end, that are in the store already."""
+    shards = [entry.name.split(f"{LABEL}{work}-")[1] for entry in store.entries if f"{LABEL}{work}-" in entry.name]
+    return {int(name[:8]): int(name[9:17]) for name in shards}
+
+
+def _labelled(teacher: Teacher, positions: Positions, numbers: range, seed: int) -> Rows | None:
+    rows = positions(numbers)
+    return teacher.label(rows, (seed, numbers[0])) if len(rows) else None
+
+
+def _told(summary: dict[str, Any], folder: Path) -> str:
+    told = f"{summary['rows']} rows to {folder} in {summary['seconds']:.1f} s"
+    if summary["labelled_before"]:
+        told += f", {summary['labelled_before']} positions were labelled before"
+    if "llm_calls" in summary:
+        failed = sum(summary["llm_failed"].values())
+        told += f"; {summary['llm_calls']} LLM calls, {failed} without a usable answer, {money(summary['cost_usd'])}"
+    return told
+
+
+def _teacher(name: str, domain: Domain[Any], settings: Settings, bundle: str | None, simulations: int) -> Teacher:
+    from escalade.app.teachers import LanguageModelTeacher, SearchTeacher, SolverTeacher
+    from escalade.app.wiring import open_language_model
+    from escalade.search.config import SearchConfig
+
+    if name == "solver":
+        return SolverTeacher(domain)
+    if name not in ("search", "llm"):
+        raise SettingsError(f"--teacher must be solver, search or llm, not '{name}'")
+    config = SearchConfig(simulations=simulations)
+    evaluator, model = _evaluator(domain, settings, bundle)
+    if name == "search":
+        return SearchTeacher(domain, evaluator, model, config)
+    return LanguageModelTeacher(domain, open_language_model(settings), evaluator, model, config)
+
+
+def _evaluator(domain: Domain[Any], settings: Settings, bundle: str | None) -> tuple[Any, str]:
+    """What a search asks about its leaves, and its name."""
+    from escalade.app.wiring import registered_folder
+    from escalade.search.evaluators import RolloutEvaluator
+
+    if not domain.has_simulator:
+        return None, ""
+    bundle = bundle or settings.bundles.get(domain.name)
+    if bundle is None:
+        return RolloutEvaluator(domain, settings.rollouts), "rollouts"
+    import torch
+
+    from escalade.neural.bundle import read_bundle
+    from escalade.neural.sources import bundle_folder
+
+    torch.set_num_threads(1)  # as in app/wiring.py
+    found = read_bundle(bundle_folder(registered_folder(bundle, settings)), domain)
+    return found.network, found.version
+
+
+def _from_file(domain: Domain[Any], path: Path) -> tuple[int, Positions, list[Any]]:
+    """How many, the positions, and what they depend on. Raises SettingsError naming the line at fault."""
+    from escalade.app.batch import read_states
+    from escalade.app.teachers import unlabelled
+    from escalade.nodes.parse import canonical_text
+
+    texts = []
+    for number, line in enumerate(read_states(path), 1):
+        try:
+            texts.append(canonical_text(domain, line))
+        except EscaladeError as error:
+            raise SettingsError(f"--input '{path}', line {number}: {error}") from None
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+    def positions(numbers: range) -> Rows:
+        states = [domain.parse(texts[number]) for number in numbers]
+        games = [f"input-{digest[:12]}/{number:08d}" for number in numbers]
+        return unlabelled(domain, states, games, [0] * len(states))
+
+    return len(texts), positions, ["input", digest]
+
+
+def _casual(domain: Domain[Any], first_ply: int, last_ply: int | None, seed: int) -> tuple[Positions, list[Any]]:
+    from escalade.app.teachers import unlabelled
+    from escalade.search.searchable import check_simulator
+    from escalade.training.casual import casual_positions
+
+    check_simulator(domain)
+    if last_ply is not None and last_ply < first_ply:
+        raise SettingsError(f"--last-ply {last_ply} is before --first-ply {first_ply}")
+
+    def positions(numbers: range) -> Rows:
+        found = list(casual_positions(domain, numbers, first_ply, last_ply, seed=seed))
+        return unlabelled(domain, *_columns(found, seed))
+
+    return positions, ["casual", first_ply, last_ply]
+
+
+def _columns(found: Sequence[tuple[int, int, Any]], seed: int) -> tuple[list[Any], list[str], list[int]]:
+    games = [f"casual-{seed}/{number:08d}" for number, _, _ in found]
+    return [state for _, _, state in found], games, [ply for _, ply, _ in found]

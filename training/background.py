@@ -1,0 +1,156 @@
+"""Writing that holds up nobody: a bounded queue, and a thread that writes what waits in it, many at once."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar
+from weakref import WeakSet
+
+Fate = Literal["written", "shed"]
+OnFate = Callable[[Fate, int], None]
+T = TypeVar("T")
+
+log = logging.getLogger("escalade")
+_at_work: WeakSet[Background[Any]] = WeakSet()
+
+
+def flush_all() -> None:
+    """Write what waits anywhere in this process: for who knows that a signal is about to end it, of which the hooks for
+    its end do not hear."""
+    for background in list(_at_work):
+        background.flush()
+
+
+class Background(Generic[T]):
+    """write: is given 1 to `batch` things in the order they came, and returns how many of them it wrote; the rest it
+        could not use. After an OSError (a full disk) it gets the same again, `retry_seconds` later; after any other
+        error they are lost.
+    what: they are called in the log. on_fate: hears how many were written and how many shed, from whichever thread.
+    batch, seconds: written as soon as so many wait, or the first of them has waited so long.
+    most: room for so many; what comes when it is full is shed. Waiting things are written when it is closed, and at the
+    end of the process, whichever is first; a killed process loses them.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[list[T]], int],
+        *,
+        what: str,
+        on_fate: OnFate | None = None,
+        batch: int = 4096,
+        seconds: float = 30.0,
+        retry_seconds: float = 5.0,
+        most: int = 16_384,
+    ) -> None:
+        self.written = self.shed = 0
+        self._write, self._what, self._on_fate = write, what, on_fate
+        self._batch, self._seconds, self._retry_seconds, self._most = batch, seconds, retry_seconds, most
+        self._waiting: deque[tuple[float, T]] = deque()
+        self._in_hand = 0
+        self._not_before = 0.0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = self._hurry = False
+
+    def offer(self, thing: T) -> bool:
+        """Whether there is room for it; if not, it is counted as shed. Never blocks, never raises."""
+        with self._changed:
+            room = not self._closed and len(self._waiting) + self._in_hand < self._most
+            if room:
+                self._waiting.append((time.monotonic(), thing))
+                if len(self._waiting) in (1, self._batch):
+                    self._changed.notify()
+                if self._thread is None:
+                    self._begin()
+        if not room:
+            self._count("shed", 1)
+        return room
+
+    def flush(self, timeout: float = 10.0) -> None:
+        """Write what waits now; what a disk refuses waits on."""
+        with self._changed:
+            self._hurry = bool(self._waiting) or self._in_hand > 0
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._hurry, timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write what waits, or shed it if that fails; a disk that hangs is waited for so many seconds. May be called
+        again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            atexit.unregister(self.close)
+
+    def _begin(self) -> None:
+        # A daemon, since the interpreter waits for other threads before it calls who registered for its end.
+        self._thread = threading.Thread(target=self._work, name=f"escalade-{self._what}", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+        _at_work.add(self)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (pause := self._pause()) is None or pause > 0:
+                    self._changed.wait(pause)
+                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+                self._in_hand, last = len(taken), self._closed
+            if not taken and last:
+                return
+            refused = bool(taken) and self._try([thing for _, thing in taken])
+            with self._changed:
+                self._in_hand = 0
+                self._hurry = self._hurry and bool(self._waiting) and not refused
+                self._changed.notify_all()
+                if refused and not last:
+                    self._waiting.extendleft(reversed(taken))
+                    self._not_before = time.monotonic() + self._retry_seconds
+                elif refused:
+                    lost = len(taken) + len(self._waiting)
+                    self._waiting.clear()
+            if refused and last:
+                self._count("shed", lost)
+
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do; None: until something changes."""
+        if self._closed or self._hurry:
+            return 0
+        if not self._waiting:
+            return None
+        now = time.monotonic()
+        due = now if len(self._waiting) >= self._batch else self._waiting[0][0] + self._seconds
+        return max(due, self._not_before) - now
+
+    def _try(self, things: list[T]) -> bool:
+        """Whether the disk refused them."""
+        try:
+            written = self._write(things)
+        except OSError as error:
+            if not self._not_before:
+                log.error("%s cannot be written, and will be tried again: %s", self._what, error)
+            return True
+        except Exception as error:  # noqa: BLE001 -- the next ones may be sound
+            log.error("%d of %s cannot be written: %s", len(things), self._what, error)
+            written = 0
+        self._not_before = 0.0
+        self._count("written", written)
+        self._count("shed", len(things) - written)
+        return False
+
+    def _count(self, fate: Fate, things: int) -> None:
+        if not things:
+            return
+        if fate == "shed" and not self.shed:
+            log.error("%s are being shed: their queue is full, or they cannot be written", self._what)
+        with self._changed:
+            setattr(self, fate, getattr(self, fate) + things)
+        if self._on_fate is not None:
+            self._on_fate(fate, things)
