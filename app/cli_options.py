@@ -24,7 +24,10 @@ DomainOptions = Annotated[
 BundleOption = Annotated[
     str | None,
     typer.Option(
-        "--bundle", metavar="BUNDLE", help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION."
+        "--bundle",
+        metavar="BUNDLE",
+        help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION; none for no network.",
+        show_default="builtin:DOMAIN, if there is one",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

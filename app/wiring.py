@@ -16,12 +16,15 @@ from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
-from escalade.neural.sources import REGISTERED
+from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
+
+NO_BUNDLE = "none"
+"""In place of a bundle: no network, although one came with the package."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,14 @@ def open_decider(
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
-    bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry. What
-    an alias points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of
+    bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry;
+    "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of
     rows, as `Metrics.record_experience`.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
-    bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name)
+    bundle = bundle or settings.bundles.get(name) or settings.bundles.get(domain.name) or champion_of(domain)
+    bundle = None if bundle == NO_BUNDLE else bundle
     if bundle:
         # torch's threads busy-wait for each other and would fight with the search's; see neural/networks.py.
         import torch
@@ -95,6 +99,12 @@ def open_decider(
         outcomes = OutcomeSink(folder, domain, on_fate=partial(on_experience, domain.name, "outcomes"))
         resources = replace(resources, sinks=(*resources.sinks, experience))
     return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"), experience, outcomes)
+
+
+def champion_of(domain: Domain[Any]) -> str | None:
+    """The bundle that came with the package for one of its own domains, if there is one."""
+    ours = type(domain).__module__.startswith("escalade.domains.")
+    return f"{BUILTIN}{domain.name}" if ours and domain.name in builtin_names() else None
 
 
 def registered_folder(bundle: str, settings: Settings) -> str | Path:

@@ -92,7 +92,8 @@ def test_updates_stream_node_by_node(client: Any) -> None:
         None, "decision", input={"state": "51"}, context={"simulations": 20}, stream_mode="updates"
     )
     nodes = [name for event in events if event.event == "updates" for name in event.data]
-    assert nodes == ["parse", "router", "search", "router", "conclude"]
+    climbed = [name for rung in ("policy", "value", "search") for name in (rung, "router")]
+    assert nodes == ["parse", "router", *climbed, "conclude"]
 
 
 def test_a_person_is_asked_with_a_form_and_answers(client: Any) -> None:
@@ -113,7 +114,8 @@ def test_history_shows_every_step_and_each_can_be_forked(client: Any) -> None:
     first = client.runs.wait(thread_id, "decision", input={"state": "51"}, context=context)["decision"]
     history = client.threads.get_history(thread_id, limit=20)
     steps = [snapshot["next"] for snapshot in reversed(history)]
-    assert steps == [["__start__"], ["parse"], ["router"], ["search"], ["router"], ["conclude"], []]
+    climbed = [[name] for rung in ("policy", "value", "search") for name in (rung, "router")]
+    assert steps == [["__start__"], ["parse"], ["router"], *climbed, ["conclude"], []]
     for snapshot in history[1:-1]:
         again = client.runs.wait(thread_id, "decision", input=None, context=context, checkpoint=snapshot["checkpoint"])
         assert again["decision"]["action"] == first["action"]
