@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.settings import read_settings
-from escalade.app.train_setup import go_on, plots, remember, resources, same, where
+from escalade.app.train_setup import go_on, plots, remember, resources, same, trackers, where
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
 
@@ -62,6 +62,9 @@ def train(
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Tell the model registry of the champion.")
     ] = False,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="mlflow|wandb", help="Tell a tracker of the figures too; repeatable.")
+    ] = None,
     option: DomainOptions = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,8 +122,10 @@ def train(
             os._exit(STOPPED)  # an exception would wait for the collectors; nothing is lost, whenever it ends
 
         signal.signal(signal.SIGINT, stop)
+        listeners: list[Any] = [view, *trackers(stack, track, folder, given)]
         for event in graph.stream(start, config, stream_mode="custom", durability="sync"):
-            view.hear(event)
+            for listener in listeners:
+                listener.hear(event)
         result = graph.get_state(config).values
         drawn = plots(folder, result)
     if as_json:

@@ -15,6 +15,7 @@ from escalade.neural.files import write_whole
 if TYPE_CHECKING:
     from escalade.graph.training import TrainingResources
     from escalade.training.run import Run
+    from escalade.training.tracking import Tracker
 
 
 def remember(
@@ -152,3 +153,15 @@ def _registrar() -> Any:
         registry.promote(run.domain.name, version)
 
     return tell
+
+
+def trackers(stack: ExitStack, kinds: list[str] | None, folder: Path, given: dict[str, Any]) -> list[Tracker]:
+    """What hears of the figures besides metrics.jsonl."""
+    from escalade.training.tracking import open_tracker
+
+    parameters = {"domain": str(given["domain"]), "seed": str(given["seed"]), "recipe": json.dumps(given["recipe"])}
+    found = []
+    for kind in dict.fromkeys(kinds or ()):
+        found.append(open_tracker(kind, folder, parameters, read_settings().registry))
+        stack.callback(found[-1].close)
+    return found

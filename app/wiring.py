@@ -65,8 +65,9 @@ def open_decider(
     """The decision graph of a domain. options and bundle come before those of the settings.
 
     bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry;
-    "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of
-    rows, as `Metrics.record_experience`.
+    "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias
+    points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of rows, as
+    `Metrics.record_experience`.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))

@@ -16,11 +16,12 @@ from escalade import Decision, RungReport
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 DECISION = (ROOT / "docs" / "decision.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?s)```{language}\n(.*?)```", README)
+    return re.findall(rf"(?s)```{language}\n(.*?)```", README + TRAINING)
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))
