@@ -55,12 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--positions", type=Path, default=POSITIONS)
     parser.add_argument("--simulations", type=int, default=400)
+    parser.add_argument("--threshold", type=float, default=0.8, help="of the policy network, by hand, uncertified")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console = Console()
     states = read_states(options.positions)
     decider = open_decider(read_settings(), "connect_four")
-    context = DecisionContext(simulations=options.simulations, seed=options.seed)
+    context = DecisionContext(simulations=options.simulations, seed=options.seed, policy_threshold=options.threshold)
     with console.status("compiling the kernels (only the first time)"):
         decider.graph.invoke({"state": states[0]}, context=context)
 
@@ -77,6 +78,9 @@ def main() -> None:
     costs = [decision.cost_usd for decision in decisions]
     console.print(f"\n{count} positions of {options.positions.name}, seed {options.seed}", highlight=False)
     console.print(f"decided by      {', '.join(f'{rung} {number}' for rung, number in rungs.most_common())}")
+    console.print(
+        f"policy accepts  from {options.threshold:g}, a threshold given by hand and not certified", highlight=False
+    )
     console.print(
         f"skipped         {', '.join(f'{what} {number}' for what, number in skipped.most_common()) or 'none'}"
     )

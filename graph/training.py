@@ -12,85 +12,26 @@ from __future__ import annotations
 
 import contextvars
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Send
 
-from escalade.domains.errors import SettingsError
-from escalade.training import steps
+from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
+from escalade.training import judge, steps
 from escalade.training.recipe import Recipe, recipe_for
-from escalade.training.run import Run, RunConfig, let_go
+from escalade.training.run import Run, RunConfig, Tell, let_go
 from escalade.training.workers import InProcess, Workers
 
 OVERSHOOT = 1.1
 """An iteration is the last of a run by minutes if another one, so much longer than the one before, would not end in
 time."""
-
-
-def _gathered(old: list[dict[str, Any]], new: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """What the collectors of an iteration report; None begins a new list."""
-    return [] if new is None else [*old, *new]
-
-
-class TrainingInput(TypedDict, total=False):
-    """What a run may be told. Everything but the domain has a default; a run that exists goes on with its own."""
-
-    domain: str
-    run: str
-    """Name of the run, a folder under the graph's root; one made from the thread or the time if left out."""
-    recipe: str | dict[str, Any]
-    """Name of a recipe, or one in full (`Recipe.plain`)."""
-    iterations: int | None
-    """How many in all; the recipe's if neither this nor minutes is given."""
-    minutes: float | None
-    """How long it may take, about; what was stopped in between does not count."""
-    seed: int
-    options: dict[str, Any]
-    """Of the domain."""
-    experience: list[str]
-    exclude: list[str]
-    """As in `escalade.training.run.RunConfig`."""
-
-
-class TrainingState(TrainingInput, total=False):
-    """Between the steps: where the run is. ends_at: the minutes for which this iteration is the last. seconds: of work
-    so far. span: how far the run is when a fit begins and ends. history: a line of figures an iteration."""
-
-    iteration: int
-    last: bool
-    ends_at: float | None
-    seconds: float
-    iteration_seconds: float
-    tasks: list[dict[str, Any]]
-    collected: Annotated[list[dict[str, Any]], _gathered]
-    span: list[float]
-    history: list[dict[str, Any]]
-    champion: dict[str, Any] | None
-
-
-class TrainingOutput(TypedDict, total=False):
-    """What a finished run tells."""
-
-    run: str
-    iteration: int
-    seconds: float
-    history: list[dict[str, Any]]
-    champion: dict[str, Any] | None
-    bundle: str
-
-
-class CollectState(TypedDict):
-    """What one collector is sent."""
-
-    task: dict[str, Any]
 
 
 TrainingGraph = CompiledStateGraph[Any, Any, Any, Any]
@@ -108,7 +49,6 @@ class TrainingResources:
     cores: int | None = None
     fit: Callable[..., dict[str, Any]] = steps.fit
     register: Callable[[Run, dict[str, Any]], None] | None = None
-    clock: Callable[[], float] = time.perf_counter
 
 
 def build_training_graph(
@@ -178,7 +118,7 @@ class _Nodes:
 
     def _begin(self, state: TrainingState) -> Run:
         """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""
-        _check(state)
+        check_input(state)
         name = state.get("run")
         if name and (self.resources.root / name / "run.json").exists():
             return Run.open(self.resources.root / name)
@@ -245,7 +185,7 @@ class _Nodes:
     def evaluate(self, state: TrainingState) -> dict[str, Any]:
         """How good the new network is."""
         run, iteration = self._run(state), state["iteration"]
-        judged = steps.evaluate_iteration(run, iteration, _tell())
+        judged = judge.evaluate_iteration(run, iteration, _tell())
         fitted = run.read(run.iteration(iteration) / "fit.json")
         seconds = state["seconds"] + judged["seconds"]
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
@@ -259,14 +199,14 @@ class _Nodes:
     def certify(self, state: TrainingState) -> dict[str, Any]:
         """A place for certificates, which there are none of yet."""
         _tell()(
-            {"event": "certify", "iteration": state["iteration"], **steps.certify(self._run(state), state["iteration"])}
+            {"event": "certify", "iteration": state["iteration"], **judge.certify(self._run(state), state["iteration"])}
         )
         return {}
 
     def promote(self, state: TrainingState) -> dict[str, Any]:
         """The better network plays on."""
         run = self._run(state)
-        steps.promote(run, state["iteration"], _tell())
+        judge.promote(run, state["iteration"], _tell())
         return {"champion": run.champion}
 
     def finish(self, state: TrainingState) -> dict[str, Any]:
@@ -297,24 +237,7 @@ def _collected(stats: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _check(state: TrainingState) -> None:
-    """Raises SettingsError naming the field that is not as `TrainingInput` says."""
-    if not isinstance(state.get("domain"), str) and not state.get("run"):
-        raise SettingsError("domain: name what is to be learned, such as 'tic_tac_toe'")
-    name = state.get("run")
-    if name is not None and (not isinstance(name, str) or not name or Path(name).name != name or name.startswith(".")):
-        raise SettingsError(f"run: the name of a folder, without '/', not {name!r}")
-    for field_name, least in (("iterations", 1), ("minutes", 0)):
-        number: Any = state.get(field_name)
-        kinds = (int,) if field_name == "iterations" else (int, float)
-        if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number >= least):
-            raise SettingsError(f"{field_name}: a number, at least {least}, not {number!r}")
-    seed: Any = state.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise SettingsError(f"seed: a whole number, at least 0, not {seed!r}")
-
-
-def _tell() -> steps.Tell:
+def _tell() -> Tell:
     """The run's stream of custom events, from whatever thread."""
     writer, context = get_stream_writer(), contextvars.copy_context()
     return lambda event: context.copy().run(writer, event)

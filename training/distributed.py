@@ -20,8 +20,8 @@ from typing import Any
 from escalade.domains.errors import SettingsError
 from escalade.search.config import whole
 from escalade.training.learner import TrainingError
-from escalade.training.run import Run
-from escalade.training.steps import Tell, fit, silent
+from escalade.training.run import Run, Tell, silent
+from escalade.training.steps import fit
 
 
 def fit_in(processes: int) -> Callable[..., dict[str, Any]]:

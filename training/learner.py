@@ -27,9 +27,10 @@ from escalade.domains.base import Symmetry
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.neural.files import write_whole
 from escalade.neural.losses import policy_loss, value_loss
-from escalade.neural.networks import PolicyValueNetwork, to_value
+from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import whole
+from escalade.training.validation import Validation, validate
 from escalade.training.window import Targets, batches
 
 GRADIENT_NORM = 1.0
@@ -83,21 +84,6 @@ class Pass:
     steps: int
     skipped: int = 0
     rollbacks: int = 0
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a network is worth on positions that it did not learn from; NaN where nothing is known of them.
-
-    policy_loss: cross-entropy in nats. agreement: share whose first legal choice is a most likely one of the target.
-    value_loss: as trained. value_error: mean squared error of the value.
-    """
-
-    positions: int
-    policy_loss: float
-    agreement: float
-    value_loss: float
-    value_error: float
 
 
 class Learner:
@@ -272,29 +258,6 @@ class Learner:
         self._optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.steps, self._rollbacks = int(numbers["steps"]), int(numbers["rollbacks"])
         self._slower = float(numbers["slower"])
-
-
-@torch.inference_mode()
-def validate(network: PolicyValueNetwork, targets: Targets, rows: int = 4096) -> Validation:
-    """What a network is worth on targets; `rows` at a time."""
-    network.eval()
-    device, sums, weights = network.device, np.zeros(4), np.zeros(2)
-    for start in range(0, len(targets.value), rows):
-        batch = targets.take(np.arange(start, min(start + rows, len(targets.value))))
-        observation, legal, policy, value, policies, values = (torch.from_numpy(array).to(device) for array in batch)
-        logits, output = network(observation.float())
-        chosen = logits.masked_fill(~legal, -torch.inf).argmax(dim=1, keepdim=True)
-        agrees = policy.gather(1, chosen)[:, 0] >= policy.amax(dim=1) - 1e-6
-        error = (to_value(output, network.spec.value_head) - value).square()
-        sums += [
-            float(policy_loss(logits, legal, policy, policies)),
-            float((agrees * policies).sum()),
-            float(value_loss(output, value, network.spec.value_head, values)),
-            float((error * values).sum()),
-        ]
-        weights += [float(policies.sum()), float(values.sum())]
-    policy_sum, agreement, value_sum, error_sum = (sums / np.where(weights > 0, weights, np.nan)[[0, 0, 1, 1]]).tolist()
-    return Validation(len(targets.value), policy_sum, agreement, value_sum, error_sum)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ from escalade.search.solvers import exact_solver
 from escalade.training.exact import ExactPositions, OnSolved, open_positions, read_positions
 from escalade.training.recipe import Recipe
 from escalade.training.store import ExperienceStore
+
+Tell = Callable[[dict[str, Any]], None]
+"""Hears of a run's progress: plain events such as {"event": "pass", "iteration": 3, …}."""
+
+
+def silent(event: dict[str, Any]) -> None:
+    """Nobody listens."""
 
 
 class RunError(EscaladeError, ValueError):

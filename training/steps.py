@@ -1,4 +1,5 @@
-"""The steps of one iteration, each a function of a run's folder: what to collect, fit, evaluate, certify, promote.
+"""The first steps of an iteration, each a function of a run's folder: what to collect, and the fit
+(`escalade.training.judge` has the others).
 
 A step that was done leaves a file that says so, and is not done twice; one that was stopped on the way is done again
 and leaves the same.
@@ -9,35 +10,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from escalade.domains.base import legal_mask
-from escalade.neural.bundle import read_bundle, write_bundle
-from escalade.neural.networks import PolicyValueNetwork
+from escalade.neural.bundle import write_bundle
 from escalade.search.solvers import exact_solver
-from escalade.training.agreement import Agreement
-from escalade.training.arena import SearchPlayer, play_match
 from escalade.training.collect import CollectTask
-from escalade.training.evaluate import evaluate
-from escalade.training.exact import ExactPositions
-from escalade.training.learner import Learner, Pass, Validation
+from escalade.training.learner import Learner, Pass
 from escalade.training.recipe import Recipe
-from escalade.training.rows import Rows, compact, joined
-from escalade.training.run import Run, RunError
-from escalade.training.td import shared_td_values
-from escalade.training.window import Targets, position_keys, split
-
-Tell = Callable[[dict[str, Any]], None]
-"""Hears of progress: plain events such as {"event": "pass", "iteration": 3, …}."""
-
-
-def silent(event: dict[str, Any]) -> None:
-    """Nobody listens."""
-
+from escalade.training.run import Run, Tell, silent
+from escalade.training.run_window import window
+from escalade.training.validation import Validation
 
 # Collect
 
@@ -179,166 +162,3 @@ def _figures(result: Pass, judged: Validation) -> dict[str, Any]:
     return {
         name: None if isinstance(figure, float) and math.isnan(figure) else figure for name, figure in figures.items()
     }
-
-
-def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targets, Targets]:
-    """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
-    wants some. Raises RunError if nothing was collected."""
-    store = run.store
-    store.refresh()
-    parts: list[Rows] = []
-    count = 0
-    names = {entry.name for entry in store.entries}
-    for entry in reversed(store.entries):
-        anew = f"{Path(entry.name).stem}-search{Path(entry.name).suffix}"
-        late = int(entry.name.split("-")[0]) > iteration
-        if count >= run.recipe.rows or anew in names or late:
-            continue  # enough; searched anew; of an iteration that is done again
-        rows = store.read(entry.name)
-        if rows is not None:
-            parts.append(_small(rows))
-            count += len(rows)
-    for folder in run.config.experience:
-        from escalade.training.store import ExperienceStore
-
-        other = ExperienceStore(folder, run.domain).recent(run.recipe.rows)
-        if other is not None:
-            parts.append(_small(other))
-    if not parts:
-        raise RunError(f"there is no experience in '{store.folder}' to learn from")
-    rows = joined(parts[::-1])
-    for positions in run.excluded():
-        rows = rows.take(~np.isin(position_keys(rows), _keys_of(run, positions)))
-    config = run.recipe.window
-    return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
-
-
-def _small(rows: Rows) -> Rows:
-    return dataclasses.replace(rows, observation=compact(rows.observation))
-
-
-def _keys_of(run: Run, positions: ExactPositions) -> Any:
-    """Keys of positions and their symmetric images."""
-    states = positions.parsed(run.domain)
-    observation, legal = run.domain.encode(states), legal_mask(run.domain, states)
-    blank = Rows(
-        game=np.full(len(states), "x"),
-        ply=np.zeros(len(states), np.int32),
-        state=np.full(len(states), ""),
-        observation=observation,
-        legal=legal,
-        policy=np.full(legal.shape, np.nan, np.float32),
-        action=np.full(len(states), -1, np.int32),
-        value=np.full(len(states), np.nan, np.float32),
-        outcome=np.full(len(states), np.nan, np.float32),
-        source=np.full(len(states), "solver"),
-        model=np.full(len(states), ""),
-        decision=np.full(len(states), ""),
-    )
-    keys = [position_keys(blank)]
-    for symmetry in run.domain.symmetries():
-        turned = np.empty_like(legal)
-        turned[:, symmetry.actions] = legal
-        keys.append(
-            position_keys(dataclasses.replace(blank, observation=symmetry.observations(observation), legal=turned))
-        )
-    return np.unique(np.concatenate(keys))
-
-
-# Evaluate, certify, promote
-
-
-def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
-    """Judge an iteration's bundle: by exactly solved positions, or else by games against the champion. Returns what
-    evaluation.json says; `score` is what promotion compares."""
-    path = run.iteration(iteration) / "evaluation.json"
-    done: dict[str, Any] | None = run.read(path)
-    if done is not None:
-        return done
-    began = time.perf_counter()
-    network = read_bundle(_bundle(run, iteration), run.domain).network
-    settings = run.recipe.evaluation
-
-    def heard(stage: str, number: int, of: int) -> None:
-        tell({"event": "evaluate", "stage": stage, "done": number, "of": of})
-
-    positions = run.positions(lambda number, of: heard("solving", number, of))
-    if positions is not None:
-        found = evaluate(run.domain, network, config=settings, positions=positions, on_progress=heard)
-        rows = [row for row in found.agreement if row.phase == "all"]
-        line: dict[str, Any] = {"by": "agreement", "count": len(positions), "score": _score(rows)}
-        line |= {f"optimal_{row.simulations}": row.all.share for row in rows}
-        line |= {f"optimal_where_moves_differ_{row.simulations}": row.differing.share for row in rows}
-        line["value_error"] = next(gap.squared_error.mean for gap in found.estimates.values if gap.phase == "all")
-        report: dict[str, Any] = found.to_json()
-    else:
-        line, report = _match(run, iteration, network, heard)
-    done = {"lines": [line], "score": line["score"], "seconds": time.perf_counter() - began, "report": report}
-    run.write(path, done)
-    run.log()
-    tell({"event": "evaluation", "iteration": iteration, **line})
-    return done
-
-
-def _score(rows: list[Agreement]) -> float:
-    """The mean share of optimal moves over the numbers of simulations, where moves differ if they do anywhere."""
-    shares = [row.all.share if row.differing.share is None else row.differing.share for row in rows]
-    return float(np.mean([share for share in shares if share is not None]))
-
-
-def _match(
-    run: Run, iteration: int, network: Any, heard: Callable[[str, int, int], None]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Games against the champion; score is the share of points less a half. The first one has nobody to beat."""
-    champion = run.champion
-    if champion is None or not run.recipe.evaluation.games:
-        return {"by": "nothing", "score": 0.0}, {}
-    other = read_bundle(_bundle(run, champion["iteration"]), run.domain).network
-    simulations = max(run.recipe.evaluation.players)
-    result = play_match(
-        run.domain,
-        SearchPlayer("challenger", network, simulations),
-        SearchPlayer("champion", other, simulations),
-        run.recipe.evaluation.games,
-        seed=run.config.seed + iteration,
-        on_progress=lambda number, of: heard("match with the champion", number, of),
-    )
-    report: dict[str, Any] = dataclasses.asdict(result)
-    line = {"by": "match", "score": result.score - 0.5, "games": result.games, "elo": result.elo}
-    return {**line, "elo_low": result.elo_low, "elo_high": result.elo_high}, report
-
-
-def _bundle(run: Run, iteration: int) -> Path:
-    bundle = run.bundle(iteration)
-    if bundle is None:
-        raise RunError(f"iteration {iteration} of '{run.folder}' has no bundle")
-    return bundle
-
-
-def certify(run: Run, iteration: int) -> dict[str, Any]:
-    """There are no certificates yet: bundles pass as they are, and say so."""
-    return {"certified": False, "reason": "no_certificates_yet"}
-
-
-def promote(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
-    """Make an iteration's bundle the champion if it is at least as good as the one before. Returns what promotion.json
-    says."""
-    path = run.iteration(iteration) / "promotion.json"
-    done: dict[str, Any] | None = run.read(path)
-    judged = run.read(run.iteration(iteration) / "evaluation.json")
-    if done is None:
-        champion = run.champion
-        by, score = judged["lines"][0]["by"], judged["score"]
-        if champion is None or champion["iteration"] == iteration:
-            better = True
-        else:
-            better = score >= (0.0 if by == "match" else champion["score"])
-        done = {"lines": [{"promoted": better, "score": score, "by": by}], "promoted": better}
-        if better:
-            run.crown(iteration, score, by)
-        run.write(path, done)
-        run.log()
-    elif done["promoted"]:
-        run.crown(iteration, judged["score"], judged["lines"][0]["by"])
-    tell({"event": "promotion", "iteration": iteration, "promoted": done["promoted"], "score": judged["score"]})
-    return done

@@ -75,22 +75,22 @@ def is_validation(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
     return np.array(chosen, np.bool_)[inverse]
 
 
-def position_keys(rows: Rows) -> NDArray[np.void]:
-    """`[N]` of 16 bytes each, equal for rows that look the same to a network: same observation, same legal actions.
-    (A state's text may tell how it was reached.) Two sums over random numbers, one for each value at each place: rows
-    that differ share a key with a chance of about 2^-100."""
-    seen = rows.observation.reshape(len(rows), -1)
+def position_keys(observation: NDArray[Any], legal: BoolArray) -> NDArray[np.void]:
+    """`[N]` of 16 bytes each, equal for positions that look the same to a network: same observation `[N, *O]`, same
+    legal actions `[N, A]`. (A state's text may tell how it was reached.) Two sums over random numbers, one for each
+    value at each place: positions that differ share a key with a chance of about 2^-100."""
+    count, seen = len(legal), observation.reshape(len(legal), -1)
     random = np.random.default_rng(0x5EED)
-    keys = np.zeros((len(rows), 2), np.uint64)
+    keys = np.zeros((count, 2), np.uint64)
     for lane in range(2):
-        factors = random.integers(1, 2**64, seen.shape[1] + rows.legal.shape[1], np.uint64) | np.uint64(1)
-        for start in range(0, len(rows), 4096):
+        factors = random.integers(1, 2**64, seen.shape[1] + legal.shape[1], np.uint64) | np.uint64(1)
+        for start in range(0, count, 4096):
             numbers = (seen[start : start + 4096] + np.float32(0)).astype(np.float32).view(np.uint32)  # -0 is 0
-            part = np.concatenate((numbers, rows.legal[start : start + 4096]), axis=1)
+            part = np.concatenate((numbers, legal[start : start + 4096]), axis=1)
             mixed = (part.astype(np.uint64) + np.uint64(lane + 1)) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
             keys[start : start + 4096, lane] = (mixed * factors).sum(axis=1, dtype=np.uint64)
-    return keys.view(np.dtype((np.void, 16))).reshape(len(rows))
+    return keys.view(np.dtype((np.void, 16))).reshape(count)
 
 
 def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:
@@ -98,7 +98,7 @@ def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tup
     `targets`."""
     held: Any = is_validation(rows.game, config.validation)
     learned = ~held
-    keys = position_keys(rows)
+    keys = position_keys(rows.observation, rows.legal)
     known = np.isin(keys, np.unique(keys[learned]))
     first, second = (
         targets(rows.take(chosen), config, None if td is None else td[chosen]) for chosen in (learned, held & ~known)
@@ -113,7 +113,9 @@ def targets(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> T
     td: `[N]` float32, TD(0) targets, NaN where there is none; what `config.td` mixes in. Raises ValueError without
     them where it does.
     """
-    _, first, inverse, met = np.unique(position_keys(rows), return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, met = np.unique(
+        position_keys(rows.observation, rows.legal), return_index=True, return_inverse=True, return_counts=True
+    )
     exact: Any = rows.source == "solver"
     surpassed = (np.bincount(inverse[exact], minlength=len(first)) > 0)[inverse] & ~exact
     told: Any = ~np.isnan(rows.policy).all(axis=1) & ~surpassed

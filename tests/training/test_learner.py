@@ -13,7 +13,8 @@ from experience import TTT, random_rows
 
 from escalade.domains.errors import SettingsError
 from escalade.neural.spec import NetworkSpec
-from escalade.training.learner import ROLLBACKS, Learner, LearnerConfig, TrainingError, validate
+from escalade.training.learner import ROLLBACKS, Learner, LearnerConfig, TrainingError
+from escalade.training.validation import validate
 from escalade.training.window import Targets, WindowConfig, targets
 
 SPEC = NetworkSpec(hidden=(32, 32), observation_shape=(3, 3, 3), num_actions=9, value_head="wdl", dropout=0.1)

@@ -289,7 +289,7 @@ def test_a_fit_asks_the_network_of_before_also_when_it_goes_on(collected: Run, m
         if event["event"] == "pass" and event["pass"] == 3:
             raise Stopped
 
-    monkeypatch.setattr(steps, "shared_td_values", spied)
+    monkeypatch.setattr(run_window, "shared_td_values", spied)
     with pytest.raises(Stopped):
         steps.fit(run, 2, (0.5, 1.0), last=False, tell=stop)
     assert (run.iteration(2) / "partial.safetensors").exists()

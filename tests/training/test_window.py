@@ -188,12 +188,12 @@ def test_compact_observations_give_the_same_targets(seed: int) -> None:
 @pytest.mark.parametrize(("balance", "share"), [(0.0, 30 / 40), (0.5, 3**0.5 / (1 + 3**0.5)), (1.0, 1 / 2)])
 def test_no_phase_of_the_game_crowds_out_another(balance: float, share: float) -> None:
     rows = random_rows(0, 200)
-    _, first = np.unique(position_keys(rows), return_index=True)
+    _, first = np.unique(position_keys(rows.observation, rows.legal), return_index=True)
     rows = rows.take(first[:40])
     late = np.arange(40) < 30
     rows = replace(rows, ply=np.where(late, 10 + np.arange(40) % 10, np.arange(40) % 10).astype(np.int32))
     told = replace(rows, value=np.zeros(40, np.float32))
     found = targets(told, WindowConfig(balance=balance))
-    order = np.argsort(position_keys(rows))
+    order = np.argsort(position_keys(rows.observation, rows.legal))
     assert found.value_weight[late[order]].sum() / found.value_weight.sum() == pytest.approx(share, rel=1e-4)
     assert found.value_weight.sum() == pytest.approx(40, rel=1e-4)

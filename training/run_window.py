@@ -1,0 +1,76 @@
+"""What an iteration of a run learns from: its own experience and that of other stores, nothing that it is judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import legal_mask
+from escalade.neural.networks import PolicyValueNetwork
+from escalade.training.exact import ExactPositions
+from escalade.training.rows import Rows, compact, joined
+from escalade.training.run import Run, RunError
+from escalade.training.store import ExperienceStore
+from escalade.training.td import shared_td_values
+from escalade.training.window import Targets, position_keys, split
+
+
+def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targets, Targets]:
+    """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
+    wants some. Raises RunError if nothing was collected."""
+    parts = _own(run, iteration)
+    for folder in run.config.experience:
+        other = ExperienceStore(folder, run.domain).recent(run.recipe.rows)
+        if other is not None:
+            parts.append(_small(other))
+    if not parts:
+        raise RunError(f"there is no experience in '{run.store.folder}' to learn from")
+    rows = joined(parts[::-1])
+    for positions in run.excluded():
+        keys = position_keys(rows.observation, rows.legal)
+        rows = rows.take(~np.isin(keys, _keys_of(run, positions)))
+    config = run.recipe.window
+    return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
+
+
+def _own(run: Run, iteration: int) -> list[Rows]:
+    """The run's newest shards, up to its number of rows, newest first."""
+    store = run.store
+    store.refresh()
+    parts: list[Rows] = []
+    count = 0
+    names = {entry.name for entry in store.entries}
+    for entry in reversed(store.entries):
+        searched_anew = f"{Path(entry.name).stem}-search{Path(entry.name).suffix}" in names
+        if count >= run.recipe.rows or searched_anew or _later(entry.name, iteration):
+            continue
+        rows = store.read(entry.name)
+        if rows is not None:
+            parts.append(_small(rows))
+            count += len(rows)
+    return parts
+
+
+def _later(name: str, iteration: int) -> bool:
+    """Whether a shard is of a later iteration, where one is done again. Others than the run's own are of none."""
+    number = name.split("-")[0]
+    return len(number) == 6 and number.isdigit() and int(number) > iteration
+
+
+def _small(rows: Rows) -> Rows:
+    return dataclasses.replace(rows, observation=compact(rows.observation))
+
+
+def _keys_of(run: Run, positions: ExactPositions) -> NDArray[np.void]:
+    """Keys of positions and their symmetric images."""
+    states = positions.parsed(run.domain)
+    observation, legal = run.domain.encode(states), legal_mask(run.domain, states)
+    keys = [position_keys(observation, legal)]
+    for symmetry in run.domain.symmetries():
+        turned = np.empty_like(legal)
+        turned[:, symmetry.actions] = legal
+        keys.append(position_keys(symmetry.observations(observation), turned))
+    return np.concatenate(keys)
