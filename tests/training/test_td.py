@@ -15,7 +15,7 @@ from escalade.domains.base import legal_mask
 from escalade.domains.evaluator import Evaluator
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-from escalade.training import steps, td
+from escalade.training import run_window, steps, td
 from escalade.training.collect import collect
 from escalade.training.distributed import fit_in
 from escalade.training.learner import Learner, LearnerConfig
