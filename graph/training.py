@@ -168,15 +168,18 @@ class _Nodes:
 
     def _span(self, run: Run, state: TrainingState, seconds: float) -> tuple[float, float]:
         """How far the run is, from 0 to 1, before and after this fit."""
-        begun = state["span"][1] if state.get("span") else 0.0
-        if state["last"]:
-            return begun, 1.0
         minutes, iterations = _budget(run, state)
         iteration = state["iteration"]
-        if minutes is not None:
-            # The next fit begins about as much later as this one takes.
-            return begun, max(begun, min(0.95, (seconds + self._last_fit(run, iteration)) / (minutes * 60)))
-        return begun, steps.share_of_work(run.recipe, iteration, iterations or iteration)
+        if minutes is None:
+            # Not from where it ended before: a finished run that goes on with a larger budget learns faster again.
+            of = iterations or iteration
+            before, after = (steps.share_of_work(run.recipe, number, of) for number in (iteration - 1, iteration))
+            return before, after
+        begun = state["span"][1] if state.get("span") and state["span"][1] < 1 else 0.0
+        if state["last"]:
+            return begun, 1.0
+        # The next fit begins about as much later as this one takes.
+        return begun, max(begun, min(0.95, (seconds + self._last_fit(run, iteration)) / (minutes * 60)))
 
     def _last_fit(self, run: Run, iteration: int) -> float:
         before = run.read(run.iteration(iteration - 1) / "fit.json") or {}

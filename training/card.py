@@ -81,7 +81,7 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         "",
         *_data(run),
         "",
-        f"Never learned from: {_excluded(run)}.",
+        _excluded(run),
         "",
         "<details><summary>Recipe</summary>",
         "",
@@ -149,12 +149,12 @@ def _data(run: Run) -> list[str]:
 
 def _excluded(run: Run) -> str:
     positions = run.positions()
-    judged = (
-        f"the {len(positions)} positions that chose the champion" if positions and positions.seed is not None else ""
-    )
-    files = [Path(path).name for path in run.config.exclude]
-    named = [part for part in (judged, *files) if part]
-    return (", ".join(named) + ", and their mirror images") if named else "nothing was kept apart"
+    named = [Path(path).name for path in run.config.exclude]
+    if positions is not None and positions.seed is not None:
+        named.insert(0, f"the {len(positions)} positions that chose the champion")
+    if not named:
+        return "No position was kept apart from learning: it is judged by all there are."
+    return f"Never learned from: {', '.join(named)}, and their mirror images."
 
 
 def _source(source: str) -> str:

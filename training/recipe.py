@@ -142,22 +142,22 @@ _TIC_TAC_TOE = Recipe(
 # About half an hour on two cores: the solver's labels teach what self-play alone would take far longer to find out,
 # self-play the openings, which the solver cannot afford, and what good players come to.
 _CONNECT_FOUR = Recipe(
-    iterations=8,
+    iterations=4,
     network=Network(kind="residual", hidden=(384, 384, 384)),
-    games=512,
-    games_a_task=64,
+    games=700,
+    games_a_task=50,
     self_play=SelfPlayConfig(SearchConfig(simulations=32, algorithm="gumbel"), at_once=64, opening_plies=10),
-    families=1500,
-    families_a_task=100,
+    families=9000,
+    families_a_task=300,
     solve_games=True,
     solved=SolvedConfig(first_ply=8, last_ply=30, branches=2, depth=3),
     rows=4_000_000,
     window=WindowConfig(outcome_weight=0.75, validation=0.02),
-    passes=3,
-    last_passes=8,
-    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, threads=2),
+    passes=2,
+    last_passes=16,
+    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
     positions=1000,
-    evaluation=EvaluationConfig(simulations=(0, 64)),
+    evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )
 
 # An hour and a half on two cores: what is shipped.
@@ -171,7 +171,6 @@ _CONNECT_FOUR_CHAMPION = replace(
     passes=3,
     last_passes=16,
     learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.999, threads=2),
-    evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )
 
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.

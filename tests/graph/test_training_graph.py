@@ -23,6 +23,7 @@ from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.graph.training import TrainingResources, build_training_graph
 from escalade.neural.bundle import read_bundle
 from escalade.training.run import Run, RunError, let_go
+from escalade.training.steps import share_of_work
 from escalade.training.store import ExperienceStore
 
 KILLS = 20
@@ -231,3 +232,13 @@ def test_a_run_keeps_its_config(tmp_path: Path, undisturbed: tuple[Path, dict[st
     (tmp_path / "run.json").write_text('{"domain": 3}')
     with pytest.raises(RunError, match="damaged"):
         Run.open(tmp_path)
+
+
+def test_the_learning_rate_falls_with_the_work_of_all_iterations(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = undisturbed
+    rates = [line["learning_rate"] for line in figures_of(folder) if line["kind"] == "fit"]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0
+    # Passes over one, two and three iterations' rows: 2, 4 and 9 parts of the work.
+    shares = [share_of_work(Run.open(folder).recipe, number, 3) for number in range(4)]
+    assert shares == pytest.approx([0, 2 / 15, 6 / 15, 1])

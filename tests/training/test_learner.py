@@ -130,6 +130,19 @@ def test_weights_count(tmp_path: Path) -> None:
     assert math.isnan(validate(Learner(spec, CONFIG, seed=1).network, FOUND.take(np.arange(0))).policy_loss)
 
 
+def test_short_numbers_learn_nearly_the_same() -> None:
+    spec = SPEC.model_copy(update={"dropout": 0.0})
+    curves = [
+        passes(Learner(spec, dataclasses.replace(CONFIG, precision=precision), seed=1), 0, 4)
+        for precision in ("float32", "bfloat16")
+    ]
+    assert curves[0] != curves[1]
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)
+    learner = Learner(spec, dataclasses.replace(CONFIG, precision="auto"), seed=1)
+    assert passes(learner, 0, 4) in (curves[0], curves[1])
+    assert all(weight.dtype == torch.float32 for weight in learner.averaged.parameters())
+
+
 @pytest.mark.parametrize("kind", ["truncated", "another network", "missing", "not ours"])
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "checkpoint.safetensors"
@@ -149,7 +162,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, kind: str) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_size": 0}, {"learning_rate": 0}, {"weight_decay": -1}, {"average": 1.0}, {"value_weight": float("nan")}],
+    [
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"weight_decay": -1},
+        {"average": 1.0},
+        {"value_weight": float("nan")},
+        {"precision": "int8"},
+    ],
 )
 def test_impossible_settings_are_refused(options: dict[str, float]) -> None:
     (name,) = options
