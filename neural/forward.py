@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from escalade.domains.base import FloatArray
 from escalade.domains.evaluator import NATIVE, NativeCall
 from escalade.neural.blas import addresses, limit_threads, multiply_add
+from escalade.neural.trunks import Recursion, ResidualBlock
 
 FEW = 4
 LINEAR, NORM = 0, 1
@@ -68,30 +69,39 @@ class _Program:
 
     def trunk(self, trunk: nn.Sequential) -> int:
         """Add the trunk's steps. Returns the register its features end in."""
-        from escalade.neural.networks import ResidualBlock
-
         at = 0
         for layer in trunk:
-            if isinstance(layer, nn.Linear):
-                self.linear(layer.weight, layer.bias, at, (at + 1) % 3)
-                at = (at + 1) % 3
-            elif isinstance(layer, nn.LayerNorm):
-                self._norm(layer, at, at)
-            elif isinstance(layer, nn.ReLU):
-                self._rectify()
-            elif isinstance(layer, ResidualBlock):
-                inner, other = (at + 1) % 3, (at + 2) % 3
-                self._norm(layer.norm, at, inner)
-                self.linear(layer.first.weight, layer.first.bias, inner, other)
-                self._rectify()
-                if isinstance(layer.shortcut, nn.Linear):
-                    self.linear(layer.shortcut.weight, None, at, inner)
-                    self.linear(layer.second.weight, layer.second.bias, other, inner, add=True)
-                    at = inner
-                else:
-                    self.linear(layer.second.weight, layer.second.bias, other, at, add=True)
-            elif not isinstance(layer, nn.Dropout):
-                raise TypeError(f"no step for a layer of type {type(layer).__name__}")
+            at = self._layer(layer, at)
+        return at
+
+    def _layer(self, layer: nn.Module, at: int) -> int:
+        """Add a layer's steps, from one register. Returns the one that its result is in."""
+        if isinstance(layer, nn.Linear):
+            self.linear(layer.weight, layer.bias, at, (at + 1) % 3)
+            return (at + 1) % 3
+        if isinstance(layer, ResidualBlock):
+            return self._block(layer, at)
+        if isinstance(layer, Recursion):
+            for block in [*layer.blocks] * layer.passes:
+                at = self._layer(block, at)
+        elif isinstance(layer, nn.LayerNorm):
+            self._norm(layer, at, at)
+        elif isinstance(layer, nn.ReLU):
+            self._rectify()
+        elif not isinstance(layer, nn.Dropout):
+            raise TypeError(f"no step for a layer of type {type(layer).__name__}")
+        return at
+
+    def _block(self, block: ResidualBlock, at: int) -> int:
+        inner, other = (at + 1) % 3, (at + 2) % 3
+        self._norm(block.norm, at, inner)
+        self.linear(block.first.weight, block.first.bias, inner, other)
+        self._rectify()
+        if isinstance(block.shortcut, nn.Linear):
+            self.linear(block.shortcut.weight, None, at, inner)
+            self.linear(block.second.weight, block.second.bias, other, inner, add=True)
+            return inner
+        self.linear(block.second.weight, block.second.bias, other, at, add=True)
         return at
 
     def linear(self, weight: Tensor, bias: Tensor | None, source: int, target: int, add: bool = False) -> None:

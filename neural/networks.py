@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from escalade.domains.base import BoolArray, FloatArray, IntArray
 from escalade.domains.evaluator import BatchHints, NativeCall, usable_cores
 from escalade.neural import actions
-from escalade.neural.convolution import ModuleForward, convolutional_trunk
+from escalade.neural.convolution import ModuleForward
 from escalade.neural.device_forward import LANES, DeviceForward
 from escalade.neural.forward import Forward
 from escalade.neural.spec import NetworkSpec, TrunkSpec, ValueSpec
+from escalade.neural.trunks import build_trunk
 
 ValueKind = Literal["tanh", "sigmoid", "wdl"]
 WIN, DRAW, LOSS = 0, 1, 2
@@ -51,50 +52,6 @@ def to_value(output: Tensor, kind: ValueKind) -> Tensor:
     if kind == "sigmoid":
         return output[:, 0].sigmoid() * 2.0 - 1.0
     return output[:, 0].tanh()
-
-
-class ResidualBlock(nn.Module):
-    """`[B, width_in]` to `[B, width_out]`: x + f(LayerNorm(x)), f two linear layers with a ReLU between them.
-
-    Pre-activation as in K. He et al., "Identity mappings in deep residual networks", ECCV 2016; where the widths
-    differ the shortcut is a linear projection without bias.
-    """
-
-    def __init__(self, width_in: int, width_out: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width_in)
-        self.first = nn.Linear(width_in, width_out)
-        self.dropout = nn.Dropout(dropout)
-        self.second = nn.Linear(width_out, width_out)
-        self.shortcut: nn.Module = (
-            nn.Identity() if width_in == width_out else nn.Linear(width_in, width_out, bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.second(self.dropout(self.first(self.norm(x)).relu()))
-        return self.shortcut(x) + added
-
-
-def build_trunk(spec: TrunkSpec) -> nn.Sequential:
-    """Layers from `[B, observation_size]` to features `[B, spec.width]`."""
-    if spec.kind == "convolutional":
-        return convolutional_trunk(spec)
-    layers: list[nn.Module] = []
-    if spec.kind == "perceptron":
-        width = spec.observation_size
-        for out in spec.hidden:
-            layers += [nn.Linear(width, out), *([nn.LayerNorm(out)] if spec.norm else []), nn.ReLU()]
-            if spec.dropout:
-                layers.append(nn.Dropout(spec.dropout))
-            width = out
-    else:
-        width = spec.hidden[0]
-        layers.append(nn.Linear(spec.observation_size, width))
-        for out in spec.hidden:
-            layers.append(ResidualBlock(width, out, spec.dropout))
-            width = out
-        layers += [nn.LayerNorm(width), nn.ReLU()]
-    return nn.Sequential(*layers)
 
 
 class EvaluatingNetwork(nn.Module):

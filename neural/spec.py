@@ -29,7 +29,7 @@ Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 TrunkKind = Literal["perceptron", "residual", "convolutional"]
 ValueHead = Literal["tanh", "wdl"]
 ValueOutput = Literal["tanh", "sigmoid"]
-LATER_FIELDS = ("planes", "features")
+LATER_FIELDS = ("planes", "features", "passes")
 """Fields that the first bundles did not have. They are written only where they are set, so that a network that could be
 described without them is still written, and hashed, as it was."""
 
@@ -62,6 +62,11 @@ class TrunkSpec(BaseModel):
     )
     features: Width | None = Field(
         default=None, description="Width of the linear layer after the blocks of a convolutional network."
+    )
+    passes: Annotated[int, Field(ge=1, le=MAX_LAYERS)] | None = Field(
+        default=None,
+        description="The blocks of a residual network are gone through so often, with the same weights: a small "
+        "recursive network. All blocks must have one width then.",
     )
 
     @property
@@ -127,10 +132,14 @@ class TrunkSpec(BaseModel):
             raise ValueError(f"observation_shape holds {self.observation_size} numbers, over {MAX_OBSERVATION_SIZE}")
         if self.kind == "convolutional":
             self._check_board()
-        else:
-            for name in LATER_FIELDS:
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is for convolutional networks; this one is a {self.kind} one")
+        for name in LATER_FIELDS:
+            kind = "residual" if name == "passes" else "convolutional"
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"{name} is for {kind} networks; this one is a {self.kind} one")
+        if self.passes is not None and len(set(self.hidden)) > 1:
+            raise ValueError("hidden must be of one width where passes says that the blocks come again")
+        if self.passes is not None and self.passes * len(self.hidden) > 2 * MAX_LAYERS:
+            raise ValueError(f"passes times blocks is {self.passes * len(self.hidden)}, over {2 * MAX_LAYERS}")
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(f"the network would have {self.parameters} parameters, over the {MAX_PARAMETERS} allowed")
         return self

@@ -29,6 +29,7 @@ class Network:
     dropout: float = 0.0
     planes: tuple[int, int, int] | None = None
     features: int | None = None
+    passes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ TRUNKS = [
     {"kind": "residual", "hidden": (16, 16, 16)},
     {"kind": "residual", "hidden": (24, 8, 8, 33)},
     {"kind": "residual", "hidden": (5, 31, 5)},
+    {"kind": "residual", "hidden": (16,), "passes": 4},
+    {"kind": "residual", "hidden": (16, 16), "passes": 2},
 ]
 BATCHES = [1, 3, 4, 5, 64]
 """Both sides of `FEW`, where the kernel goes over from sums of rows to matrix products."""
@@ -33,6 +35,7 @@ BATCHES = [1, 3, 4, 5, 64]
 
 def trunk_name(fields: dict[str, object]) -> str:
     widths = "-".join(map(str, fields["hidden"]))
+    widths += f"x{fields['passes']}" if "passes" in fields else ""
     return f"{fields['kind']}-{widths}{'' if fields.get('norm', True) else '-plain'}"
 
 

@@ -72,6 +72,7 @@ def test_parameters_of_convolutions_are_counted_without_building(observed, hidde
         ({"planes": (126, 1, 1)}, "planes of one cell"),
         ({"norm": False}, "norm=False is for perceptrons"),
         ({"features": 0}, "features"),
+        ({"kind": "convolutional", "passes": 2}, "passes is for residual networks; this one is a convolutional one"),
         ({"kind": "perceptron"}, "features is for convolutional networks; this one is a perceptron one"),
         ({"kind": "residual", "features": None, "planes": (3, 6, 7)}, "planes is for convolutional networks"),
         # Each alone would have a reader allocate far more than it should.
@@ -138,3 +139,16 @@ def test_specs_are_frozen_and_survive_json():
     with pytest.raises(ValidationError, match="frozen"):
         spec.dropout = 0.5  # type: ignore[misc]
     assert NetworkSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_recursive_network_counts_its_weights_once():
+    fields = {"kind": "residual", "hidden": (8, 8), "observation_shape": (5,), "num_actions": 3}
+    recursive = NetworkSpec(**fields, passes=6)
+    assert recursive.parameters == NetworkSpec(**fields).parameters
+    assert recursive.parameters == sum(p.numel() for p in PolicyValueNetwork(recursive).parameters())
+    assert "passes" in recursive.model_dump()
+    assert "passes" not in NetworkSpec(**fields).model_dump()
+    with pytest.raises(ValidationError, match="of one width"):
+        NetworkSpec(**{**fields, "hidden": (8, 9)}, passes=2)
+    with pytest.raises(ValidationError, match="passes times blocks"):
+        NetworkSpec(**{**fields, "hidden": (8,) * 3}, passes=64)
