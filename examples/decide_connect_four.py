@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--positions", type=Path, default=POSITIONS)
     parser.add_argument("--simulations", type=int, default=400)
-    parser.add_argument("--threshold", type=float, default=0.8, help="of the policy network, by hand, uncertified")
+    parser.add_argument("--threshold", type=float, default=0.15, help="of the policy network, by hand, uncertified")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console = Console()

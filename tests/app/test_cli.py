@@ -41,7 +41,7 @@ def test_version() -> None:
 def test_decide_prints_the_decision_and_every_rung() -> None:
     done = run("decide", "connect_four", "4455", "--simulations", "50")
     assert done.returncode == 0
-    for word in ("policy", "no_model", "no_llm", "search", "accepted", "ms"):
+    for word in ("policy", "no_certificate", "no_llm", "search", "accepted", "ms"):
         assert word in done.stdout
 
 
@@ -268,3 +268,10 @@ def test_ctrl_c_ends_a_long_solve() -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0
+
+
+def test_the_champion_that_came_along_decides_unless_told_otherwise() -> None:
+    asked = ["decide", "connect_four", "4455", "--threshold", "policy=0", "--json"]
+    for bundle, source in ((None, "policy"), ("builtin:connect_four", "policy"), ("none", "search")):
+        done = run(*asked, *([] if bundle is None else ["--bundle", bundle]))
+        assert json.loads(done.stdout)["source"] == source

@@ -24,7 +24,8 @@ from escalade.neural.bundle import Bundle
 
 @pytest.fixture(scope="module")
 def client(tic_tac_toe_bundle: Bundle) -> Iterator[httpx.Client]:
-    settings = Settings(domains=("tic_tac_toe", "connect_four"), bundles={"tic_tac_toe": str(tic_tac_toe_bundle.path)})
+    bundles = {"tic_tac_toe": str(tic_tac_toe_bundle.path), "connect_four": "none"}
+    settings = Settings(domains=("tic_tac_toe", "connect_four"), bundles=bundles)
     config = uvicorn.Config(create_app(settings, Metrics()), port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
