@@ -8,6 +8,7 @@ so that validation rows are not the neighbours of training rows.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -79,7 +80,8 @@ def position_keys(observation: NDArray[Any], legal: BoolArray) -> NDArray[np.voi
     """`[N]` of 16 bytes each, equal for positions that look the same to a network: same observation `[N, *O]`, same
     legal actions `[N, A]`. (A state's text may tell how it was reached.) Two sums over random numbers, one for each
     value at each place: positions that differ share a key with a chance of about 2^-100."""
-    count, seen = len(legal), observation.reshape(len(legal), -1)
+    count = len(legal)
+    seen = observation.reshape(count, math.prod(observation.shape[1:]))  # there may be none, which -1 could not tell
     random = np.random.default_rng(0x5EED)
     keys = np.zeros((count, 2), np.uint64)
     for lane in range(2):
