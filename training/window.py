@@ -96,9 +96,11 @@ def position_keys(observation: NDArray[Any], legal: BoolArray) -> NDArray[np.voi
 
 
 def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:
-    """Targets to learn from, and those for validation. A position that is in both is left out of validation. td: as in
-    `targets`."""
+    """Targets to learn from, and those for validation, which may be none. A position that is in both is left out of
+    validation. Where all games, being few, would be for validation, all are learned from. td: as in `targets`."""
     held: Any = is_validation(rows.game, config.validation)
+    if held.all():
+        held = np.zeros(len(held), np.bool_)
     learned = ~held
     keys = position_keys(rows.observation, rows.legal)
     known = np.isin(keys, np.unique(keys[learned]))

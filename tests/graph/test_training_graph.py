@@ -174,6 +174,17 @@ def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     assert len(games_of(tmp_path / second["run"])) == 120
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_run_so_small_that_no_game_is_left_for_validation_is_fitted(tmp_path: Path, share: float) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    recipe = {"games": 4, "games_a_task": 4, "window": {"validation": share}, "network": {"hidden": [8]}}
+    state = graph.invoke({"domain": "tic_tac_toe", "recipe": recipe, "iterations": 1, "run": "small"})
+    fits = [line for line in figures_of(tmp_path / "small") if line["kind"] == "fit"]
+    assert [line["validation_policy_loss"] for line in fits] == [None] * len(fits)
+    assert state["champion"]["iteration"] == 1
+    read_bundle(tmp_path / "small" / "champion", TicTacToe())
+
+
 def test_minutes_end_a_run(tmp_path: Path) -> None:
     graph = build_training_graph(TrainingResources(root=tmp_path))
     result = graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "minutes": 0.001})

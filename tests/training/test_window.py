@@ -102,6 +102,14 @@ def test_no_position_is_learned_and_validated(seed: int) -> None:
     assert len(learned.value) + len(held.value) == len(np.unique(rows.observation, axis=0))
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_few_games_are_all_learned_from_and_none_is_left_for_validation(share: float) -> None:
+    learned, held = split(game_rows(0, games=3), WindowConfig(validation=share))
+    assert len(learned.value) > 0
+    assert len(held.value) == 0
+    assert held.observation.shape == (0, *learned.observation.shape[1:])
+
+
 @pytest.mark.parametrize("game", [TTT, ConnectFour()], ids=["tic_tac_toe", "connect_four"])
 def test_symmetric_positions_have_symmetric_targets(game) -> None:  # type: ignore[no-untyped-def]
     rows = random_rows(3, 30, game)
