@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from escalade.domains.evaluator import usable_cores
 from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.files import write_whole
 from escalade.training.evaluate import Evaluation
@@ -76,8 +76,7 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         f"    {command}",
         "",
         f"Seed {run.config.seed}, {iteration} of {len(_fits(run))} iterations, {_minutes(run):.3g} minutes of work on "
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other work. From nothing: no weights and no "
-        "games of anybody else.",
+        f"{usable_cores()} CPU cores ({platform.machine()}).{_budget(run)} {_origin(run)}",
         "",
         *_data(run),
         "",
@@ -136,6 +135,19 @@ def _collecting(run: Run) -> float:
     parallel = run.read(run.folder / "collectors.json") or {"parallel": 1}
     total = sum(shard_notes(path).get("seconds", 0.0) for path in run.store.shards_folder.glob("*.parquet"))
     return float(total / parallel["parallel"])
+
+
+def _budget(run: Run) -> str:
+    """What was changed on the way of how long the run was to take, which the recipe does not show."""
+    changed = [f"{count:g} {name}" for name, count in run.budget.items() if count is not None]
+    return f" Its budget was set to {' and '.join(changed)}, not the recipe's." if changed else ""
+
+
+def _origin(run: Run) -> str:
+    others = [Path(folder).name for folder in run.config.experience]
+    if others:
+        return f"It began with random weights, and learned from other experience too: {', '.join(others)}."
+    return "It began with random weights and no experience but its own."
 
 
 def _data(run: Run) -> list[str]:

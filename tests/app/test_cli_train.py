@@ -82,6 +82,15 @@ def test_a_champion_is_exported_with_its_card(trained: tuple[Path, str]) -> None
     assert "exists already" in again.stderr
 
 
+def test_a_card_tells_of_a_budget_that_is_not_the_recipes(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    assert escalade(folder, "train", "tic_tac_toe", "--resume", "mine", "--iterations", "3").returncode == 0
+    assert escalade(folder, "models", "export", "out/train/mine", "longer", "--simulations", "0").returncode == 0
+    card = (folder / "longer.md").read_text()
+    assert "Its budget was set to 3 iterations, not the recipe's." in card
+    assert "It began with random weights and no experience but its own." in card
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
