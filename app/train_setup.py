@@ -71,14 +71,14 @@ def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple
 
 
 def same(old: Run, domain: str, given: dict[str, Any]) -> None:
+    """Raises SettingsError naming the option that would make an old run another one."""
     if old.config.domain != domain:
         raise SettingsError(f"--resume: '{old.name}' learns {old.config.domain}, not {domain}")
     defaults = {"recipe": "default", "seed": 0, "options": {}, "experience": [], "exclude": []}
     for name, default in defaults.items():
         if given[name] != default:
-            raise SettingsError(
-                f"--{name.rstrip('s') if name == 'options' else name}: '{old.name}' has its own already"
-            )
+            option = "option" if name == "options" else name
+            raise SettingsError(f"--{option}: '{old.name}' has its own already")
 
 
 def go_on(old: Run, state: Any, minutes: float | None, iterations: int | None) -> dict[str, Any] | None:
@@ -104,6 +104,9 @@ def resources(
     queue: bool,
     register: bool,
 ) -> TrainingResources:
+    """What the training graph works with: who collects (this process, `processes` of them here or at Ray's address, or
+    whoever takes tasks from the queue), how many fit together, and whether champions are registered. What is opened for
+    it closes with the stack."""
     from escalade.domains.catalog import load_domain
     from escalade.domains.evaluator import usable_cores
     from escalade.graph.training import TrainingResources

@@ -75,10 +75,10 @@ def build_training_graph(
 
 
 def _fan_out(state: TrainingState) -> list[Send] | str:
-    """A collector for each task."""
-    if state["tasks"]:
-        return [Send("collect", {"task": task}) for task in state["tasks"]]
-    return "finish"
+    """A collector for each task. Where there are none, all experience is from elsewhere."""
+    if state["spent"]:
+        return "finish"
+    return [Send("collect", {"task": task}) for task in state["tasks"]] or "fit"
 
 
 class _Nodes:
@@ -91,7 +91,7 @@ class _Nodes:
         return Run.open(self.resources.root / state["run"])
 
     def plan(self, state: TrainingState) -> dict[str, Any]:
-        """What the next iteration is to do; nothing if the budget is spent."""
+        """What the next iteration is to do, if the budget is not spent."""
         run = self._begin(state)
         iteration, seconds = state.get("iteration", 0) + 1, state.get("seconds", 0.0)
         minutes, iterations = _budget(run, state)
@@ -100,7 +100,7 @@ class _Nodes:
         spent = minutes is not None and (state.get("ends_at") == minutes or (iteration > 1 and seconds >= minutes * 60))
         known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
         if spent or (iterations is not None and iteration > iterations):
-            return {**known, "tasks": []}
+            return {**known, "spent": True, "tasks": []}
         last = (iterations is not None and iteration == iterations) or (
             minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
         )
@@ -109,6 +109,7 @@ class _Nodes:
         ends_at = minutes if last else None
         return {
             **known,
+            "spent": False,
             "tasks": tasks,
             "iteration": iteration,
             "last": last,

@@ -34,10 +34,12 @@ class TrainingInput(TypedDict, total=False):
 
 
 class TrainingState(TrainingInput, total=False):
-    """Between the steps: where the run is. ends_at: the minutes for which this iteration is the last. seconds: of work
-    so far. span: how far the run is when a fit begins and ends. history: a line of figures an iteration."""
+    """Between the steps: where the run is. spent: the budget, so that nothing is left to do. ends_at: the minutes for
+    which this iteration is the last. seconds: of work so far. span: how far the run is when a fit begins and ends.
+    history: a line of figures an iteration."""
 
     iteration: int
+    spent: bool
     last: bool
     ends_at: float | None
     seconds: float

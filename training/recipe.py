@@ -37,8 +37,8 @@ class Recipe:
     """iterations: how many, if the run says neither that nor how many minutes.
 
     games, games_a_task: of self-play in an iteration, and in one piece of work. families, families_a_task: positions
-        for the exact solver (`SolvedConfig`), where there is one; 0 is none. solve_games: it labels self-played games
-        too.
+        for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none of either a run learns from
+        other stores alone. solve_games: the solver labels self-played games too.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
     rows: of experience that are learned from, the newest.
     passes, last_passes: over them in an iteration, and in the last one.
@@ -70,8 +70,6 @@ class Recipe:
             whole(name, getattr(self, name), 1)
         for name in ("games", "families", "relabelled"):
             whole(name, getattr(self, name), 0)
-        if not self.games and not self.families:
-            raise SettingsError("games and families are both 0: there would be nothing to learn from")
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
         """The network of a domain."""

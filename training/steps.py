@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import write_bundle
 from escalade.search.solvers import exact_solver
 from escalade.training.collect import CollectTask
@@ -26,7 +27,8 @@ from escalade.training.validation import Validation
 
 
 def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> list[dict[str, Any]]:
-    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it."""
+    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it; nothing where the recipe
+    wants no games and no families, and the run learns from other stores alone. Raises SettingsError if it has none."""
     recipe, config = run.recipe, run.config
     bundle = run.bundle(iteration - 1)
     common = CollectTask(
@@ -68,6 +70,11 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
                 )
                 found.append(piece)
                 left -= piece.count
+    if not found and not config.experience:
+        raise SettingsError(
+            f"the recipe collects nothing for {config.domain} (games {recipe.games}; families {recipe.families}, which "
+            "need an exact solver), and no other experience is given: there would be nothing to learn from"
+        )
     return [task.plain() for task in found]
 
 

@@ -185,6 +185,19 @@ def test_a_run_so_small_that_no_game_is_left_for_validation_is_fitted(tmp_path: 
     read_bundle(tmp_path / "small" / "champion", TicTacToe())
 
 
+def test_a_run_that_collects_nothing_learns_from_other_stores(
+    tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]]
+) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    recipe = {**tiny(), "games": 0}
+    given = {"domain": "tic_tac_toe", "recipe": recipe, "iterations": 2, "run": "told"}
+    with pytest.raises(SettingsError, match="there would be nothing to learn from"):
+        graph.invoke(given)
+    state = graph.invoke({**given, "run": "learned", "experience": [str(undisturbed[0] / "experience")]})
+    assert state["history"][-1]["optimal_0"] > 0.6
+    assert [line["rows"] for line in state["history"]] == [0, 0]
+
+
 def test_minutes_end_a_run(tmp_path: Path) -> None:
     graph = build_training_graph(TrainingResources(root=tmp_path))
     result = graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "minutes": 0.001})
