@@ -33,8 +33,9 @@ from escalade.search.evaluators import RolloutEvaluator
 SIMULATIONS = 200
 OPENING_PLIES = 4
 MATCHES = ("mctsbot", "proofs", "gumbel16", "gumbel32")
-TUNED = ("c_puct", "fpu_reduction", "c_visit", "c_scale")
-"""Settings of the search that options of the same name replace, on every side that is ours."""
+TUNED = {name: getattr(SearchConfig(), name) for name in ("fpu_reduction", "c_visit", "c_scale")} | {"c_puct": 2.0}
+"""Settings of the search that options of the same name replace, on every side that is ours, and what they are otherwise:
+as the search has them, but for more exploration, as there are no priors and at times one rollout a leaf."""
 BOT_MEGABYTES = 100
 """More than a tree of so few simulations can fill."""
 
@@ -143,10 +144,10 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=400, help="of each match; an even number, at least 4")
     parser.add_argument("--seed", type=int, default=0, help="of the openings and of everything in the games")
     parser.add_argument("--uct-c", type=float, default=2.0, help="of OpenSpiel's bot; sqrt(2) is customary too")
-    for name in TUNED:
-        text = "of all our sides; as the search has it"
+    for name, usual in TUNED.items():
+        text = f"of all our sides; {usual:g} if not given"
         option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=float, default=getattr(SearchConfig(), name), help=text)
+        parser.add_argument(option, type=float, default=usual, help=text)
     parser.add_argument("--json", action="store_true", help="print the rows instead of a table")
     options = parser.parse_args()
     names = [name for name in MATCHES if name in (options.match or MATCHES)]

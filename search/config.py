@@ -21,7 +21,8 @@ class SearchConfig:
         game where the domain says them cheaply.
 
     c_puct: weight of the prior's exploration term against the mean value (Silver et al. 2017, "Mastering the game of
-        Go without human knowledge", Methods, "Select").
+        Go without human knowledge", Methods, "Select"); the default is AlphaZero's (Silver et al. 2018, supplement).
+        Noisy values without a prior, such as one rollout a leaf, want more: about 2.
     fpu_reduction: an unvisited action counts as worth its parent's mean value less this (first-play urgency).
     noise_fraction: share of Dirichlet noise mixed into the root prior, in [0, 1]; 0 is none (self-play uses 0.25).
         Only "puct": a Gumbel search has chance of its own.
@@ -39,7 +40,7 @@ class SearchConfig:
     simulations: int = 400
     algorithm: Literal["puct", "gumbel"] = "puct"
     proofs: bool = True
-    c_puct: float = 2.0
+    c_puct: float = 1.25
     fpu_reduction: float = 0.0
     noise_fraction: float = 0.0
     noise_alpha: float = 1.0

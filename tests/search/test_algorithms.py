@@ -85,13 +85,13 @@ def test_golden_positions(kind: dict[str, Any], known: str, domain: Any, moves: 
 
 MOST_WRONG = {
     ("puct", True): (0, 0),
-    ("puct", False): (1, 6),
+    ("puct", False): (3, 7),
     ("gumbel", True): (0, 0),
     ("gumbel", False): (3, 6),
 }
-"""Of 4520 positions at 800 simulations, with rollouts and without. Measured on 40 other seeds: 0 each with proofs, and
-for puct without; gumbel without them 0 on 30 seeds, 1 on 8, 2 on 2. Uniform estimates have no chance: 0 with proofs, 5
-without."""
+"""Of 4520 positions at 800 simulations, with rollouts and without. Measured on other seeds: 0 each with proofs; puct
+without them 0 on 10 seeds, 1 on 2; gumbel without them 0 on 30 seeds, 1 on 8, 2 on 2. Uniform estimates have no chance:
+0 with proofs, 6 without (puct)."""
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=name_of)

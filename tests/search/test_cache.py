@@ -44,7 +44,7 @@ def test_a_cache_saves_questions_and_changes_nothing(domain: Any, cache: int, op
 
 @DOMAINS
 def test_moves_that_transpose_are_met_again(domain: Any) -> None:
-    config = SearchConfig(simulations=500)
+    config = SearchConfig(simulations=500, c_puct=2.0)
     without, having = Weighing(C4), Weighing(C4)
     hits = [searched(domain, evaluator, config, cache).hits for evaluator, cache in ((without, 0), (having, 2000))]
     assert hits[0] == 0

@@ -525,7 +525,7 @@ def test_noise_at_a_root_that_is_proven_at_once() -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32])
 def test_numbers_of_numpy_are_whole_numbers_like_others(kind: Any) -> None:
     most = min(int(np.iinfo(kind).max), 255)
-    config = SearchConfig(simulations=kind(most), considered=kind(4), c_puct=np.float32(2))
+    config = SearchConfig(simulations=kind(most), considered=kind(4), c_puct=np.float32(1.25))
     assert config == SearchConfig(simulations=most, considered=4)
     assert type(config.simulations) is int
     for result in search(C4, [C4.parse("")] * 10, UniformEvaluator(), config):
