@@ -45,7 +45,7 @@ def train(
     recipe: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="How to train: a name, or a JSON file in full.")
     ] = "default",
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Source of all chance.")] = 0,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the new run.", show_default="DOMAIN-TIME")
     ] = None,

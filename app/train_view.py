@@ -21,7 +21,10 @@ SHOWN = 15
 
 
 class TrainView:
-    """Hears the events of the training graph. On a terminal it draws them; elsewhere it prints a line an iteration."""
+    """Hears the events of the training graph. On a terminal it draws them; elsewhere it prints a line an iteration.
+
+    before: the graph's state, if the run was begun in an earlier session.
+    """
 
     def __init__(
         self,
@@ -29,15 +32,16 @@ class TrainView:
         console: Console,
         minutes: float | None,
         *,
-        history: list[dict[str, Any]] | None = None,
-        seconds: float = 0.0,
+        before: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.console, self.minutes = name, console, minutes
         self.iterations: int | None = None
-        self._clock, self._began, self._earlier = clock, clock(), seconds
-        self._lines: list[dict[str, Any]] = list(history or [])
-        self._now: dict[str, Any] = {}
+        state = before or {}
+        self._clock, self._began, self._earlier = clock, clock(), state.get("seconds") or 0.0
+        self._lines: list[dict[str, Any]] = list(state.get("history") or [])
+        self._now: dict[str, Any] = {"iteration": state["iteration"]} if state.get("iteration") else {}
+        self._tasks = len(state.get("tasks") or ())
         self._pieces: dict[str, tuple[int, int, int]] = {}
         self._collecting = clock()
         self._progress = Progress(
@@ -103,9 +107,10 @@ class TrainView:
 
     def _evaluation(self, event: dict[str, Any]) -> None:
         self._now |= {name: value for name, value in event.items() if name != "event"}
+        self._lines.append({"seconds": self.seconds, **self._now})
 
     def _promotion(self, event: dict[str, Any]) -> None:
-        self._lines.append({**self._now, "promoted": event["promoted"], "seconds": self.seconds})
+        self._lines[-1] |= {"promoted": event["promoted"]}
         if self._live is None:
             self.console.print(plain_line(self._lines[-1]), highlight=False, soft_wrap=True)
 
@@ -139,7 +144,8 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
     sizes = _sizes(lines)
     headers = ["iteration", "time", "games", "positions", "policy loss", "value loss"]
     headers += ["optimal alone" if size == 0 else f"with {size}" for size in sizes]
-    for header in (*headers, "value error", "champion"):
+    headers += ["against the champion"] if any(_by_match(line) for line in lines) else ["value error"]
+    for header in (*headers, "champion"):
         table.add_column(header, justify="right")
     for line in lines:
         table.add_row(
@@ -150,7 +156,7 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
             _number(line.get("policy_loss")),
             _number(line.get("value_loss")),
             *(_percent(line.get(f"optimal_{size}")) for size in sizes),
-            _number(line.get("value_error")),
+            _points(line) if headers[-1] == "against the champion" else _number(line.get("value_error")),
             "yes" if line.get("promoted") else "no" if "promoted" in line else "",
         )
     return table
@@ -163,13 +169,24 @@ def plain_line(line: dict[str, Any]) -> str:
     for size in _sizes([line]):
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")
-    return ", ".join([*parts, "champion" if line["promoted"] else "not promoted"])
+    if _by_match(line):
+        parts.append(f"{_points(line)} of the points against the champion")
+    return ", ".join([*parts, "champion" if line.get("promoted") else "not promoted"])
 
 
 def _sizes(lines: list[dict[str, Any]]) -> list[int]:
     """Numbers of simulations that were judged."""
     names = {name.removeprefix("optimal_") for line in lines for name in line if name.startswith("optimal_")}
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def _by_match(line: dict[str, Any]) -> bool:
+    """Whether games judged an iteration."""
+    return line.get("by") == "match"
+
+
+def _points(line: dict[str, Any]) -> str:
+    return _percent(line["score"] + 0.5) if _by_match(line) else ""
 
 
 def clock_time(seconds: float) -> str:
@@ -194,7 +211,7 @@ def open_view(
     budget = minutes
     if budget is None:
         budget = (old.budget.get("minutes") if old is not None else None) or values.get("minutes")
-    view = TrainView(name, console, budget, history=values.get("history"), seconds=values.get("seconds") or 0.0)
+    view = TrainView(name, console, budget, before=values)
     try:
         yield view
     finally:

@@ -34,8 +34,8 @@ SIMULATIONS = 200
 OPENING_PLIES = 4
 MATCHES = ("mctsbot", "proofs", "gumbel16", "gumbel32")
 TUNED = {name: getattr(SearchConfig(), name) for name in ("fpu_reduction", "c_visit", "c_scale")} | {"c_puct": 2.0}
-"""Settings of the search that options of the same name replace, on every side that is ours, and what they are otherwise:
-as the search has them, but for more exploration, as there are no priors and at times one rollout a leaf."""
+"""Settings of the search that options of the same name replace, on every side that is ours, and what they are
+otherwise: as the search has them, but for more exploration, as there are no priors and at times one rollout a leaf."""
 BOT_MEGABYTES = 100
 """More than a tree of so few simulations can fill."""
 

@@ -21,12 +21,14 @@ from typing import Any
 from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Checkpointer, Send
+from langgraph.types import Checkpointer, Send, StateSnapshot
 
+from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
 from escalade.training import judge, steps
 from escalade.training.recipe import Recipe, recipe_for
-from escalade.training.run import Run, RunConfig, Tell, let_go
+from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
 from escalade.training.workers import InProcess, Workers
 
 OVERSHOOT = 1.1
@@ -74,11 +76,19 @@ def build_training_graph(
     return graph.compile(checkpointer=checkpointer, name="train") if compiled else graph
 
 
+def stopped_on_the_way(snapshot: StateSnapshot) -> bool:
+    """Whether a thread (`graph.get_state`) has steps to do: it goes on when the graph is invoked with None.
+
+    `snapshot.next` does not tell: it is empty too where all of a step is done and the next one was not stored yet.
+    """
+    return bool(snapshot.tasks)
+
+
 def _fan_out(state: TrainingState) -> list[Send] | str:
     """A collector for each task. Where there are none, all experience is from elsewhere."""
     if state["spent"]:
         return "finish"
-    return [Send("collect", {"task": task}) for task in state["tasks"]] or "fit"
+    return [Send("collect", {"run": state["run"], "task": task}) for task in state["tasks"]] or "fit"
 
 
 class _Nodes:
@@ -122,14 +132,20 @@ class _Nodes:
         check_input(state)
         name = state.get("run")
         if name and (self.resources.root / name / "run.json").exists():
-            return Run.open(self.resources.root / name)
+            run = Run.open(self.resources.root / name)
+            _check_same(run, state)
+            return run
+        if not state.get("domain"):
+            raise SettingsError(
+                f"domain: there is no run '{name}' yet: name what it is to learn, such as 'tic_tac_toe'"
+            )
         from escalade.domains.catalog import load_domain
 
-        recipe, options = state.get("recipe", "default"), state.get("options") or {}
+        options = state.get("options") or {}
         domain = load_domain(state["domain"], options or None)
         config = RunConfig(
             domain=state["domain"],
-            recipe=Recipe.of(recipe) if isinstance(recipe, dict) else recipe_for(domain, recipe),
+            recipe=_recipe(state.get("recipe", "default"), domain),
             seed=state.get("seed", 0),
             options=options,
             experience=tuple(state.get("experience") or ()),
@@ -149,7 +165,9 @@ class _Nodes:
         def heard(done: int, rows: int) -> None:
             tell({"event": "collect", "source": source, "shard": shard, "done": done, "of": count, "rows": rows})
 
-        stats = self.resources.workers.collect(task, heard)
+        # The folder may have moved since the task was made.
+        root = (self.resources.root / state["run"]).absolute()
+        stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
         tell({"event": "collected", **stats})
         return {"collected": [stats]}
 
@@ -194,10 +212,12 @@ class _Nodes:
         seconds = state["seconds"] + judged["seconds"]
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
+        line |= judged["lines"][0]
+        _tell()({"event": "evaluation", **line})
         return {
             "seconds": seconds,
             "iteration_seconds": state["iteration_seconds"] + judged["seconds"],
-            "history": [*state.get("history", []), {**line, **judged["lines"][0]}],
+            "history": [*state.get("history", []), line],
         }
 
     def certify(self, state: TrainingState) -> dict[str, Any]:
@@ -210,8 +230,9 @@ class _Nodes:
     def promote(self, state: TrainingState) -> dict[str, Any]:
         """The better network plays on."""
         run = self._run(state)
-        judge.promote(run, state["iteration"], _tell())
-        return {"champion": run.champion}
+        done = judge.promote(run, state["iteration"], _tell())
+        *earlier, line = state["history"]
+        return {"champion": run.champion, "history": [*earlier, {**line, "promoted": done["promoted"]}]}
 
     def finish(self, state: TrainingState) -> dict[str, Any]:
         """The run is over: its champion is told to the registry, if there is one."""
@@ -223,6 +244,21 @@ class _Nodes:
         bundle = None if champion is None else run.bundle(champion["iteration"])
         _tell()({"event": "finished", "run": run.name, "bundle": None if bundle is None else str(bundle)})
         return {"champion": champion, "bundle": str(bundle or "")}
+
+
+def _recipe(recipe: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
+    return Recipe.of(recipe) if isinstance(recipe, dict) else recipe_for(domain, recipe)
+
+
+def _check_same(run: Run, state: TrainingState) -> None:
+    """Raises RunError if a run is not what the input wants. What the input leaves out is as the run has it."""
+    given: dict[str, Any] = {name: state[name] for name in ("domain", "seed", "options") if name in state}
+    given |= {name: tuple(state[name] or ()) for name in ("experience", "exclude") if name in state}
+    if "recipe" in state:
+        given["recipe"] = _recipe(state["recipe"], run.domain)
+    for name, value in given.items():
+        if (value or None) != (getattr(run.config, name) or None):
+            raise RunError(f"{name}: run '{run.name}' has another one: leave it out, or name a new run")
 
 
 def _budget(run: Run, state: TrainingState) -> tuple[float | None, int | None]:

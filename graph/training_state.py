@@ -65,6 +65,7 @@ class TrainingOutput(TypedDict, total=False):
 class CollectState(TypedDict):
     """What one collector is sent."""
 
+    run: str
     task: dict[str, Any]
 
 
@@ -81,5 +82,9 @@ def check_input(state: TrainingInput) -> None:
         if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number >= least):
             raise SettingsError(f"{field_name}: a number, at least {least}, not {number!r}")
     seed: Any = state.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise SettingsError(f"seed: a whole number, at least 0, not {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise SettingsError(f"seed: a whole number from 0 to 2^63 - 1, not {seed!r}")
+    for field_name in ("experience", "exclude"):
+        paths: Any = state.get(field_name) or []
+        if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
+            raise SettingsError(f"{field_name}: a list of paths, not {paths!r}")

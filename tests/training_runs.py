@@ -10,7 +10,7 @@ from typing import Any
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from escalade.graph.training import TrainingResources, build_training_graph
+from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
 from escalade.search.config import SearchConfig
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.learner import LearnerConfig
@@ -45,9 +45,10 @@ def run_to_the_end(root: Path, name: str, **given: Any) -> dict[str, Any]:
     graph = build_training_graph(TrainingResources(root=root), checkpointer=saver)
     config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1000}
     state = graph.get_state(config)
-    start = None if state.next else {"domain": "tic_tac_toe", "run": name, "recipe": tiny(), **given}
-    if not (state.values and not state.next):
-        graph.invoke(start, config, durability="sync")
+    if stopped_on_the_way(state):
+        graph.invoke(None, config, durability="sync")
+    elif not state.values:
+        graph.invoke({"domain": "tic_tac_toe", "run": name, "recipe": tiny(), **given}, config, durability="sync")
     values: dict[str, Any] = graph.get_state(config).values
     saver.conn.close()
     return values

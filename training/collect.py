@@ -38,9 +38,10 @@ class CollectTask:
 
     source: "self_play" plays the games of these numbers, "solver" labels the families of these numbers exactly,
         "search" searches the positions of an earlier shard anew (`relabel`, a shard's name).
-    domain, options: as `load_domain`. folder: where shards lie. shard: name of the one to write, without suffix.
-    first, count: the numbers are first .. first + count - 1. bundle: folder of the network that plays; None is random
-    rollouts. run: names the games. cores: that this collector may use, None for all.
+    domain, options: as `load_domain`. root: the run's folder, as this machine sees it. folder: where shards lie, from
+    there. shard: name of the one to write, without suffix. first, count: the numbers are first .. first + count - 1.
+    bundle: folder of the network that plays, from root; None is random rollouts. run: names the games. cores: that this
+    collector may use, None for all.
     """
 
     source: Literal["self_play", "solver", "search"]
@@ -50,6 +51,7 @@ class CollectTask:
     first: int
     count: int
     seed: int
+    root: str = ""
     run: str = "run"
     bundle: str | None = None
     relabel: str | None = None
@@ -72,6 +74,11 @@ class CollectTask:
         except ValidationError as error:
             raise SettingsError(f"no task for a collector: {first_fault(error)}") from None
 
+    @property
+    def shards(self) -> Path:
+        """Where shards lie."""
+        return Path(self.root, self.folder)
+
 
 _TASK = TypeAdapter(CollectTask)
 
@@ -84,7 +91,7 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
     """
     task = CollectTask.of(plain)
     domain = load_domain(task.domain, task.options or None)
-    path = Path(task.folder) / f"{task.shard}{SUFFIX}"
+    path = task.shards / f"{task.shard}{SUFFIX}"
     stamp = DomainStamp.of(domain)
     try:
         read_shard(path, stamp)
@@ -105,7 +112,7 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
     notes = {"source": task.source, "games": done, "rows": rows, "positions": rows, "simulations": 0, **numbers}
     notes |= {"shard": task.shard, "seconds": time.perf_counter() - began}
     if parts:
-        write_shard(Path(task.folder), joined(parts), stamp, name=task.shard, notes=notes)
+        write_shard(task.shards, joined(parts), stamp, name=task.shard, notes=notes)
     return {**notes, "repeated": False}
 
 
@@ -137,7 +144,7 @@ def _searched(
     if task.relabel is None:
         raise SettingsError("relabel: a task with the source 'search' names the shard to search anew")
     evaluator, model = _evaluator(task, domain)
-    earlier = read_shard(Path(task.folder) / f"{task.relabel}{SUFFIX}", stamp)
+    earlier = read_shard(task.shards / f"{task.relabel}{SUFFIX}", stamp)
     earlier = earlier.take(np.arange(task.first, min(task.first + task.count, len(earlier))))
     numbers["simulations"] = 0
     for start in range(0, len(earlier), 512):
@@ -150,7 +157,7 @@ def _searched(
 def _evaluator(task: CollectTask, domain: Domain[Any]) -> tuple[Any, str]:
     if task.bundle is None:
         return RolloutEvaluator(domain), "rollouts"
-    network, version = _network(task.bundle, task.domain, tuple(sorted(task.options.items())))
+    network, version = _network(str(Path(task.root, task.bundle)), task.domain, tuple(sorted(task.options.items())))
     return (network if task.cores is None else Sharing(network, task.cores)), version
 
 

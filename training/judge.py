@@ -45,7 +45,6 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
     done = {"lines": [line], "score": line["score"], "seconds": time.perf_counter() - began, "report": report}
     run.write(path, done)
     run.log()
-    tell({"event": "evaluation", "iteration": iteration, **line})
     return done
 
 

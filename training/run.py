@@ -77,14 +77,11 @@ class Run:
     @staticmethod
     def begin(folder: Path, config: RunConfig) -> Run:
         """Begin a run, or open it if it was begun with the same config. Raises RunError if there is another one, or if
-        another process trains there."""
+        another process trains there, SettingsError for a config that no run can have; none is begun then."""
         folder.mkdir(parents=True, exist_ok=True)
         hold(folder)
         if not (folder / "run.json").exists():
-            if config.recipe.games and not load_domain(config.domain, config.options or None).has_simulator:
-                raise SettingsError(
-                    f"domain '{config.domain}' has no simulator, so there is no self-play: set games to 0 in the recipe"
-                )
+            _check(config)
             document = json.dumps(_CONFIG.dump_python(config, mode="json"), indent=1).encode()
             write_whole(folder / "run.json", lambda file: file.write(document))
         run = Run.open(folder)
@@ -178,6 +175,10 @@ class Run:
             found.append(judged)
         return found
 
+    def elsewhere(self) -> list[ExperienceStore]:
+        """The other stores that are learned from. Raises SettingsError if one is not there."""
+        return [_store_elsewhere(Path(folder), self.domain) for folder in self.config.experience]
+
     def log(self) -> None:
         """Write metrics.jsonl anew from what the iterations have left."""
         lines: list[dict[str, Any]] = []
@@ -189,6 +190,28 @@ class Run:
                     lines.append({**number, "kind": name, **line})
         text = "".join(json.dumps(line) + "\n" for line in lines).encode()
         write_whole(self.folder / "metrics.jsonl", lambda file: file.write(text))
+
+
+def _check(config: RunConfig) -> None:
+    """Raises SettingsError for what would otherwise fail later, when the run has begun."""
+    domain = load_domain(config.domain, config.options or None)
+    if config.recipe.games and not domain.has_simulator:
+        raise SettingsError(
+            f"domain '{config.domain}' has no simulator, so there is no self-play: set games to 0 in the recipe"
+        )
+    config.recipe.spec(domain)
+    for path in config.exclude:
+        read_positions(Path(path), domain)
+    for folder in config.experience:
+        _store_elsewhere(Path(folder), domain)
+
+
+def _store_elsewhere(folder: Path, domain: Domain[Any]) -> ExperienceStore:
+    if not (folder / "shards").is_dir():
+        inner = folder / domain.name
+        hint = f": give '{inner}'" if (inner / "shards").is_dir() else ""
+        raise SettingsError(f"experience: '{folder}' is no experience store{hint}")
+    return ExperienceStore(folder, domain)
 
 
 _held: dict[Path, int] = {}

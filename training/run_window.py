@@ -13,7 +13,6 @@ from escalade.neural.networks import PolicyValueNetwork
 from escalade.training.exact import ExactPositions
 from escalade.training.rows import Rows, compact, joined
 from escalade.training.run import Run, RunError
-from escalade.training.store import ExperienceStore
 from escalade.training.td import shared_td_values
 from escalade.training.window import Targets, position_keys, split
 
@@ -22,12 +21,14 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targe
     """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
     wants some. Raises RunError if nothing was collected."""
     parts = _own(run, iteration)
-    for folder in run.config.experience:
-        other = ExperienceStore(folder, run.domain).recent(run.recipe.rows)
+    others = run.elsewhere()
+    for store in others:
+        other = store.recent(run.recipe.rows)
         if other is not None:
             parts.append(_small(other))
     if not parts:
-        raise RunError(f"there is no experience in '{run.store.folder}' to learn from")
+        looked = ", ".join(f"'{store.folder}'" for store in (run.store, *others))
+        raise RunError(f"there is no experience to learn from in {looked}")
     rows = joined(parts[::-1])
     for positions in run.excluded():
         keys = position_keys(rows.observation, rows.legal)

@@ -27,7 +27,8 @@ from escalade.training.validation import Validation
 
 
 def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> list[dict[str, Any]]:
-    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it; nothing where the recipe
+    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it, but for its root, which is
+    where the run's folder is when it is done; nothing where the recipe
     wants no games and no families, and the run learns from other stores alone. Raises SettingsError if it has none."""
     recipe, config = run.recipe, run.config
     bundle = run.bundle(iteration - 1)
@@ -35,13 +36,13 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
         source="self_play",
         domain=config.domain,
         options=config.options,
-        folder=str(run.store.shards_folder),
+        folder=str(run.store.shards_folder.relative_to(run.folder)),
         shard="",
         first=0,
         count=0,
         seed=config.seed,
         run=run.name,
-        bundle=None if bundle is None else str(bundle),
+        bundle=None if bundle is None else str(bundle.relative_to(run.folder)),
         cores=cores,
         self_play=recipe.self_play,
         solved=recipe.solved,

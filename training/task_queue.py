@@ -91,6 +91,7 @@ def serve_queue(
 ) -> int:
     """Do the tasks of a queue, one after another, for ever, or until there were none for so long. Returns how many.
 
+    folder: the run's queue, as this machine sees it: its tasks are of that run, wherever the folder lies elsewhere.
     A task that fails is answered with its error, and the next one begins. on_done: hears each task's name and result.
     """
     queue = Queue(folder)
@@ -100,7 +101,7 @@ def serve_queue(
         if mine is None:
             time.sleep(LOOK_SECONDS)
             continue
-        result = _done(mine, work)
+        result = _done(mine, folder.parent.absolute(), work)
         _write(queue.done / mine.name, result)
         mine.unlink(missing_ok=True)
         served, since = served + 1, time.monotonic()
@@ -109,7 +110,7 @@ def serve_queue(
     return served
 
 
-def _done(mine: Path, work: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+def _done(mine: Path, root: Path, work: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """The result of a claimed task; its file is touched meanwhile, to say that somebody is at it."""
     finished = threading.Event()
 
@@ -122,7 +123,7 @@ def _done(mine: Path, work: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[
     toucher.start()
     try:
         task = _read(mine)
-        return {"error": "the task is no JSON object"} if task is None else work(task)
+        return {"error": "the task is no JSON object"} if task is None else work({**task, "root": str(root)})
     except Exception as error:  # noqa: BLE001 - whoever waits is told, and the next task begins
         return {"error": f"{type(error).__name__}: {error}"}
     finally:

@@ -70,9 +70,11 @@ class WindowConfig:
 
 
 def is_validation(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
-    """Which of games `[N]` belong to validation: by a hash of the name, so the same in every run and process."""
+    """Which of games `[N]` belong to validation: by a hash of the name, so the same in every process. Of a name such as
+    "run/00000012" only the end counts: what a run is called changes nothing of what it learns."""
     unique, inverse = np.unique(games, return_inverse=True)
-    chosen = [int.from_bytes(hashlib.sha256(game.encode()).digest()[:8]) < share * 2**64 for game in unique.tolist()]
+    ends = [game.rsplit("/", 1)[-1].encode() for game in unique.tolist()]
+    chosen = [int.from_bytes(hashlib.sha256(end).digest()[:8]) < share * 2**64 for end in ends]
     return np.array(chosen, np.bool_)[inverse]
 
 

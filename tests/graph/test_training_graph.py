@@ -20,7 +20,7 @@ from training_runs import run_to_the_end, tiny
 
 from escalade.domains.errors import CatalogError, SettingsError
 from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.graph.training import TrainingResources, build_training_graph
+from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
 from escalade.neural.bundle import read_bundle
 from escalade.training.run import Run, RunError, let_go
 from escalade.training.steps import share_of_work
@@ -225,13 +225,18 @@ def test_only_one_process_trains_in_a_folder(undisturbed: tuple[Path, dict[str, 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({}, SettingsError, "domain: name what is to be learned"),
+        ({"run": None}, SettingsError, "domain: name what is to be learned"),
+        ({}, SettingsError, "domain: there is no run 'named' yet"),
         ({"domain": "nonsense"}, CatalogError, "nonsense"),
         ({"domain": "tic_tac_toe", "iterations": 0}, SettingsError, "iterations: a number, at least 1"),
         ({"domain": "tic_tac_toe", "iterations": 1.5}, SettingsError, "iterations: a number"),
         ({"domain": "tic_tac_toe", "minutes": -1}, SettingsError, "minutes: a number, at least 0"),
         ({"domain": "tic_tac_toe", "minutes": "5"}, SettingsError, "minutes: a number"),
         ({"domain": "tic_tac_toe", "seed": -1}, SettingsError, "seed: a whole number"),
+        ({"domain": "tic_tac_toe", "seed": 2**63}, SettingsError, "seed: a whole number"),
+        ({"domain": "tic_tac_toe", "experience": "abc"}, SettingsError, "experience: a list of paths"),
+        ({"domain": "tic_tac_toe", "experience": ["nowhere"]}, SettingsError, "'nowhere' is no experience store"),
+        ({"domain": "tic_tac_toe", "exclude": ["nowhere.csv"]}, Exception, "nowhere.csv"),
         ({"domain": "tic_tac_toe", "run": "../x"}, SettingsError, "run: the name of a folder"),
         ({"domain": "tic_tac_toe", "recipe": "fast"}, SettingsError, "there is no recipe 'fast'"),
         ({"domain": "tic_tac_toe", "recipe": {"games": -1}}, SettingsError, "games"),
@@ -242,7 +247,78 @@ def test_only_one_process_trains_in_a_folder(undisturbed: tuple[Path, dict[str, 
 )
 def test_input_that_is_none_is_named(tmp_path: Path, given: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        build_training_graph(TrainingResources(root=tmp_path)).invoke(given)
+        build_training_graph(TrainingResources(root=tmp_path)).invoke({"run": "named", **given})
+    assert not (tmp_path / "named" / "run.json").exists()  # the name is free for a better try
+
+
+@pytest.mark.parametrize(
+    "other", [{"domain": "connect_four"}, {"seed": 3}, {"recipe": "default"}, {"experience": ["elsewhere"]}], ids=str
+)
+def test_a_run_answers_for_no_other(undisturbed: tuple[Path, dict[str, Any]], other: dict[str, Any]) -> None:
+    graph = build_training_graph(TrainingResources(root=undisturbed[0].parent))
+    with pytest.raises(RunError, match=f"{next(iter(other))}: run 'run' has another one"):
+        graph.invoke({"domain": "tic_tac_toe", "run": "run", "iterations": 3, **other})
+
+
+class Stumbling(InMemorySaver):
+    """A store of checkpoints that fails once at each of them, as one killed just before it would leave it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stumbled: set[Any] = set()
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        if metadata["step"] not in self.stumbled:
+            self.stumbled.add(metadata["step"])
+            raise OSError("killed here")
+        return super().put(config, checkpoint, metadata, new_versions)
+
+
+def test_stopped_before_any_checkpoint_it_comes_to_the_same_end(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = undisturbed
+    saver = Stumbling()
+    graph = build_training_graph(TrainingResources(root=tmp_path), checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    given = {"domain": "tic_tac_toe", "recipe": tiny(), "run": "other name"}
+    stops = 0
+    while True:
+        snapshot = graph.get_state(config)
+        start = None if stopped_on_the_way(snapshot) else given
+        try:
+            again = graph.invoke(start, config, durability="sync")
+        except OSError as error:
+            assert str(error) == "killed here"  # noqa: PT017
+            stops += 1
+        else:
+            break
+    assert stops == len(saver.stumbled) > 15
+    assert not stopped_on_the_way(graph.get_state(config))
+    assert [line["iteration"] for line in again["history"]] == [1, 2, 3]
+    assert Counter(games_of(tmp_path / "other name").values()) == Counter(games_of(folder).values())
+    domain = TicTacToe()
+    mine, theirs = (read_bundle(path / "champion", domain) for path in (tmp_path / "other name", folder))
+    assert mine.hash == theirs.hash  # a run's name is no source of chance
+
+
+def test_a_folder_that_moved_goes_on_where_it_is_now(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    saver = InMemorySaver()
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph = build_training_graph(TrainingResources(root=Path()), checkpointer=saver)
+    graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "run": "run"}, config, interrupt_before=["collect"])
+    let_go(tmp_path / "first" / "run")
+    (tmp_path / "first").rename(tmp_path / "second")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    moved = build_training_graph(TrainingResources(root=tmp_path / "second"), checkpointer=saver)
+    moved.invoke(None, config)
+    assert games_of(tmp_path / "second" / "run") == games_of(undisturbed[0])
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_run_keeps_its_config(tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]]) -> None:
