@@ -21,8 +21,8 @@ def collect(
     """Do the collecting of a training run that waits for collectors (`escalade train --queue`)."""
     from escalade.training.task_queue import serve_queue
 
-    if not run.is_dir():
-        raise SettingsError(f"RUN_FOLDER: there is no folder '{run}': begin the run first, on storage that both see")
+    if not (run / "queue").is_dir():
+        raise SettingsError(f"RUN_FOLDER: '{run}' has no queue: first begin its run with --queue, on storage both see")
     console = Console(stderr=True, soft_wrap=True)
 
     def tell(name: str, result: dict[str, Any]) -> None:

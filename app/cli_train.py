@@ -111,7 +111,10 @@ def train(
         state = graph.get_state(config)
         start: dict[str, Any] | None = {**given, "run": name}
         if old is not None:
-            start = go_on(old, state, minutes, iterations)
+            start = go_on(old, state, minutes, iterations, register)
+        if queue:
+            told = f"waiting for collectors that see this folder: escalade collect {escape(str(folder))}"
+            Console(stderr=True, soft_wrap=True).print(told, highlight=False)
         view = stack.enter_context(open_view(name, Console(stderr=True), minutes, old, state.values))
 
         def stop(*_: object) -> None:

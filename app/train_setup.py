@@ -81,15 +81,16 @@ def same(old: Run, domain: str, given: dict[str, Any]) -> None:
             raise SettingsError(f"--{option}: '{old.name}' has its own already")
 
 
-def go_on(old: Run, state: Any, minutes: float | None, iterations: int | None) -> dict[str, Any] | None:
-    """What to start with: nothing where steps are waiting to be done. Another budget is written down first."""
+def go_on(old: Run, state: Any, minutes: float | None, iterations: int | None, register: bool) -> dict[str, Any] | None:
+    """What to start with: nothing where steps are waiting to be done. Another budget is written down first. A finished
+    run may still be registered."""
     from escalade.graph.training import stopped_on_the_way
 
     if minutes is not None or iterations is not None:
         old.write(old.folder / "budget.json", {"minutes": minutes, "iterations": iterations})
     if stopped_on_the_way(state):
         return None
-    if state.values and minutes is None and iterations is None:
+    if state.values and minutes is None and iterations is None and not register:
         raise SettingsError(f"run '{old.name}' is finished: give --iterations or --minutes, of the whole run, to go on")
     return {"domain": old.config.domain, "run": old.name}
 

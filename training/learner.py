@@ -110,7 +110,7 @@ class Learner:
 
     def _begin_descent(self) -> None:
         self._optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, self.config.weight_decay), lr=self.config.learning_rate
+            parameter_groups(self.network, self.config.weight_decay), lr=self.config.learning_rate, fused=True
         )
         self._trained: nn.Module = self.network
         if distributed.is_initialized():

@@ -153,8 +153,8 @@ _CONNECT_FOUR = Recipe(
     rows=4_000_000,
     window=WindowConfig(outcome_weight=0.75, validation=0.02),
     passes=2,
-    last_passes=14,
-    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
+    last_passes=12,
+    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, precision="auto"),
     positions=1000,
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )
@@ -170,7 +170,7 @@ _CONNECT_FOUR_CHAMPION = replace(
     families_a_task=500,
     passes=3,
     last_passes=16,
-    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.999, threads=2, precision="auto"),
+    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.999, precision="auto"),
 )
 
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.

@@ -132,6 +132,55 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert "stopped; go on with: escalade train tic_tac_toe --resume out/train/long" in told
 
 
+@pytest.mark.parametrize("sign", ["experience/shards/*-0002.parquet", "iterations/0001/evaluation.json"])
+def test_killed_it_goes_on_from_another_directory(tmp_path: Path, sign: str) -> None:
+    """Killed as soon as some file is there: in the midst of collecting, or just before a promotion."""
+    (tmp_path / "many.json").write_text(json.dumps(tiny(iterations=2, games=96, games_a_task=8)))
+    arguments = ["train", "tic_tac_toe", "--recipe", "many.json", "--root", "runs", "--run", "killed"]
+    process = subprocess.Popen([ESCALADE, *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "runs" / "killed"
+    until = time.monotonic() + 120
+    while not list(folder.glob(sign)) and time.monotonic() < until:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    (tmp_path / "elsewhere").mkdir()
+    done = escalade(tmp_path / "elsewhere", "train", "tic_tac_toe", "--resume", str(folder))
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("iteration ")]
+    assert lines
+    for line in lines:
+        assert " 0 positions" not in line
+        assert "policy loss ," not in line
+    names = [path.name for path in (folder / "experience" / "shards").iterdir()]
+    assert sorted(names) == [f"{n:06d}-self_play-{k:04d}.parquet" for n in (1, 2) for k in range(12)]
+    assert [path.name for path in sorted((folder / "iterations").iterdir())] == ["0001", "0002"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+    again = escalade(tmp_path, "train", "tic_tac_toe", "--resume", str(folder))
+    assert "is finished" in again.stderr
+
+
+def test_who_waits_for_collectors_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny(iterations=1)))
+    (tmp_path / "out").mkdir()
+    none = escalade(tmp_path, "collect", "out")
+    assert none.returncode == 2
+    assert "'out' has no queue" in none.stderr
+    arguments = ["train", "tic_tac_toe", "--recipe", "tiny.json", "--run", "far", "--queue"]
+    process = subprocess.Popen([ESCALADE, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    assert "waiting for collectors that see this folder: escalade collect out/train/far" in told
+    # The collectors' way to the folder is another one.
+    (tmp_path / "mount").symlink_to(tmp_path / "out" / "train")
+    collector = subprocess.Popen([ESCALADE, "collect", "mount/far", "--idle-seconds", "60"], cwd=tmp_path)
+    _, told = process.communicate(timeout=200)
+    collector.kill()
+    collector.wait()
+    assert process.returncode == 0, told
+    assert len(list((tmp_path / "out" / "train" / "far" / "experience" / "shards").iterdir())) == 3
+
+
 def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {"event": kind, **fields}
 
