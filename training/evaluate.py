@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import Evaluator
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.search.config import whole
@@ -49,10 +50,17 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("simulations", "savings", "players"):
-            numbers = tuple(whole(name, number, name == "savings") for number in getattr(self, name))
+            # What the value saves is asked of a search; all else of the network alone too.
+            numbers = tuple(whole(name, number, int(name == "savings")) for number in getattr(self, name))
+            if not numbers and name != "savings":
+                raise SettingsError(f"{name} must name at least one number, such as 0 for the network alone")
             object.__setattr__(self, name, numbers)
         for name, least in (("seed", 0), ("savings_most", 2), ("savings_positions", 1), ("games", 0), ("rollouts", 1)):
             whole(name, getattr(self, name), least)
+        if self.games % 2:
+            raise SettingsError(f"games must be an even number, as sides are swapped, not {self.games}")
+        if self.opening_plies is not None:
+            whole("opening_plies", self.opening_plies, 0)
 
     @classmethod
     def full(cls, **given: Any) -> EvaluationConfig:
