@@ -194,6 +194,7 @@ def no_solver(domain: Domain[Any]) -> SettingsError:
     """What to say of a domain whose moves nobody here can judge."""
     return SettingsError(
         f"there is no exact solver for domain '{domain.name}': give test positions with exact scores by --positions"
+        + (", or let it play matches, by --games" if domain.has_simulator else "")
     )
 
 

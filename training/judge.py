@@ -43,6 +43,7 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
         line: dict[str, Any] = {"by": "agreement", "count": len(positions), "score": _score(rows)}
         line |= {f"optimal_{row.simulations}": row.all.share for row in rows}
         line |= {f"optimal_where_moves_differ_{row.simulations}": row.differing.share for row in rows}
+        assert found.estimates is not None  # where there are positions
         line["value_error"] = next(gap.squared_error.mean for gap in found.estimates.values if gap.phase == "all")
         report: dict[str, Any] = found.to_json()
     else:
