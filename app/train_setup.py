@@ -148,9 +148,12 @@ def _registrar() -> Any:
 
     from escalade.domains.errors import BundleError, RegistryError
     from escalade.training.judge import Comparison, compare
+    from escalade.training.mlflow_store import is_installed
     from escalade.training.registry import CHALLENGER, CHAMPION, SCHEME, Registry
 
     registry = Registry(read_settings().registry)
+    if not is_installed():  # it would be found out only when all is learned
+        raise SettingsError("--register needs MLflow: pip install 'escalade[train]'")
 
     def say(what: str) -> None:
         Console(stderr=True).print(f"registry: {escape(what)}", highlight=False, soft_wrap=True)
