@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from escalade.app.cli_options import BundleOption, DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
 from escalade.app.settings import Settings, read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -20,6 +20,7 @@ from escalade.domains.errors import EscaladeError, SettingsError
 if TYPE_CHECKING:
     from escalade.domains.base import Domain
     from escalade.neural.bundle import Bundle
+    from escalade.training.agreement import Estimates
     from escalade.training.evaluate import Evaluation, EvaluationConfig
     from escalade.training.intervals import Share
 
@@ -28,7 +29,7 @@ COUNT, QUICK_COUNT = 2000, 500
 
 def evaluate(
     domain: DomainArgument,
-    bundle: BundleOption = None,
+    bundle: MeasuredBundleOption = None,
     option: DomainOptions = None,
     positions: Annotated[
         Path | None,
@@ -62,8 +63,9 @@ def evaluate(
 ) -> None:
     """Measure a bundle: agreement with the exact solver, errors of value and confidence, what the value saves, matches.
 
-    Writes report.json and plots beside it.
+    Without a solver and without a file of positions, it only plays matches. Writes report.json and plots beside it.
     """
+    from escalade.search.solvers import exact_solver
     from escalade.training.evaluate import evaluate as measure
     from escalade.training.exact import open_positions
 
@@ -84,14 +86,16 @@ def evaluate(
                     tasks[what] = progress.add_task(escape(what), total=total)
                 progress.update(tasks[what], completed=done)
 
-            given = open_positions(
-                loaded,
-                path=positions,
-                count=count,
-                seed=seed,
-                folder=folder,
-                on_progress=lambda done, total: tell("solving positions", done, total),
-            )
+            given = None
+            if positions is not None or exact_solver(loaded) is not None:
+                given = open_positions(
+                    loaded,
+                    path=positions,
+                    count=count,
+                    seed=seed,
+                    folder=folder,
+                    on_progress=lambda done, total: tell("solving positions", done, total),
+                )
             found = measure(
                 loaded,
                 opened.network,
@@ -132,10 +136,14 @@ def _config(seed: int, simulations: str | None, games: int | None, quick: bool) 
 def _open(source: str | None, domain: Domain[Any], settings: Settings, option: str) -> Bundle:
     import torch
 
-    from escalade.app.wiring import registered_folder
+    from escalade.app.wiring import NO_BUNDLE, registered_folder
     from escalade.neural.bundle import read_bundle
     from escalade.neural.sources import BUILTIN, builtin_names, bundle_folder
 
+    if source == NO_BUNDLE:
+        raise SettingsError(
+            f"{option}: without a network there is nothing to evaluate: name a bundle instead of 'none'"
+        )
     if source is None:
         if domain.name not in builtin_names():
             raise SettingsError(f"{option}: no bundle for domain '{domain.name}' came with this version, so give one")
@@ -169,7 +177,35 @@ def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path
 
 
 def _print(found: Evaluation) -> None:
-    console, estimates = Console(), found.estimates
+    console = Console()
+    if found.estimates is not None:
+        _print_positions(found, found.estimates, console)
+    if found.savings is not None:
+        told = f"instead of the value network ({found.savings.positions:,} positions)"
+        table = _table(told, "strength", "simulations", "without it", "saved")
+        for saving in found.savings.savings:
+            without = "" if saving.reached == "between" else f"{saving.reached} "
+            saved = f"{saving.saved:.0%} ({100 * saving.saved_low:.0f}…{100 * saving.saved_high:.0f})"
+            needed = f"{without}{saving.needed:,.0f}"
+            table.add_row(saving.against, f"{saving.strength:.1%}", str(saving.simulations), needed, saved)
+        console.print(table)
+    if found.matches:
+        table = _table("games", "won:drawn:lost", "score", "Elo", "sims a move")
+        for match in found.matches:
+            score = f"{match.score:.1%} ({100 * match.score_low:.1f}–{100 * match.score_high:.1f})"
+            elo = f"{match.elo:+.0f} ({match.elo_low:+.0f}…{match.elo_high:+.0f})"
+            spent = [
+                f"{total / max(moves, 1):.0f}" for total, moves in zip(match.simulations, match.moves, strict=True)
+            ]
+            points = f"{match.wins}:{match.draws}:{match.losses}"
+            table.add_row(f"{match.first} : {match.second}", points, score, elo, " : ".join(spent))
+        console.print(table)
+    for what, why in found.skipped.items():
+        console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False, soft_wrap=True)
+
+
+def _print_positions(found: Evaluation, estimates: Estimates, console: Console) -> None:
+    """How it did where it is known what is right."""
     drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
     console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
     table = _table("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
@@ -194,28 +230,6 @@ def _print(found: Evaluation) -> None:
     ):
         table.add_row(name, "all", f"{share.count:,}", _percent(share))
     console.print(table)
-    if found.savings is not None:
-        told = f"instead of the value network ({found.savings.positions:,} positions)"
-        table = _table(told, "strength", "simulations", "without it", "saved")
-        for saving in found.savings.savings:
-            without = "" if saving.reached == "between" else f"{saving.reached} "
-            saved = f"{saving.saved:.0%} ({100 * saving.saved_low:.0f}…{100 * saving.saved_high:.0f})"
-            needed = f"{without}{saving.needed:,.0f}"
-            table.add_row(saving.against, f"{saving.strength:.1%}", str(saving.simulations), needed, saved)
-        console.print(table)
-    if found.matches:
-        table = _table("games", "won:drawn:lost", "score", "Elo", "sims a move")
-        for match in found.matches:
-            score = f"{match.score:.1%} ({100 * match.score_low:.1f}–{100 * match.score_high:.1f})"
-            elo = f"{match.elo:+.0f} ({match.elo_low:+.0f}…{match.elo_high:+.0f})"
-            spent = [
-                f"{total / max(moves, 1):.0f}" for total, moves in zip(match.simulations, match.moves, strict=True)
-            ]
-            points = f"{match.wins}:{match.draws}:{match.losses}"
-            table.add_row(f"{match.first} : {match.second}", points, score, elo, " : ".join(spent))
-        console.print(table)
-    for what, why in found.skipped.items():
-        console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False)
 
 
 def _percent(share: Share) -> str:

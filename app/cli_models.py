@@ -92,6 +92,7 @@ def export(
     from escalade.training.card import card_of, champion_of, export_champion
     from escalade.training.evaluate import EvaluationConfig, evaluate
     from escalade.training.exact import read_positions
+    from escalade.training.judge import GAMES
     from escalade.training.run import Run
 
     opened = Run.open(run, alone=False)
@@ -103,12 +104,14 @@ def export(
             f"--simulations: whole numbers with commas, such as 0,64,600, not '{simulations}'"
         ) from None
     given = opened.positions() if positions is None else read_positions(positions, opened.domain)
+    # Where nothing is known exactly, games alone tell how good it is.
+    games = 0 if given is not None else opened.recipe.evaluation.games or GAMES
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
         found = evaluate(
             opened.domain,
             bundle.network,
-            config=EvaluationConfig(simulations=sizes),
+            config=EvaluationConfig(simulations=sizes, games=games, players=opened.recipe.evaluation.players),
             positions=given,
             on_progress=lambda what, done, total: progress.update(
                 task, description=escape(what), completed=done, total=total

@@ -30,6 +30,15 @@ BundleOption = Annotated[
         show_default="builtin:DOMAIN, if there is one",
     ),
 ]
+MeasuredBundleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle",
+        metavar="BUNDLE",
+        help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION.",
+        show_default="builtin:DOMAIN, if there is one",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModeOption = Annotated[str | None, typer.Option(help="auto, neural_only, llm_only or search_only.", show_default=False)]
 LadderOption = Annotated[

@@ -144,10 +144,22 @@ def resources(
 
 
 def _registrar() -> Any:
-    """Tells the registry of a run's champion; a run told twice is one version."""
-    from escalade.training.registry import Registry
+    """Tells the registry of a run's champion; a run told twice is one version. It serves if nobody did, or if it is
+    no worse than who does; else it stays challenger. Which of them it was is said on stderr."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from escalade.domains.errors import BundleError, RegistryError
+    from escalade.training.judge import Comparison, compare
+    from escalade.training.mlflow_store import is_installed
+    from escalade.training.registry import CHALLENGER, CHAMPION, SCHEME, Registry
 
     registry = Registry(read_settings().registry)
+    if not is_installed():  # it would be found out only when all is learned
+        raise SettingsError("--register needs MLflow: pip install 'escalade[train]'")
+
+    def say(what: str) -> None:
+        Console(stderr=True).print(f"registry: {escape(what)}", highlight=False, soft_wrap=True)
 
     def tell(run: Run, champion: dict[str, Any]) -> None:
         folder = run.bundle(champion["iteration"])
@@ -156,7 +168,29 @@ def _registrar() -> Any:
         metrics = {name: float(figure) for name, figure in line.items() if isinstance(figure, int | float)}
         parameters = {"seed": str(run.config.seed), "iteration": str(champion["iteration"])}
         version = registry.register(folder, run_name=run.name, parameters=parameters, metrics=metrics)
-        registry.promote(run.domain.name, version)
+        name = run.domain.name
+        who, serving = f"{name} version {version}", registry.alias(name, CHAMPION)
+        if serving == version:
+            say(f"{who} is the champion already")
+            return
+        registry.set_alias(name, CHALLENGER, version)
+        if serving is None:
+            registry.promote(name, version)
+            say(f"{who} is the first champion")
+            return
+        say(f"{who} is compared with the champion, version {serving}")
+        try:
+            found = compare(run, folder, registry.folder(f"{SCHEME}{name}/{serving}"))
+        except (BundleError, RegistryError) as error:  # of a champion from another time, maybe for other actions
+            found = Comparison(False, f"they cannot be compared: {error}")
+        if found.better:
+            registry.promote(name, version)
+            say(f"{who} is the champion now, in place of version {serving}: {found.why}")
+        else:
+            say(
+                f"{who} stays challenger, version {serving} champion: {found.why}; "
+                f"`escalade models promote {name} {version}` promotes it all the same"
+            )
 
     return tell
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -124,10 +125,14 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 
 def first_fault(error: ValidationError) -> str:
-    """One clause naming the first field at fault."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    """One clause naming the first field at fault, with the whole path to it."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    where, what = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+    if not where:
+        return what
+    # What a config says of itself begins with its field.
+    named, given = re.split(r"[ .:]", what, maxsplit=1)[0], fault["input"]
+    return f"{where}.{what}" if isinstance(given, Mapping) and named in given else f"{where}: {what}"
 
 
 def _refuse_constant(name: str) -> NoReturn:

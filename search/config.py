@@ -72,7 +72,12 @@ class SearchConfig:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number within bounds as a plain int. Raises SettingsError for anything else."""
-    if not isinstance(value, int | np.integer) or value < least or (most is not None and value > most):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | np.integer)
+        or value < least
+        or (most is not None and value > most)
+    ):
         bounds = f"at least {least}" + ("" if most is None else f" and at most {most}")
         raise SettingsError(f"{name} must be a whole number, {bounds}, not {value!r}")
     return int(value)

@@ -42,7 +42,9 @@ def export_champion(run: Run, folder: Path, evaluation: Evaluation, command: str
         for row in evaluation.agreement
         if row.phase == "all"
     }
-    figures["value_error"] = next(gap.squared_error.mean for gap in evaluation.estimates.values if gap.phase == "all")
+    if evaluation.estimates is not None:
+        gaps = evaluation.estimates.values
+        figures["value_error"] = next(gap.squared_error.mean for gap in gaps if gap.phase == "all")
     metrics = {name: figure for name, figure in figures.items() if figure is not None}
     folder.parent.mkdir(parents=True, exist_ok=True)
     written = write_bundle(
@@ -92,6 +94,20 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         "",
         "## Measured",
         "",
+        *_judged(evaluation),
+        *_matches(evaluation),
+        "The probability of its first choice is no calibrated confidence: equally good moves share it. There is no "
+        "certificate, so its rungs accept only on a threshold given by hand.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _judged(evaluation: Evaluation) -> list[str]:
+    """By exactly known positions, if there are any."""
+    if evaluation.estimates is None:
+        return ["Nothing is known exactly of this domain, so there is no share of optimal moves.", ""]
+    return [
         f"On {evaluation.positions} positions ({_source(evaluation.positions_source)}), in {evaluation.differing} of "
         f"which legal moves differ in outcome, seed {evaluation.seed}. A move is optimal if it keeps the best of win, "
         "draw and loss under perfect play. In brackets 95 % intervals (Wilson).",
@@ -111,11 +127,27 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         )
         + ".",
         "",
-        "The probability of its first choice is no calibrated confidence: equally good moves share it. There is no "
-        "certificate, so its rungs accept only on a threshold given by hand.",
+    ]
+
+
+def _matches(evaluation: Evaluation) -> list[str]:
+    """The games, if any were played."""
+    if not evaluation.matches:
+        return []
+    return [
+        f"Games in pairs from one random opening with sides swapped, seed {evaluation.seed}; in brackets 95 % "
+        "intervals by pairs.",
+        "",
+        "| match | games | won, drawn, lost | score | Elo |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {one.first} : {one.second} | {one.games} | {one.wins}, {one.draws}, {one.losses} "
+            f"| {one.score:.1%} ({one.score_low:.1%} to {one.score_high:.1%}) "
+            f"| {one.elo:+.0f} ({one.elo_low:+.0f} to {one.elo_high:+.0f}) |"
+            for one in evaluation.matches
+        ),
         "",
     ]
-    return "\n".join(lines)
 
 
 def _fits(run: Run) -> list[dict[str, Any]]:
@@ -164,6 +196,8 @@ def _excluded(run: Run) -> str:
     named = [Path(path).name for path in run.config.exclude]
     if positions is not None and positions.seed is not None:
         named.insert(0, f"the {len(positions)} positions that chose the champion")
+    if not named and positions is None:
+        return "No position was kept apart from learning: games chose the champion."
     if not named:
         return "No position was kept apart from learning: it is judged by all there are."
     return f"Never learned from: {', '.join(named)}, and their mirror images."

@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import Evaluator
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.search.config import whole
+from escalade.search.solvers import exact_solver
 from escalade.training.agreement import Agreement, Estimates, agreement, estimates
 from escalade.training.arena import MatchResult, OnePlyPlayer, Player, SearchPlayer, play_match, rollout_player
-from escalade.training.exact import ExactPositions, solved_positions
+from escalade.training.exact import ExactPositions, no_solver, solved_positions
 from escalade.training.savings import Savings, value_savings
 
 SCHEMA_VERSION = 1
+NOTHING_KNOWN = (
+    "domain '{}' has no exact solver and no test positions were given, so nothing is known exactly, and there is no "
+    "share of optimal moves"
+)
 
 OnStage = Callable[[str, int, int], None]
 """Hears what is being measured, and how much of how much is done."""
@@ -49,10 +55,17 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("simulations", "savings", "players"):
-            numbers = tuple(whole(name, number, name == "savings") for number in getattr(self, name))
+            # What the value saves is asked of a search; all else of the network alone too.
+            numbers = tuple(whole(name, number, int(name == "savings")) for number in getattr(self, name))
+            if not numbers and name != "savings":
+                raise SettingsError(f"{name} must name at least one number, such as 0 for the network alone")
             object.__setattr__(self, name, numbers)
         for name, least in (("seed", 0), ("savings_most", 2), ("savings_positions", 1), ("games", 0), ("rollouts", 1)):
             whole(name, getattr(self, name), least)
+        if self.games % 2:
+            raise SettingsError(f"games must be an even number, as sides are swapped, not {self.games}")
+        if self.opening_plies is not None:
+            whole("opening_plies", self.opening_plies, 0)
 
     @classmethod
     def full(cls, **given: Any) -> EvaluationConfig:
@@ -68,6 +81,7 @@ class EvaluationConfig:
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured, and on what. None or empty where something was not; `skipped` says why, if it was asked for.
+    Where no solver and no file tells what is right, there are matches only, and `positions` is 0.
 
     positions, differing: how many test positions there were, and in how many legal moves differ in outcome.
     positions_source, positions_seed: where they are from. seed: of everything else.
@@ -80,7 +94,7 @@ class Evaluation:
     positions_seed: int | None
     seed: int
     agreement: tuple[Agreement, ...]
-    estimates: Estimates
+    estimates: Estimates | None
     savings: Savings | None
     matches: tuple[MatchResult, ...]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -107,41 +121,46 @@ def evaluate(
     """Measure a network; with `previous`, also matches against that one with as many simulations.
 
     positions: those of the domain's exact solver if None, made anew (`escalade.training.exact.open_positions` keeps
-        them). calibrator: the bundle's, measured beside the raw probability. name, previous_name: of the players.
-    Raises SettingsError for a domain without a solver where no positions are given.
+        them); where there is no solver either, only matches are played. calibrator: the bundle's, measured beside the
+        raw probability. name, previous_name: of the players.
+    Raises SettingsError where nothing can be measured: neither solver nor positions, and no games either.
     """
     config = config or EvaluationConfig()
 
     def stage(what: str) -> Callable[[int, int], None]:
         return lambda done, total: None if on_progress is None else on_progress(what, done, total)
 
-    if positions is None:
-        positions = solved_positions(domain, seed=config.seed, on_progress=stage("solving"))
     simulations, skipped = config.simulations, dict[str, str]()
     if not domain.has_simulator:
         why = f"domain '{domain.name}' has no simulator"
         asked = {"search": any(simulations), "savings": bool(config.savings), "matches": config.games > 0}
         skipped = {what: why for what, wanted in asked.items() if wanted}
         simulations = tuple(number for number in simulations if number == 0)
-    known = None if isinstance(calibrator, IdentityCalibrator) else calibrator
-    measured = estimates(domain, network, positions, seed=config.seed, calibrator=known)
-    agreed = agreement(
-        domain, network, positions, simulations, seed=config.seed, on_progress=stage("agreement with the solver")
-    )
-    savings = None
-    if config.savings and "savings" not in skipped:
-        if positions.differing.any():
-            savings = value_savings(
-                domain,
-                network,
-                _some(positions, config.savings_positions),
-                simulations=config.savings,
-                most=config.savings_most,
-                seed=config.seed,
-                on_progress=stage("what the value network saves"),
-            )
-        else:
-            skipped["savings"] = "in none of the positions do legal moves differ in outcome"
+    if positions is None and exact_solver(domain) is not None:
+        positions = solved_positions(domain, seed=config.seed, on_progress=stage("solving"))
+    measured, agreed, savings = None, tuple[Agreement, ...](), None
+    if positions is None:
+        if not config.games or "matches" in skipped:
+            raise no_solver(domain)
+        skipped = {"agreement": NOTHING_KNOWN.format(domain.name)}
+    else:
+        known = None if isinstance(calibrator, IdentityCalibrator) else calibrator
+        measured = estimates(domain, network, positions, seed=config.seed, calibrator=known)
+        told = stage("agreement with the solver")
+        agreed = agreement(domain, network, positions, simulations, seed=config.seed, on_progress=told)
+        if config.savings and "savings" not in skipped:
+            if positions.differing.any():
+                savings = value_savings(
+                    domain,
+                    network,
+                    _some(positions, config.savings_positions),
+                    simulations=config.savings,
+                    most=config.savings_most,
+                    seed=config.seed,
+                    on_progress=stage("what the value network saves"),
+                )
+            else:
+                skipped["savings"] = "in none of the positions do legal moves differ in outcome"
     matches = []
     if config.games and "matches" not in skipped:
         for first, second in _pairings(domain, network, previous, config, name, previous_name):
@@ -154,10 +173,10 @@ def evaluate(
             )
     return Evaluation(
         domain=domain.name,
-        positions=len(positions),
-        differing=int(positions.differing.sum()),
-        positions_source=positions.source,
-        positions_seed=positions.seed,
+        positions=0 if positions is None else len(positions),
+        differing=0 if positions is None else int(positions.differing.sum()),
+        positions_source="none" if positions is None else positions.source,
+        positions_seed=None if positions is None else positions.seed,
         seed=config.seed,
         agreement=agreed,
         estimates=measured,

@@ -1,7 +1,8 @@
 """Test positions, and what an exact solver says of every move in them.
 
 Their file is a CSV with the columns `moves` (the state as the domain writes it) and `score_1` to `score_A`: the exact
-score of each action from the view of the player to move, empty where illegal. Only its sign counts.
+score of each action from the view of the player to move, empty where illegal. Only its sign counts. Positions that are
+only left out of learning need no scores.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ExactPositions:
     """As `Domain.format` writes them."""
     worth: FloatArray
     """`[N, A]` float32: 1, 0 or -1 as the action keeps a win, a draw or only a loss for the player to move; NaN where
-    illegal."""
+    illegal, and everywhere in positions that were read without scores, which are to be left out, not to judge by."""
     ply: IntArray
     """`[N]` int64: moves made before, -1 where the domain's states do not tell."""
     source: str
@@ -163,12 +164,14 @@ def write_positions(path: Path, positions: ExactPositions) -> None:
     write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def read_positions(path: Path, domain: Domain[Any]) -> ExactPositions:
+def read_positions(path: Path, domain: Domain[Any], *, scored: bool = True) -> ExactPositions:
     """Positions of a CSV file as the module's text describes it; further columns are ignored.
 
+    scored: whether the scores are wanted; if not, their columns are as good as any further ones.
     Raises SettingsError naming the line and the column at fault.
     """
-    columns = _score_columns(domain.num_actions)
+    columns = _score_columns(domain.num_actions) if scored else []
+    unknown = [math.nan] * domain.num_actions
     states, worth = [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -178,7 +181,8 @@ def read_positions(path: Path, domain: Domain[Any]) -> ExactPositions:
                     raise _refused(path, 1, f"there is no column '{name}'")
             for line in reader:
                 state = _state(path, reader.line_num, domain, line)
-                worth.append(_signs(path, reader.line_num, domain, state, [line[name] for name in columns]))
+                scores = [line[name] for name in columns]
+                worth.append(_signs(path, reader.line_num, domain, state, scores) if scored else unknown)
                 states.append(state)
     except OSError as error:
         raise SettingsError(f"positions '{path}' cannot be read: {error.strerror or error}") from None
@@ -194,6 +198,7 @@ def no_solver(domain: Domain[Any]) -> SettingsError:
     """What to say of a domain whose moves nobody here can judge."""
     return SettingsError(
         f"there is no exact solver for domain '{domain.name}': give test positions with exact scores by --positions"
+        + (", or let it play matches, by --games" if domain.has_simulator else "")
     )
 
 

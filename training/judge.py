@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from escalade.neural.bundle import read_bundle
-from escalade.training.agreement import Agreement
-from escalade.training.arena import SearchPlayer, play_match
+from escalade.training.agreement import Agreement, agreement
+from escalade.training.arena import MatchResult, SearchPlayer, play_match
 from escalade.training.evaluate import evaluate
 from escalade.training.run import Run, RunError, Tell, silent
+
+GAMES = 40
+"""Of a match that judges, where the recipe does not say."""
 
 
 def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
@@ -38,6 +43,7 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
         line: dict[str, Any] = {"by": "agreement", "count": len(positions), "score": _score(rows)}
         line |= {f"optimal_{row.simulations}": row.all.share for row in rows}
         line |= {f"optimal_where_moves_differ_{row.simulations}": row.differing.share for row in rows}
+        assert found.estimates is not None  # where there are positions
         line["value_error"] = next(gap.squared_error.mean for gap in found.estimates.values if gap.phase == "all")
         report: dict[str, Any] = found.to_json()
     else:
@@ -48,32 +54,71 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
     return done
 
 
-def _score(rows: list[Agreement]) -> float:
+def _score(rows: Iterable[Agreement]) -> float:
     """The mean share of optimal moves over the numbers of simulations, where moves differ if they do anywhere."""
-    shares = [row.all.share if row.differing.share is None else row.differing.share for row in rows]
+    everywhere = [row for row in rows if row.phase == "all"]
+    shares = [row.all.share if row.differing.share is None else row.differing.share for row in everywhere]
     return float(np.mean([share for share in shares if share is not None]))
 
 
 def _match(
     run: Run, iteration: int, network: Any, heard: Callable[[str, int, int], None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Games against the champion; score is the share of points less a half. The first one has nobody to beat."""
+    """Games against the champion; score is the share of points less a half. The first one has nobody to beat, and
+    where nothing can be played the newest, which has seen most, is taken for the best."""
     champion = run.champion
-    if champion is None or not run.recipe.evaluation.games:
+    if champion is None or not run.domain.has_simulator:
         return {"by": "nothing", "score": 0.0}, {}
     other = read_bundle(_bundle(run, champion["iteration"]), run.domain).network
-    simulations = max(run.recipe.evaluation.players)
-    result = play_match(
-        run.domain,
-        SearchPlayer("challenger", network, simulations),
-        SearchPlayer("champion", other, simulations),
-        run.recipe.evaluation.games,
-        seed=run.config.seed + iteration,
-        on_progress=lambda number, of: heard("match with the champion", number, of),
-    )
+    told = partial(heard, "match with the champion")
+    result = _played(run, network, other, seed=run.config.seed + iteration, on_progress=told)
     report: dict[str, Any] = dataclasses.asdict(result)
     line = {"by": "match", "score": result.score - 0.5, "games": result.games, "elo": result.elo}
     return {**line, "elo_low": result.elo_low, "elo_high": result.elo_high}, report
+
+
+def _played(
+    run: Run, network: Any, champion: Any, *, seed: int, on_progress: Callable[[int, int], None] | None = None
+) -> MatchResult:
+    simulations = max(run.recipe.evaluation.players)
+    return play_match(
+        run.domain,
+        SearchPlayer("challenger", network, simulations),
+        SearchPlayer("champion", champion, simulations),
+        run.recipe.evaluation.games or GAMES,
+        seed=seed,
+        on_progress=on_progress,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether a challenger is to take a champion's place, and by what, in words."""
+
+    better: bool
+    why: str
+
+
+def compare(run: Run, challenger: Path, champion: Path) -> Comparison:
+    """Judge two bundles of a run's domain alike, as the run judges its own: by the shares of optimal moves in its
+    exactly solved positions, where as good is good enough, or else by games, of which a challenger must win more than
+    half of the points. What cannot be compared takes no place.
+
+    Raises BundleError for a bundle that is damaged, or was made for another domain.
+    """
+    first, second = (read_bundle(folder, run.domain).network for folder in (challenger, champion))
+    settings, positions = run.recipe.evaluation, run.positions()
+    if positions is not None:
+        new, old = (
+            _score(agreement(run.domain, network, positions, settings.simulations, seed=settings.seed))
+            for network in (first, second)
+        )
+        return Comparison(new >= old, f"optimal moves {new:.2%} against {old:.2%} (n={len(positions)})")
+    if not run.domain.has_simulator:
+        return Comparison(False, "there is neither a solver nor a simulator to compare them with")
+    result = _played(run, first, second, seed=run.config.seed)
+    points = f"{result.wins}:{result.draws}:{result.losses} (won:drawn:lost)"
+    return Comparison(result.score > 0.5, f"{result.score:.1%} of the points in {result.games} games, {points}")
 
 
 def _bundle(run: Run, iteration: int) -> Path:
@@ -89,8 +134,8 @@ def certify(run: Run, iteration: int) -> dict[str, Any]:
 
 
 def promote(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
-    """Make an iteration's bundle the champion if it is at least as good as the one before. Returns what promotion.json
-    says."""
+    """Make an iteration's bundle the champion if it is at least as good as the one before, or won their match: who
+    only draws is not known to be better. Returns what promotion.json says."""
     path = run.iteration(iteration) / "promotion.json"
     done: dict[str, Any] | None = run.read(path)
     judged = run.read(run.iteration(iteration) / "evaluation.json")
@@ -100,7 +145,7 @@ def promote(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
         if champion is None or champion["iteration"] == iteration:
             better = True
         else:
-            better = score >= (0.0 if by == "match" else champion["score"])
+            better = score > 0 if by == "match" else score >= champion["score"]
         done = {"lines": [{"promoted": better, "score": score, "by": by}], "promoted": better}
         if better:
             run.crown(iteration, score, by)

@@ -27,6 +27,11 @@ _PATIENCE_S = 30.0
 _LOADED = ("alembic", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 
 
+def is_installed() -> bool:
+    """Whether all there is to MLflow here is installed; known at once, without loading it."""
+    return all(importlib.util.find_spec(package) is not None for package in ("mlflow", "alembic", "sqlalchemy"))
+
+
 def database_file(uri: str) -> Path:
     """The absolute path in `sqlite:///relative.db` or `sqlite:////absolute.db`. Raises RegistryError."""
     path = uri.removeprefix(SCHEME)

@@ -34,7 +34,7 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
         raise SettingsError("plots need matplotlib: pip install 'escalade[train]'") from None
     drawings: dict[str, tuple[bool, Callable[[Any, Evaluation], None]]] = {
         "agreement.png": (bool(evaluation.agreement), _agreement),
-        "reliability.png": (True, _reliability),
+        "reliability.png": (evaluation.estimates is not None, _reliability),
         "savings.png": (evaluation.savings is not None, _savings),
         "elo.png": (bool(evaluation.matches), _elo),
     }
@@ -73,6 +73,7 @@ def _agreement(axes: Any, evaluation: Evaluation) -> None:
 def _reliability(axes: Any, evaluation: Evaluation) -> None:
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
     estimates = evaluation.estimates
+    assert estimates is not None  # asked before
     for label, colour, measured in (
         ("raw", COLOURS["begin"], estimates.calibration),
         ("calibrated", COLOURS["middle"], estimates.calibrated),

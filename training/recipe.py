@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from escalade.training.window import WindowConfig
 
 @dataclass(frozen=True)
 class Network:
-    """As in `escalade.neural.spec.NetworkSpec`."""
+    """As in `escalade.neural.spec.NetworkSpec`, which checks it: here what is wrong for any domain, before anything is
+    collected, and with the domain (`Recipe.spec`) the rest."""
 
     kind: Literal["perceptron", "residual", "convolutional"] = "perceptron"
     hidden: tuple[int, ...] = (256, 256, 128)
@@ -30,6 +32,16 @@ class Network:
     planes: tuple[int, int, int] | None = None
     features: int | None = None
     passes: int | None = None
+
+    def __post_init__(self) -> None:
+        self.spec(self.planes or (1, 1, 2), 1)
+
+    def spec(self, observation_shape: tuple[int, ...], num_actions: int) -> NetworkSpec:
+        """The network for these shapes. Raises SettingsError naming the field at fault."""
+        try:
+            return NetworkSpec(**asdict(self), observation_shape=observation_shape, num_actions=num_actions)
+        except ValidationError as error:
+            raise SettingsError(first_fault(error)) from None
 
 
 @dataclass(frozen=True)
@@ -72,12 +84,11 @@ class Recipe:
             whole(name, getattr(self, name), 0)
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
-        """The network of a domain."""
-        return NetworkSpec(
-            **asdict(self.network),
-            observation_shape=tuple(domain.observation_shape),
-            num_actions=domain.num_actions,
-        )
+        """The network of a domain. Raises SettingsError for one that cannot be."""
+        try:
+            return self.network.spec(tuple(domain.observation_shape), domain.num_actions)
+        except SettingsError as error:
+            raise SettingsError(f"recipe: network: {error}") from None
 
     def plain(self) -> dict[str, Any]:
         """The recipe as JSON."""
@@ -86,11 +97,14 @@ class Recipe:
 
     @staticmethod
     def of(plain: dict[str, Any]) -> Recipe:
-        """The recipe that `plain` gave. Raises SettingsError naming the field at fault."""
+        """The recipe that `plain` gave. Raises SettingsError naming the field at fault. Strict, as JSON is: "60" and
+        true are no numbers."""
         try:
-            recipe = _RECIPE.validate_python(plain)
+            recipe = _RECIPE.validate_json(json.dumps(plain), strict=True)
         except ValidationError as error:
             raise SettingsError(f"recipe: {first_fault(error)}") from None
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"recipe: it must be plain JSON: {error}") from None
         if (unknown := _unknown(plain, recipe.plain())) is not None:
             raise SettingsError(f"recipe: there is no field '{unknown}'")
         return recipe

@@ -105,6 +105,11 @@ class Registry:
             raise RegistryError(f"model '{model.name}' version {version} has no bundle in '{self.bundles_folder}'")
         return folder
 
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version of a model that an alias points at, None if it points at none."""
+        with told(self.database):
+            return self._aliases(self._model(name)).get(alias)
+
     # Changing
 
     def register(

@@ -169,7 +169,7 @@ class Run:
     def excluded(self) -> list[ExactPositions]:
         """Positions that nothing may be learned from. Where a solver lists every position there is, judging by all of
         them leaves none out: they are the game."""
-        found = [read_positions(Path(path), self.domain) for path in self.config.exclude]
+        found = [read_positions(Path(path), self.domain, scored=False) for path in self.config.exclude]
         judged = self.positions()
         if judged is not None and judged.seed is not None:
             found.append(judged)

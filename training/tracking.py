@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
-from escalade.training.mlflow_store import alone, begin_database, database_file, open_client
+from escalade.training.mlflow_store import alone, begin_database, database_file, is_installed, open_client
 
 TRACKED = ("pass", "evaluation", "promotion")
 EXPERIMENT = "escalade"
@@ -94,6 +94,8 @@ class MlflowTracker:
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], registry: str) -> None:
         database = database_file(registry)
+        if not is_installed():
+            raise SettingsError("--track mlflow needs MLflow: pip install 'escalade[train]'")
         with alone(database):
             begin_database(database)
         self._client = open_client(database)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nim import NIM, Nim
+from support import network_for
+from training_runs import TINY
 from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.domains.errors import BundleError, SettingsError
 from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.neural.bundle import Bundle
+from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.evaluate import evaluate as measure
 from escalade.training.exact import solved_positions, write_positions
+from escalade.training.run import Run, RunConfig, let_go
 
 TTT = TicTacToe()
 
@@ -69,6 +74,45 @@ def test_positions_of_a_file_are_used(tic_tac_toe_bundle: Bundle, tmp_path: Path
     ]
 
 
+def test_without_a_solver_there_are_matches_only(tmp_path: Path) -> None:
+    bundle, out = tmp_path / "bundle", tmp_path / "out"
+    write_bundle(bundle, domain=Nim(), network=network_for(Nim()))
+    given = ("--bundle", str(bundle), "--games", "4", "--out", str(out))
+    done = evaluate(*given, domain=NIM)
+    assert done.exit_code == 0, done.exception
+    for words in (
+        "network at 64 : one ply",
+        "not measured: agreement: domain 'nim' has no exact solver and no test positions were given, so nothing is "
+        "known exactly, and there is no share of optimal moves",
+    ):
+        assert words in done.stdout
+    assert "positions (" not in done.stdout
+    said = json.loads(evaluate(*given, "--json", domain=NIM).stdout)
+    assert said == json.loads((out / "report.json").read_text())
+    assert (said["positions"], said["agreement"], said["estimates"]) == (0, [], None)
+    assert [match["games"] for match in said["matches"]] == [4] * 4
+    assert said["plots"] == ["elo.png"]
+    nothing = evaluate("--bundle", str(bundle), "--quick", domain=NIM).exception
+    assert isinstance(nothing, SettingsError)
+    assert str(nothing).endswith("by --positions, or let it play matches, by --games")
+
+
+def test_without_a_solver_a_card_tells_of_matches(tmp_path: Path) -> None:
+    recipe = replace(TINY, evaluation=EvaluationConfig(simulations=(0,), players=(0,), games=4))
+    run = Run.begin(tmp_path / "run", RunConfig(NIM, recipe))
+    write_bundle(run.iteration(1) / "bundle", domain=Nim(), network=network_for(Nim()))
+    run.crown(1, 0.0, "nothing")
+    let_go(run.folder)
+    folder = tmp_path / "shipped"
+    done = CliRunner().invoke(app, ["models", "export", str(run.folder), str(folder)])
+    assert done.exit_code == 0, done.exception
+    assert read_bundle(folder, Nim()).metrics == {}
+    card = (tmp_path / "shipped.md").read_text()
+    assert "Nothing is known exactly of this domain" in card
+    assert "| network alone : one ply | 4 |" in card
+    assert "Mean squared error" not in card
+
+
 def test_without_matplotlib_the_figures_are_told_all_the_same(
     tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +136,8 @@ def test_wrong_use_is_named(tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypa
         (("--bundle", bundle, "--games", "3"), "--games must be an even number"),
         (("--bundle", bundle, "--positions", "nothing.csv"), "positions 'nothing.csv' cannot be read"),
         (("--bundle", bundle, "--quick", "--simulations", "0", "--out", "file"), "--out: 'file' cannot be written"),
+        (("--bundle", "none"), "--bundle: without a network there is nothing to evaluate"),
+        (("--bundle", bundle, "--against", "none"), "--against: without a network there is nothing"),
         ((), "--bundle: no bundle for domain 'tic_tac_toe' came with this version"),
     ):
         done = evaluate(*arguments)

@@ -246,7 +246,20 @@ def test_without_matplotlib_the_install_command_is_named(tmp_path: Path, monkeyp
         write_plots(found, tmp_path)
 
 
-@pytest.mark.parametrize("given", [{"games": -2}, {"simulations": (-1,)}, {"savings": (0,)}, {"savings_most": 1}])
-def test_settings_are_checked(given: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=next(iter(given))):
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"games": -2}, "at least 0, not -2"),
+        ({"games": 3}, "an even number"),
+        ({"games": True}, "a whole number, at least 0, not True"),
+        ({"simulations": (-1,)}, "a whole number, at least 0, not -1"),
+        ({"simulations": ()}, "at least one number, such as 0 for the network alone"),
+        ({"players": []}, "at least one number"),
+        ({"savings": (0,)}, "at least 1, not 0"),
+        ({"savings_most": 1}, "at least 2"),
+        ({"opening_plies": -1}, "at least 0"),
+    ],
+)
+def test_settings_are_checked(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{next(iter(given))} must .*{words}"):
         EvaluationConfig(**given)

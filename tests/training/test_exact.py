@@ -16,6 +16,8 @@ from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.solvers import exact_solver
 from escalade.training.exact import open_positions, read_positions, solved_positions, write_positions
+from escalade.training.recipe import Recipe
+from escalade.training.run import Run, RunConfig, let_go
 
 TTT, C4 = TicTacToe(), ConnectFour()
 POSITIONS = solved_positions(TTT)
@@ -92,6 +94,23 @@ def test_a_written_file_reads_the_same(tmp_path: Path) -> None:
 
 
 HEAD = "moves," + ",".join(f"score_{k}" for k in range(1, 10))
+
+
+def test_positions_to_leave_out_need_no_scores(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("moves\n51\n5\n")
+    with pytest.raises(SettingsError, match="there is no column 'score_1'"):
+        read_positions(path, TTT)
+    read = read_positions(path, TTT, scored=False)
+    assert (read.states, read.ply.tolist()) == (("51", "5"), [2, 1])
+    assert np.isnan(read.worth).all()
+    path.write_text("moves,score_1\n51,\n55,\n")
+    with pytest.raises(SettingsError, match="line 3: column 'moves'"):
+        read_positions(path, TTT, scored=False)
+    run = Run.begin(tmp_path / "run", RunConfig("tic_tac_toe", Recipe(), exclude=(str(path),)))
+    path.write_text("moves\n51\n")
+    assert [positions.states for positions in run.excluded()] == [("51",)]
+    let_go(run.folder)
 
 
 @pytest.mark.parametrize(

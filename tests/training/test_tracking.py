@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from escalade.app.cli import app
 from escalade.domains.errors import RegistryError, SettingsError
 from escalade.training.mlflow_store import database_file, open_client
 from escalade.training.tracking import EXPERIMENT, figures, open_tracker
@@ -73,6 +75,20 @@ def test_unknown_trackers_and_absent_ones_are_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'escalade[wandb]'" in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["mlflow", "alembic"])
+def test_without_mlflow_a_run_is_refused_before_it_collects(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"^--track mlflow needs MLflow: pip install 'escalade\[train\]'$"):
+        open_tracker("mlflow", tmp_path, {}, "sqlite:///x.db")
+    done = CliRunner().invoke(app, ["train", "tic_tac_toe", "--register"])
+    assert isinstance(done.exception, SettingsError)
+    assert str(done.exception) == "--register needs MLflow: pip install 'escalade[train]'"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore")  # wandb's own
