@@ -43,7 +43,10 @@ def train(
         bool, typer.Option("--queue", help="Wait for collectors elsewhere: `escalade collect RUN_FOLDER`.")
     ] = False,
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="How to train: a name, or a JSON file in full.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="How to train: a name, or a JSON file of what differs from the plain recipe."
+        ),
     ] = "default",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Source of all chance.")] = 0,
     run: Annotated[

@@ -126,23 +126,34 @@ class Run:
         write_whole(path, lambda file: file.write(json.dumps(document, indent=1).encode()))
 
     def read(self, path: Path) -> Any:
-        """Read JSON, None if there is none."""
+        """Read JSON, None if there is none. Raises RunError if it is damaged."""
         try:
             return json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise RunError(f"'{path}' is damaged: {error}: remove it, and that step is done again") from None
 
     @property
     def budget(self) -> dict[str, Any]:
         """iterations and minutes of the whole run, where they were changed after it was begun."""
-        found: dict[str, Any] = self.read(self.folder / "budget.json") or {}
-        return found
+        path = self.folder / "budget.json"
+        found: Any = self.read(path) or {}
+        if not isinstance(found, dict) or not all(isinstance(n, int | float | None) for n in found.values()):
+            raise RunError(f"'{path}' is damaged: remove it, or write such as {{\"iterations\": 5}}")
+        budget: dict[str, Any] = found
+        return budget
 
     @property
     def champion(self) -> dict[str, Any] | None:
-        """What `champion.json` says: iteration, score, and what the score is."""
-        found: dict[str, Any] | None = self.read(self.folder / "champion.json")
-        return found
+        """What `champion.json` says: iteration, score, and what the score is. Raises RunError if it is damaged."""
+        path = self.folder / "champion.json"
+        found: Any = self.read(path)
+        whole = isinstance(found, dict) and isinstance(found.get("iteration"), int) and {"score", "by"} <= found.keys()
+        if found is not None and not whole:
+            raise RunError(f"'{path}' is damaged: remove it, and the next promotion writes it anew")
+        champion: dict[str, Any] | None = found
+        return champion
 
     def crown(self, iteration: int, score: float | None, by: str) -> None:
         """Make an iteration's bundle the champion."""
@@ -201,7 +212,7 @@ def _check(config: RunConfig) -> None:
         )
     config.recipe.spec(domain)
     for path in config.exclude:
-        read_positions(Path(path), domain)
+        read_positions(Path(path), domain, scored=False)
     for folder in config.experience:
         _store_elsewhere(Path(folder), domain)
 

@@ -334,6 +334,19 @@ def test_a_run_keeps_its_config(tmp_path: Path, undisturbed: tuple[Path, dict[st
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("champion", "{}"), ("champion", "7"), ("champion", "{"), ("budget", "[1]"), ("budget", '{"minutes": "x"}')],
+)
+def test_a_damaged_file_is_named(
+    tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]], name: str, text: str
+) -> None:
+    run = Run.begin(tmp_path / "run", Run.open(undisturbed[0]).config)
+    (run.folder / f"{name}.json").write_text(text)
+    with pytest.raises(RunError, match=rf"{name}\.json' is damaged"):
+        getattr(run, name)
+
+
 def test_the_learning_rate_falls_with_the_work_of_all_iterations(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = undisturbed
     rates = [line["learning_rate"] for line in figures_of(folder) if line["kind"] == "fit"]
