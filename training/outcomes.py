@@ -116,7 +116,7 @@ class OutcomeShards:
 
     def refresh(self) -> list[Damage]:
         """Read shards that are new. Returns what was set aside."""
-        found = {path.name: path for path in self.folder.glob(f"*{SUFFIX}")}
+        found = {path.name: path for path in self.folder.glob(f"*{SUFFIX}") if path.is_file()}
         damages: list[Damage] = []
         tables: dict[str, pa.Table] = {}
         for name, path in sorted(found.items()):
