@@ -87,7 +87,7 @@ def stats(
 def check(
     domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
 ) -> None:
-    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was, or is gone."""
+    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was or is gone."""
     found = _open(domain, store, option)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=len(found.entries))
@@ -104,6 +104,8 @@ def check(
         if outcomes := found.outcomes.table().num_rows:
             Console().print(f"outcomes reported and sound: {outcomes:,}", highlight=False)
         _tell_damages(damages)
+        if earlier := {damage.name for damage in found.damaged} - {damage.name for damage in damages}:
+            Console().print(f"[dim]set aside or lost earlier: {len(earlier)}; `ls` says which[/]", highlight=False)
     if damages:
         raise typer.Exit(1)
 
@@ -118,7 +120,8 @@ def query_command(
     as_json: JsonOption = False,
 ) -> None:
     """Ask in SQL about the table `experience`: game, ply, state, observation, legal, policy, action, value, outcome,
-    source, model, decision; and about `outcomes`: decision, outcome, action, at, by."""
+    source, model, decision, with the reported outcomes, as learning sees it; and about the reports themselves, the
+    table `outcomes`: decision, outcome, action, told_at, told_by."""
     from escalade.training.query import query
 
     answer = query(_open(domain, store, option), sql, limit)

@@ -64,7 +64,7 @@ class Outcome:
 
 
 def outcome_schema(stamp: DomainStamp) -> pa.Schema:
-    """The columns of the shards, and of the table `outcomes`: decision, outcome, action, at (UTC), by."""
+    """The columns of the shards: decision, outcome, action, at (UTC), by."""
     form = {"schema_version": SCHEMA_VERSION, "domain": stamp.model_dump(mode="json")}
     return pa.schema(
         [

@@ -122,7 +122,7 @@ class ExperienceStore:
         return damages
 
     def check(self, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Damage]:
-        """Read every shard again and compare it with the manifest, and all outcomes. Returns what is damaged or gone."""
+        """Read every shard again and compare it with the manifest, and all outcomes. Returns the damaged and gone."""
         damages = self.refresh()
         for entry in self.entries:
             path = self.shards_folder / entry.name
@@ -181,7 +181,7 @@ class ExperienceStore:
             count += len(rows)
         if not parts:
             return None
-        rows = _once(joined(parts[::-1]))
+        rows = once(joined(parts[::-1]))
         rows = rows.take(np.arange(max(0, len(rows) - most), len(rows)))
         return with_outcomes(rows, self.outcomes.table()) if (rows.decision != "").any() else rows
 
@@ -327,8 +327,8 @@ class Writer:
         self.flush()
 
 
-def _once(rows: Rows) -> Rows:
-    """Of rows that one teacher gave of one decision, the last."""
+def once(rows: Rows) -> Rows:
+    """Without the rows of a decision that its teacher gave again later: of those, the last."""
     which = np.flatnonzero(rows.decision != "")[::-1]
     if not len(which):
         return rows

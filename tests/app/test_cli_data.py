@@ -108,6 +108,17 @@ def test_query_can_do_nothing_else(store: ExperienceStore, sql: str, words: str)
         raise done.exception
 
 
+@pytest.mark.parametrize("command", [("stats",), ("query", "SELECT * FROM experience")])
+@pytest.mark.parametrize("part", [0.3, 1])
+def test_a_damaged_shard_is_named_and_what_to_do(store: ExperienceStore, command: tuple[str, ...], part: float) -> None:
+    path = store.shards_folder / store.entries[1].name
+    raw = path.read_bytes()
+    path.write_bytes(b"x" * int(len(raw) * part) + raw[int(len(raw) * part) :])
+    done = data(*command, "--store", str(store.folder))
+    assert isinstance(done.exception, QueryError)
+    assert str(done.exception) == f"shard '{path.name}' is damaged: `escalade data check` sets it aside"
+
+
 def test_an_empty_store_can_be_asked(tmp_path: Path) -> None:
     ExperienceStore(tmp_path, TTT)
     assert json.loads(
