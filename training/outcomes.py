@@ -59,6 +59,8 @@ class Outcome:
                 raise RowError(f"{name} must be a text of {least} to {LONGEST_NAME} printable characters")
         if self.value is None and self.action is None:
             raise RowError("value or action must be given: how it ended, or which action was right")
+        if isinstance(self.value, bool):  # which Python takes for a number
+            raise RowError(f"value must be a number in [-1, 1], not {self.value!r}")
         if self.value is not None and not -1 <= self.value <= 1:
             raise RowError(f"value must be in [-1, 1], not {self.value!r}")
 

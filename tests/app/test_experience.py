@@ -102,6 +102,7 @@ def test_rows_are_counted(tmp_path: Path) -> None:
         ({"decision_id": "a\nb", "value": 1}, "decision_id"),
         ({"decision_id": "a", "value": 1.01}, "value"),
         ({"decision_id": "a", "value": "much"}, "value"),
+        ({"decision_id": "a", "value": True}, "value"),
         ({"decision_id": "a", "action": "10"}, "action"),
         ({"decision_id": "a", "action": "9" * 10_001}, "action"),
         ({"decision_id": "a", "value": 1, "by": "x" * 201}, "by"),

@@ -93,6 +93,7 @@ def test_an_outcome_and_an_action_told_apart_both_count(store: ExperienceStore) 
         ({"decision": "a", "by": "x" * 201, "value": 1}, "by must be"),
         ({"decision": "a"}, "value or action must be given"),
         ({"decision": "a", "value": 1.5}, r"value must be in \[-1, 1\], not 1.5"),
+        ({"decision": "a", "value": True}, "value must be a number"),
         ({"decision": "a", "value": float("nan")}, "value must be"),
     ],
 )
