@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -75,6 +76,13 @@ def main() -> NoReturn:
         if isinstance(error, EscaladeError):
             _tell(str(error))
             sys.exit(1 if isinstance(error, NoDecisionError | DomainFault) else 2)
+        if isinstance(error, OSError):
+            what = error.strerror or str(error) or type(error).__name__
+            _tell(what if error.filename is None else f"'{error.filename}': {what}")
+            sys.exit(1)
+        if isinstance(error, sqlite3.DatabaseError):
+            _tell(f"a SQLite file (a run's graph.sqlite, or the registry) cannot be used: {error}")
+            sys.exit(1)
         _tell(f"unexpected {type(error).__name__}: {error} (`escalade --debug …` shows where it comes from)")
         sys.exit(1)
     sys.exit(0)

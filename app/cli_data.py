@@ -87,20 +87,25 @@ def stats(
 def check(
     domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
 ) -> None:
-    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was."""
+    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was or is gone."""
     found = _open(domain, store, option)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=len(found.entries))
-        damages = found.check(lambda _: progress.advance(task))
+        found.check(lambda _: progress.advance(task))
+    damages = found.noticed  # some when it was opened
     if as_json:
-        report = [{"name": damage.name, "reason": damage.reason} for damage in damages]
+        lost, aside = (
+            [{"name": d.name, "reason": d.reason} for d in damages if d.gone == gone] for gone in (True, False)
+        )
         counts = {"shards": len(found.entries), "rows": found.rows, "outcomes": found.outcomes.table().num_rows}
-        typer.echo(json.dumps({**counts, "set_aside": report}))
+        typer.echo(json.dumps({**counts, "set_aside": aside, "lost": lost}))
     else:
         Console().print(f"{len(found.entries)} shards with {found.rows:,} rows are sound", highlight=False)
         if outcomes := found.outcomes.table().num_rows:
             Console().print(f"outcomes reported and sound: {outcomes:,}", highlight=False)
         _tell_damages(damages)
+        if earlier := {damage.name for damage in found.damaged} - {damage.name for damage in damages}:
+            Console().print(f"[dim]set aside or lost earlier: {len(earlier)}; `ls` says which[/]", highlight=False)
     if damages:
         raise typer.Exit(1)
 
@@ -115,7 +120,8 @@ def query_command(
     as_json: JsonOption = False,
 ) -> None:
     """Ask in SQL about the table `experience`: game, ply, state, observation, legal, policy, action, value, outcome,
-    source, model, decision; and about `outcomes`: decision, outcome, action, at, by."""
+    source, model, decision, with the reported outcomes, as learning sees it; and about the reports themselves, the
+    table `outcomes`: decision, outcome, action, told_at, told_by."""
     from escalade.training.query import query
 
     answer = query(_open(domain, store, option), sql, limit)
@@ -177,4 +183,5 @@ def _open(domain: str, store: Path | None, option: list[str] | None) -> Experien
 
 def _tell_damages(damages: list[Damage]) -> None:
     for damage in damages:
-        Console(stderr=True).print(f"[yellow]set aside:[/] {escape(damage.reason)}", highlight=False, soft_wrap=True)
+        what = "lost" if damage.gone else "set aside"
+        Console(stderr=True).print(f"[yellow]{what}:[/] {escape(damage.reason)}", highlight=False, soft_wrap=True)

@@ -34,6 +34,8 @@ StoreOption = Annotated[
 ]
 LABEL = "label-"
 """In a shard's name, before its work, and the numbers of its first position and of the next shard's."""
+SOME = 10
+"""If not one of so many positions is found, there is nothing to label."""
 Positions = Callable[[range], "Rows"]
 """The positions of these numbers, not labelled yet; fewer where there are none."""
 
@@ -70,7 +72,11 @@ def label(
         assert count is not None
         total, positions, source = count, *_casual(loaded, first_ply, last_ply, seed)
     work = json.dumps([chosen.fingerprint, source, seed, str(option)], sort_keys=True)
-    opened = ExperienceStore(store_folder(store, settings, loaded), loaded)
+    folder = store_folder(store, settings, loaded)
+    try:
+        opened = ExperienceStore(folder, loaded)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SettingsError(f"--store: there can be no store in '{folder}': '{error.filename}' is no folder") from None
     summary = _label(opened, chosen, positions, total, hashlib.sha256(work.encode()).hexdigest()[:12], seed)
     bill: Bill | None = getattr(chosen, "bill", None)
     if bill is not None:
@@ -198,11 +204,14 @@ def _from_file(domain: Domain[Any], path: Path) -> tuple[int, Positions, list[An
 def _casual(domain: Domain[Any], first_ply: int, last_ply: int | None, seed: int) -> tuple[Positions, list[Any]]:
     from escalade.app.teachers import unlabelled
     from escalade.search.searchable import check_simulator
-    from escalade.training.casual import casual_positions
+    from escalade.training.casual import GAMES, casual_positions
 
     check_simulator(domain)
     if last_ply is not None and last_ply < first_ply:
         raise SettingsError(f"--last-ply {last_ply} is before --first-ply {first_ply}")
+    if not any(casual_positions(domain, range(SOME), first_ply, last_ply, seed=seed)):
+        games = f"none of {SOME * GAMES} casual games of '{domain.name}' lasts so long"
+        raise SettingsError(f"--first-ply {first_ply}: {games}; give a smaller number")
 
     def positions(numbers: range) -> Rows:
         found = list(casual_positions(domain, numbers, first_ply, last_ply, seed=seed))

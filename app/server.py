@@ -98,6 +98,7 @@ class OutcomeReport(BaseModel):
         ge=-1,
         le=1,
         allow_inf_nan=False,
+        strict=True,
         description="How it ended, in [-1, 1], as the player who was to move in the decided state sees it.",
     )
     action: str | None = Field(

@@ -59,12 +59,14 @@ class Outcome:
                 raise RowError(f"{name} must be a text of {least} to {LONGEST_NAME} printable characters")
         if self.value is None and self.action is None:
             raise RowError("value or action must be given: how it ended, or which action was right")
+        if isinstance(self.value, bool):  # which Python takes for a number
+            raise RowError(f"value must be a number in [-1, 1], not {self.value!r}")
         if self.value is not None and not -1 <= self.value <= 1:
             raise RowError(f"value must be in [-1, 1], not {self.value!r}")
 
 
 def outcome_schema(stamp: DomainStamp) -> pa.Schema:
-    """The columns of the shards, and of the table `outcomes`: decision, outcome, action, at (UTC), by."""
+    """The columns of the shards: decision, outcome, action, at (UTC), by."""
     form = {"schema_version": SCHEMA_VERSION, "domain": stamp.model_dump(mode="json")}
     return pa.schema(
         [
@@ -116,7 +118,7 @@ class OutcomeShards:
 
     def refresh(self) -> list[Damage]:
         """Read shards that are new. Returns what was set aside."""
-        found = {path.name: path for path in self.folder.glob(f"*{SUFFIX}")}
+        found = {path.name: path for path in self.folder.glob(f"*{SUFFIX}") if path.is_file()}
         damages: list[Damage] = []
         tables: dict[str, pa.Table] = {}
         for name, path in sorted(found.items()):

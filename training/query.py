@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from escalade.domains.errors import EscaladeError
-from escalade.training.store import ExperienceStore
+from escalade.training.outcomes import with_outcomes
+from escalade.training.shards import ShardError, read_shard, rows_table, shard_schema, table_rows
+from escalade.training.store import ExperienceStore, once
 
 TABLE, OUTCOMES = "experience", "outcomes"
 
@@ -24,30 +28,61 @@ class Answer:
 
 
 def query(store: ExperienceStore, sql: str, limit: int | None = None) -> Answer:
-    """Ask about the table `experience`, whose columns are those of `training.rows.Rows`, as they were written, and
-    about `outcomes`: decision, outcome, action, at, by (`training/outcomes.py`). What is not known is NULL.
+    """Ask about the table `experience`, whose columns are those of `training.rows.Rows`, with what is known by now of
+    each decision, as `ExperienceStore.recent` has it; and about the reports themselves, the table `outcomes`: decision,
+    outcome, action, told_at, told_by (`training/outcomes.py`). What is not known is NULL.
 
     Nothing but these tables can be read, and nothing written. limit: at most so many lines. Raises QueryError.
     """
     import duckdb
-    import pyarrow.dataset as datasets
 
-    from escalade.training.shards import shard_schema
-
-    files = [str(store.shards_folder / entry.name) for entry in store.entries]
-    schema = shard_schema(store.stamp)
-    source = datasets.dataset(files, schema=schema) if files else schema.empty_table()
-    with duckdb.connect(":memory:") as connection:
-        connection.register(TABLE, source)
-        connection.register(OUTCOMES, store.outcomes.table())
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        try:
+    try:
+        with duckdb.connect(":memory:") as connection:
+            _fill(connection, store)
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
             cursor: Any = connection.execute(sql)
             columns = [str(column[0]) for column in (cursor and cursor.description) or ()]
             if not columns:
                 raise QueryError("the SQL must ask for something: begin it with SELECT")
-            lines = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
-        except duckdb.Error as error:
-            raise QueryError(" ".join(str(error).split())) from None
-        return Answer(columns, lines)
+            return Answer(columns, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        asked_wrongly = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.InvalidInputException)
+        if not asked_wrongly and (damaged := _damaged(store)) is not None:
+            raise QueryError(f"shard '{damaged}' is damaged: `escalade data check` sets it aside") from None
+        if not isinstance(error, duckdb.Error):
+            raise
+        raise QueryError(" ".join(str(error).split())) from None
+
+
+def _fill(connection: Any, store: ExperienceStore) -> None:
+    """Make the tables. Rows of decisions are read now and whole, as learning reads them; the others stay on disk until
+    they are asked for."""
+    import pyarrow.dataset as datasets
+
+    schema, reported = shard_schema(store.stamp), store.outcomes.table()
+    files = [str(store.shards_folder / entry.name) for entry in store.entries]
+    options = datasets.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = datasets.ParquetFileFormat(default_fragment_scan_options=options)
+    source = datasets.dataset(files or schema.empty_table(), schema, form if files else None)
+    decided = source.to_table(filter=datasets.field("decision").is_valid())
+    if decided.num_rows:
+        rows = with_outcomes(once(table_rows(decided, store.stamp)), reported)
+        connection.register("decided", rows_table(rows, schema))
+        connection.register("undecided", source)
+        every = "SELECT * FROM undecided WHERE decision IS NULL UNION ALL SELECT * FROM decided"
+        connection.execute(f"CREATE VIEW {TABLE} AS {every}")
+    else:
+        connection.register(TABLE, source)
+    names = {"at": "told_at", "by": "told_by"}  # words of SQL's own
+    connection.register(OUTCOMES, reported.rename_columns([names.get(name, name) for name in reported.column_names]))
+
+
+def _damaged(store: ExperienceStore) -> str | None:
+    """The first shard that cannot be read, if any."""
+    for entry in store.entries:
+        try:
+            read_shard(store.shards_folder / entry.name, store.stamp)
+        except ShardError:
+            return entry.name
+    return None

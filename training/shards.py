@@ -81,7 +81,7 @@ def write_shard(
     schema = shard_schema(stamp)
     if notes is not None:
         schema = schema.with_metadata({**schema.metadata, _NOTES: json.dumps(notes).encode()})
-    table = _table(rows, schema)
+    table = rows_table(rows, schema)
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"{clock():020d}", writer, secrets.token_hex(6)] if name is None else [name]
     path = folder / ("-".join(part for part in parts if part) + SUFFIX)
@@ -100,7 +100,7 @@ def read_shard(path: Path, stamp: DomainStamp) -> Rows:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, memory_map=True) as file:
             _check_form(path, file.schema_arrow, stamp)
-            rows = _rows(file.read(), stamp)
+            rows = table_rows(file.read(), stamp)
         rows.check()
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         if isinstance(error, ShardError) or _of_the_system(error):
@@ -141,7 +141,8 @@ def _check_form(path: Path, schema: pa.Schema, stamp: DomainStamp) -> None:
         raise ShardError(f"shard '{path.name}' has other columns than its schema_version says")
 
 
-def _table(rows: Rows, schema: pa.Schema) -> pa.Table:
+def rows_table(rows: Rows, schema: pa.Schema) -> pa.Table:
+    """Rows as the columns of `shard_schema`."""
     count = len(rows)
     told = ~np.isnan(rows.policy).all(axis=1)
     columns: dict[str, Any] = {
@@ -168,7 +169,8 @@ def _lists(values: Any, kind: Any, missing: Any = None) -> Any:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
-def _rows(table: pa.Table, stamp: DomainStamp) -> Rows:
+def table_rows(table: pa.Table, stamp: DomainStamp) -> Rows:
+    """The rows of a table with the columns of `shard_schema`."""
     count, actions = table.num_rows, stamp.num_actions
 
     def column(name: str) -> Any:

@@ -2,7 +2,7 @@
 
     shards/     immutable Parquet files, in order of time (training/shards.py)
     outcomes/   what became of decisions, learned late (training/outcomes.py)
-    damaged/    those that could not be read, set aside with the reason beside each
+    damaged/    those that could not be read, set aside with the reason beside each, and the reason alone for those gone
     manifest.json   what is known of each shard
 
 The shards are the truth. The manifest only saves reading them again: who opens the store takes in new shards, and a
@@ -58,10 +58,11 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Damage:
-    """A shard that was set aside, and why."""
+    """A shard that was set aside, or that is gone; why, in a sentence that names it."""
 
     name: str
     reason: str
+    gone: bool = False
 
 
 class ExperienceStore:
@@ -77,6 +78,8 @@ class ExperienceStore:
         self.stamp = DomainStamp.of(domain)
         self.shards_folder = self.folder / "shards"
         self.damaged_folder = self.folder / "damaged"
+        self.noticed: list[Damage] = []
+        """What was found damaged or gone since this object was made, in that order."""
         self.shards_folder.mkdir(parents=True, exist_ok=True)
         self.outcomes = OutcomeShards(self.folder / "outcomes", self.stamp, self._set_aside)
         self._entries: dict[str, ShardEntry] = self._read_manifest()
@@ -90,10 +93,18 @@ class ExperienceStore:
         return write_shard(self.shards_folder, rows, self.stamp, writer, name=name, notes=notes)
 
     def refresh(self) -> list[Damage]:
-        """Take in shards that are new, and set aside those that cannot be read. Returns what was set aside."""
-        found = {path.name: path for path in self.shards_folder.glob(f"*{SUFFIX}")}
+        """Take in shards that are new, and set aside those that cannot be read. Returns those, and those that are gone
+        though they were known: nobody but a person or a broken disk takes a shard away. Folders are passed over."""
+        found = {path.name: path for path in self.shards_folder.glob(f"*{SUFFIX}") if path.is_file()}
+        entries: dict[str, ShardEntry] = {}
+        damages: list[Damage] = []
+        for name in sorted(self._entries.keys() - found.keys()):
+            path = self.shards_folder / name
+            if path.is_file():  # a listing made while others write may miss one
+                found[name] = path
+            else:
+                damages += self._gone(name)
         changed = found.keys() != self._entries.keys()
-        entries, damages = {}, []
         for name, path in sorted(found.items()):
             known = self._entries.get(name)
             if known is None or _size(path) != known.bytes:
@@ -102,6 +113,7 @@ class ExperienceStore:
                     damages += self._set_aside(path, reason)
                     continue
                 known, changed = entry, True
+                self._forget_reason(name)
             entries[name] = known
         self._entries = entries
         self._forget_abandoned()
@@ -110,13 +122,13 @@ class ExperienceStore:
         return damages
 
     def check(self, on_shard: Callable[[ShardEntry], None] | None = None) -> list[Damage]:
-        """Read every shard again and compare it with the manifest, and all outcomes. Returns what was set aside."""
+        """Read every shard again and compare it with the manifest, and all outcomes. Returns the damaged and gone."""
         damages = self.refresh()
         for entry in self.entries:
             path = self.shards_folder / entry.name
             now, reason = self._examine(path)
             if now is not None and now.sha256 != entry.sha256:
-                now, reason = None, "its contents have changed since it was written"
+                now, reason = None, f"shard '{entry.name}' is damaged: its contents have changed since it was written"
             if now is None:
                 damages += self._set_aside(path, reason)
                 del self._entries[entry.name]
@@ -127,9 +139,10 @@ class ExperienceStore:
         return damages + self.outcomes.check()
 
     def rebuild(self) -> list[Damage]:
-        """Make the manifest anew from the shards alone. Returns what was set aside."""
+        """Make the manifest anew from the shards alone. Returns what is damaged or gone."""
+        damages = self.refresh()
         self._entries = {}
-        return self.refresh()
+        return damages + self.refresh()
 
     @property
     def entries(self) -> list[ShardEntry]:
@@ -141,11 +154,13 @@ class ExperienceStore:
         return sum(entry.rows for entry in self._entries.values())
 
     def read(self, name: str) -> Rows | None:
-        """The rows of a shard; None if it cannot be read, and then it is set aside."""
+        """The rows of a shard; None if it is damaged, and then it is set aside, or gone."""
         try:
             return read_shard(self.shards_folder / name, self.stamp)
         except ShardError as error:
             self._set_aside(self.shards_folder / name, str(error))
+            if self._entries.pop(name, None) is not None:  # or it would be found gone the next time
+                self._write_manifest()
             return None
 
     def recent(self, most: int) -> Rows | None:
@@ -166,17 +181,20 @@ class ExperienceStore:
             count += len(rows)
         if not parts:
             return None
-        rows = _once(joined(parts[::-1]))
+        rows = once(joined(parts[::-1]))
         rows = rows.take(np.arange(max(0, len(rows) - most), len(rows)))
         return with_outcomes(rows, self.outcomes.table()) if (rows.decision != "").any() else rows
 
     @property
     def damaged(self) -> list[Damage]:
-        """All that was ever set aside here."""
-        return [
-            Damage(path.name.removesuffix(".reason"), path.read_text().strip())
-            for path in sorted(self.damaged_folder.glob("*.reason"))
-        ]
+        """All that was ever set aside here, or was found gone and has not come back."""
+        found = [(path, path.with_suffix("").exists()) for path in sorted(self.damaged_folder.glob("*.reason"))]
+        return [Damage(path.stem, path.read_text().strip(), gone=not kept) for path, kept in found]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """`noticed`, a sentence each that names the shard: for who learns from the store and has to tell of it."""
+        return tuple(damage.reason for damage in self.noticed)
 
     @property
     def _manifest(self) -> Path:
@@ -225,10 +243,33 @@ class ExperienceStore:
         self.damaged_folder.mkdir(exist_ok=True)
         try:
             os.replace(path, self.damaged_folder / path.name)
-        except FileNotFoundError:  # another process was faster
+        except FileNotFoundError:
+            return self._gone(path.name)
+        return self._note(Damage(path.name, reason))
+
+    def _gone(self, name: str) -> list[Damage]:
+        """What there is to say of a shard that is not there any more. One that was never known has been set aside, or
+        taken back, by whoever put it there."""
+        known = self._entries.get(name)
+        if known is None:
             return []
-        write_whole(self.damaged_folder / f"{path.name}.reason", lambda file: file.write(reason.encode()))
-        return [Damage(path.name, reason)]
+        if (self.damaged_folder / name).exists():
+            self.noticed.append(Damage(name, f"shard '{name}' was damaged, and another process has set it aside"))
+            return self.noticed[-1:]
+        self.damaged_folder.mkdir(exist_ok=True)
+        where = "the manifest lists it, but somebody or something has removed it"
+        return self._note(Damage(name, f"shard '{name}' is gone, and with it {known.rows} rows: {where}", gone=True))
+
+    def _note(self, damage: Damage) -> list[Damage]:
+        path = self.damaged_folder / f"{damage.name}.reason"
+        write_whole(path, lambda file: file.write(damage.reason.encode()))
+        self.noticed.append(damage)
+        return [damage]
+
+    def _forget_reason(self, name: str) -> None:
+        """A shard that was gone and is back is no loss any more."""
+        if not (self.damaged_folder / name).exists():
+            (self.damaged_folder / f"{name}.reason").unlink(missing_ok=True)
 
     def _forget_abandoned(self) -> None:
         for folder in (self.folder, self.shards_folder, self.outcomes.folder):
@@ -286,8 +327,8 @@ class Writer:
         self.flush()
 
 
-def _once(rows: Rows) -> Rows:
-    """Of rows that one teacher gave of one decision, the last."""
+def once(rows: Rows) -> Rows:
+    """Without the rows of a decision that its teacher gave again later: of those, the last."""
     which = np.flatnonzero(rows.decision != "")[::-1]
     if not len(which):
         return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from escalade import Decision, __version__
+from escalade.app import cli
 from escalade.app.batch import ResultFile
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import Bundle
@@ -36,6 +38,30 @@ def run(*arguments: str, stdin: str = "", cwd: Path | None = None, **env: str) -
 
 def test_version() -> None:
     assert run("--version").stdout == f"escalade {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a/b"), "error: 'a/b': No such file or directory\n"),
+        (OSError(28, "No space left on device"), "error: No space left on device\n"),
+        (OSError("a message alone"), "error: a message alone\n"),
+        (
+            sqlite3.DatabaseError("file is not a database"),
+            "error: a SQLite file (a run's graph.sqlite, or the registry) cannot be used: file is not a database\n",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert (done.value.code, capsys.readouterr().err) == (1, told)
 
 
 def test_decide_prints_the_decision_and_every_rung() -> None:

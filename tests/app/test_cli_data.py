@@ -62,6 +62,24 @@ def test_check_sets_damage_aside_and_says_so(store: ExperienceStore) -> None:
     assert data("check", "--store", str(store.folder)).exit_code == 0
 
 
+def test_check_says_what_is_gone(store: ExperienceStore) -> None:
+    for entry, form in zip(store.entries, ((), ("--json",)), strict=False):
+        (store.shards_folder / entry.name).unlink()
+        done = data("check", "--store", str(store.folder), *form)
+        assert done.exit_code == 1
+        assert f"shard '{entry.name}' is gone, and with it 40 rows" in done.output
+    said = json.loads(done.stdout)
+    assert (said["shards"], said["set_aside"], len(said["lost"])) == (1, [], 1)
+    assert "lost: " in data("ls", "--store", str(store.folder)).stderr
+
+
+def test_check_tells_what_was_found_when_the_store_was_opened(store: ExperienceStore) -> None:
+    path = store.shards_folder / store.entries[0].name
+    path.write_bytes(b"x")
+    done = data("check", "--store", str(store.folder))
+    assert (done.exit_code, f"set aside: shard '{path.name}' is damaged" in done.stderr) == (1, True)
+
+
 def test_query_answers_in_sql(store: ExperienceStore) -> None:
     sql = "SELECT count(*) AS n, sum(policy[1]) > 0 AS first, count(outcome) < 120 AS some FROM experience"
     done = data("query", sql, "--store", str(store.folder), "--json")
@@ -88,6 +106,17 @@ def test_query_can_do_nothing_else(store: ExperienceStore, sql: str, words: str)
     assert isinstance(done.exception, QueryError)
     with pytest.raises(QueryError, match=words):
         raise done.exception
+
+
+@pytest.mark.parametrize("command", [("stats",), ("query", "SELECT * FROM experience")])
+@pytest.mark.parametrize("part", [0.3, 1])
+def test_a_damaged_shard_is_named_and_what_to_do(store: ExperienceStore, command: tuple[str, ...], part: float) -> None:
+    path = store.shards_folder / store.entries[1].name
+    raw = path.read_bytes()
+    path.write_bytes(b"x" * int(len(raw) * part) + raw[int(len(raw) * part) :])
+    done = data(*command, "--store", str(store.folder))
+    assert isinstance(done.exception, QueryError)
+    assert str(done.exception) == f"shard '{path.name}' is damaged: `escalade data check` sets it aside"
 
 
 def test_an_empty_store_can_be_asked(tmp_path: Path) -> None:

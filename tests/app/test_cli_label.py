@@ -174,6 +174,23 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, arguments: list[str], words: 
         raise done.exception
 
 
+def test_a_ply_that_no_game_reaches_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    done = label(tmp_path / "store", "--teacher", "solver", "--count", "5", "--first-ply", "50")
+    words = "--first-ply 50: none of 1000 casual games of 'tic_tac_toe' lasts so long"
+    with pytest.raises(SettingsError, match=words):
+        raise done.exception
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_in_place_of_the_store_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "store"):
+        done = label(folder, "--teacher", "solver", "--count", "1")
+        with pytest.raises(SettingsError, match=f"--store: there can be no store in '{folder}': '.*' is no folder"):
+            raise done.exception
+
+
 def test_a_bad_line_is_named_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "states").write_text("51\n5x\n")
     done = label(tmp_path / "store", "--teacher", "search", "--input", str(tmp_path / "states"))

@@ -102,6 +102,7 @@ def test_rows_are_counted(tmp_path: Path) -> None:
         ({"decision_id": "a\nb", "value": 1}, "decision_id"),
         ({"decision_id": "a", "value": 1.01}, "value"),
         ({"decision_id": "a", "value": "much"}, "value"),
+        ({"decision_id": "a", "value": True}, "value"),
         ({"decision_id": "a", "action": "10"}, "action"),
         ({"decision_id": "a", "action": "9" * 10_001}, "action"),
         ({"decision_id": "a", "value": 1, "by": "x" * 201}, "by"),
@@ -148,7 +149,11 @@ def test_an_outcome_is_reported_on_the_command_line(tmp_path: Path, decided: str
     assert (rows.outcome[0], rows.source[0], rows.policy[0, 8]) == (-1, "human", 1)
     asked = cli(tmp_path, "data", "query", "tic_tac_toe", "SELECT * FROM outcomes", "--json")
     (line,) = json.loads(asked.stdout)
-    assert (line["decision"], line["outcome"], line["action"], line["by"]) == (decided, -1, 8, "ann")
+    assert (line["decision"], line["outcome"], line["action"], line["told_by"]) == (decided, -1, 8, "ann")
+    (line,) = json.loads(cli(tmp_path, "data", "query", "tic_tac_toe", "FROM experience", "--json").stdout)
+    assert (line["outcome"], line["source"]) == (-1, "human")
+    (line,) = json.loads(cli(tmp_path, "data", "stats", "tic_tac_toe", "--json").stdout)["source"]
+    assert (line["name"], line["outcomes"], line["mean_outcome"]) == ("human", 1, -1)
     checked = cli(tmp_path, "data", "check", "tic_tac_toe")
     assert "outcomes reported and sound: 1" in checked.stdout
     (path,) = (tmp_path / "tic_tac_toe" / "outcomes").iterdir()

@@ -93,6 +93,7 @@ def test_an_outcome_and_an_action_told_apart_both_count(store: ExperienceStore) 
         ({"decision": "a", "by": "x" * 201, "value": 1}, "by must be"),
         ({"decision": "a"}, "value or action must be given"),
         ({"decision": "a", "value": 1.5}, r"value must be in \[-1, 1\], not 1.5"),
+        ({"decision": "a", "value": True}, "value must be a number"),
         ({"decision": "a", "value": float("nan")}, "value must be"),
     ],
 )
@@ -139,8 +140,28 @@ def test_they_can_be_asked_about_in_sql(store: ExperienceStore) -> None:
     name = str(recent(store).decision[decided(recent(store))[0]])
     store.outcomes.add([Outcome(name, -0.5, 3, "ann", at=86_400.0)])
     answer = query(store, "SELECT o.* FROM outcomes o JOIN experience e USING (decision)")
-    assert answer.columns == ["decision", "outcome", "action", "at", "by"]
+    assert answer.columns == ["decision", "outcome", "action", "told_at", "told_by"]
     assert answer.lines == [(name, -0.5, 3, datetime.datetime(1970, 1, 2), "ann")]
+    assert query(store, "SELECT told_at, told_by FROM outcomes WHERE told_by = 'ann'").lines == [answer.lines[0][3:]]
+
+
+def test_sql_sees_the_rows_as_learning_does(store: ExperienceStore) -> None:
+    before = recent(store)
+    row, other, *_ = decided(before)
+    right = int(np.flatnonzero(before.legal[row])[-1])
+    store.add(before.take(np.array([other])))  # recorded twice
+    store.outcomes.add([Outcome(str(before.decision[row]), 0.5, right), Outcome(str(before.decision[other]), -1.0)])
+    store.refresh()
+    learned = recent(store)
+    asked = query(store, "SELECT state, outcome, source, policy, coalesce(decision, '') FROM experience")
+    wanted = []
+    for each in range(len(learned)):
+        outcome = None if np.isnan(learned.outcome[each]) else float(learned.outcome[each])
+        policy = None if np.isnan(learned.policy[each]).all() else tuple(learned.policy[each].tolist())
+        wanted.append(
+            (str(learned.state[each]), outcome, str(learned.source[each]), policy, str(learned.decision[each]))
+        )
+    assert sorted(map(repr, asked.lines)) == sorted(map(repr, wanted))
 
 
 def test_a_decision_is_found_by_its_id(store: ExperienceStore) -> None:

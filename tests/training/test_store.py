@@ -95,6 +95,43 @@ def test_a_shard_that_breaks_while_it_is_used_is_passed_over(tmp_path: Path) -> 
     assert [damage.name for damage in store.damaged] == [path.name]
 
 
+def test_a_shard_that_is_gone_is_told_of_until_it_is_back(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    lost, read = (store.shards_folder / entry.name for entry in store.entries[:2])
+    raw = lost.read_bytes()
+    lost.unlink()
+    opened = ExperienceStore(tmp_path, TTT)
+    (problem,) = opened.problems
+    assert f"shard '{lost.name}' is gone, and with it 10 rows" in problem
+    assert [(damage.name, damage.gone) for damage in opened.damaged] == [(lost.name, True)]
+    assert (opened.refresh(), opened.rows) == ([], 11 + 12 + 13)
+    read.unlink()
+    assert opened.read(read.name) is None
+    assert "with it 11 rows" in opened.problems[1]
+    assert (opened.refresh(), len(opened.problems)) == ([], 2)
+    assert ExperienceStore(tmp_path, TTT).problems == ()
+    lost.write_bytes(raw)
+    assert [damage.name for damage in ExperienceStore(tmp_path, TTT).damaged] == [read.name]
+
+
+def test_what_another_process_set_aside_is_told_of_too(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    path = store.shards_folder / store.entries[0].name
+    path.write_bytes(b"x")
+    (reason,) = ExperienceStore(tmp_path, TTT).problems
+    assert "is damaged" in reason
+    assert [damage.name for damage in store.refresh()] == [path.name]
+    assert "another process has set it aside" in store.problems[0]
+
+
+def test_a_folder_among_the_shards_is_passed_over(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    for folder in (store.shards_folder, store.outcomes.folder):
+        (folder / "x.parquet").mkdir(parents=True)
+    opened = ExperienceStore(tmp_path, TTT)
+    assert (opened.check(), opened.rows) == ([], 10 + 11 + 12 + 13)
+
+
 def test_a_shard_that_may_not_be_read_now_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path)
     (tmp_path / "manifest.json").unlink()
