@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -68,6 +69,9 @@ class TrainView:
     def seconds(self) -> float:
         """Of work, that of earlier sessions included."""
         return self._earlier + self._clock() - self._began
+
+    def _problem(self, event: dict[str, Any]) -> None:
+        self.console.print(f"[yellow]{escape(event['text'])}[/]", highlight=False, soft_wrap=True)
 
     def _plan(self, event: dict[str, Any]) -> None:
         self.iterations = event["iterations"]

@@ -98,7 +98,9 @@ class _Nodes:
         self.resources = resources
 
     def _run(self, state: TrainingState) -> Run:
-        return Run.open(self.resources.root / state["run"])
+        run = Run.open(self.resources.root / state["run"])
+        run.tell_problems(_tell())
+        return run
 
     def plan(self, state: TrainingState) -> dict[str, Any]:
         """What the next iteration is to do, if the budget is not spent."""
@@ -134,6 +136,7 @@ class _Nodes:
         if name and (self.resources.root / name / "run.json").exists():
             run = Run.open(self.resources.root / name)
             _check_same(run, state)
+            run.tell_problems(_tell())
             return run
         if not state.get("domain"):
             raise SettingsError(

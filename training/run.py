@@ -73,6 +73,8 @@ class Run:
         self.recipe = config.recipe
         self.domain: Domain[Any] = load_domain(config.domain, config.options or None)
         self.store = ExperienceStore(folder / "experience", self.domain)
+        self._elsewhere: list[ExperienceStore] | None = None
+        self._told: set[str] = set()
 
     @staticmethod
     def begin(folder: Path, config: RunConfig) -> Run:
@@ -188,7 +190,17 @@ class Run:
 
     def elsewhere(self) -> list[ExperienceStore]:
         """The other stores that are learned from. Raises SettingsError if one is not there."""
-        return [_store_elsewhere(Path(folder), self.domain) for folder in self.config.experience]
+        if self._elsewhere is None:
+            self._elsewhere = [_store_elsewhere(Path(folder), self.domain) for folder in self.config.experience]
+        return self._elsewhere
+
+    def tell_problems(self, tell: Tell) -> None:
+        """Tell of shards that were found damaged or gone, in its stores as far as they were read; of each once."""
+        for store in (self.store, *(self._elsewhere or ())):
+            for problem in store.problems:
+                if problem not in self._told:
+                    self._told.add(problem)
+                    tell({"event": "problem", "text": f"'{store.folder}': {problem}"})
 
     def log(self) -> None:
         """Write metrics.jsonl anew from what the iterations have left."""

@@ -114,6 +114,7 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
     if iteration > 1:
         learner.load(run.iteration(iteration - 1) / "learner.safetensors")
     learned, held = window(run, iteration, learner.averaged)  # TD(0) asks it as it was before the fit
+    run.tell_problems(tell)
     partial = folder / "partial.safetensors"
     state: dict[str, Any] = {"lines": [], "best": None, "seconds": 0.0}
     if partial.exists():

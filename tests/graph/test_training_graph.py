@@ -198,6 +198,20 @@ def test_a_run_that_collects_nothing_learns_from_other_stores(
     assert [line["rows"] for line in state["history"]] == [0, 0]
 
 
+def test_lost_and_damaged_experience_is_told(tmp_path: Path) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path), checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "iterations": 1, "run": "run"}, config)
+    lost, damaged, _ = sorted((tmp_path / "run" / "experience" / "shards").iterdir())
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    told = graph.stream({"domain": "tic_tac_toe", "iterations": 2}, config, stream_mode="custom")
+    problems = [event["text"] for event in told if event["event"] == "problem"]
+    assert len(problems) == 2
+    for shard in (lost, damaged):
+        assert sum(shard.stem in problem for problem in problems) == 1
+
+
 def test_minutes_end_a_run(tmp_path: Path) -> None:
     graph = build_training_graph(TrainingResources(root=tmp_path))
     result = graph.invoke({"domain": "tic_tac_toe", "recipe": tiny(), "minutes": 0.001})
