@@ -90,6 +90,8 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
     Raises EscaladeError for a task that cannot be done, OSError if the shard cannot be written.
     """
     task = CollectTask.of(plain)
+    if not task.shards.is_absolute():
+        raise SettingsError(f"root: a task whose folder is '{task.folder}' needs the absolute folder of its run")
     domain = load_domain(task.domain, task.options or None)
     path = task.shards / f"{task.shard}{SUFFIX}"
     stamp = DomainStamp.of(domain)

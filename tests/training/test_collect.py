@@ -122,6 +122,8 @@ def test_positions_are_searched_anew(tmp_path: Path, bundle: str) -> None:
 def test_what_cannot_be_done_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="nonsense"):
         collect(replace(task(tmp_path), domain="nonsense").plain())
+    with pytest.raises(SettingsError, match="root: a task whose folder is 'x' needs"):
+        collect(task(Path("x")).plain())
     assert not list(tmp_path.iterdir())
 
 

@@ -26,7 +26,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     run = Run.begin(folder, RunConfig("tic_tac_toe", RECIPE))
     for task in tasks(run, 1, last=True):
-        collect(task)
+        collect({**task, "root": str(folder)})
     return folder
 
 

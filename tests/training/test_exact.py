@@ -107,8 +107,11 @@ def test_positions_to_leave_out_need_no_scores(tmp_path: Path) -> None:
     path.write_text("moves,score_1\n51,\n55,\n")
     with pytest.raises(SettingsError, match="line 3: column 'moves'"):
         read_positions(path, TTT, scored=False)
-    run = Run.begin(tmp_path / "run", RunConfig("tic_tac_toe", Recipe(), exclude=(str(path),)))
+    config = RunConfig("tic_tac_toe", Recipe(), exclude=(str(path),))
+    with pytest.raises(SettingsError, match="line 3: column 'moves'"):
+        Run.begin(tmp_path / "run", config)
     path.write_text("moves\n51\n")
+    run = Run.begin(tmp_path / "run", config)
     assert [positions.states for positions in run.excluded()] == [("51",)]
     let_go(run.folder)
 

@@ -256,7 +256,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run.begin(tmp_path_factory.mktemp("runs") / "td", RunConfig("tic_tac_toe", recipe))
     for iteration in (1, 2):
         for task in steps.tasks(run, iteration, last=False):
-            collect(task)
+            collect({**task, "root": str(run.folder)})
         if iteration == 1:
             steps.fit(run, 1, (0.0, 0.5), last=False)
     return run
