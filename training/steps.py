@@ -27,9 +27,9 @@ from escalade.training.validation import Validation
 
 
 def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> list[dict[str, Any]]:
-    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it, but for its root, which is
-    where the run's folder is when it is done; nothing where the recipe
-    wants no games and no families, and the run learns from other stores alone. Raises SettingsError if it has none."""
+    """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it, but for its root: the
+    run's folder, wherever that is by then. Nothing, where the recipe wants no games and no families and the run learns
+    from other stores alone. Raises SettingsError if it has none."""
     recipe, config = run.recipe, run.config
     bundle = run.bundle(iteration - 1)
     common = CollectTask(

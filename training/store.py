@@ -257,8 +257,8 @@ class ExperienceStore:
             self.noticed.append(Damage(name, f"shard '{name}' was damaged, and another process has set it aside"))
             return self.noticed[-1:]
         self.damaged_folder.mkdir(exist_ok=True)
-        where = "the manifest lists it, but somebody or something has removed it"
-        return self._note(Damage(name, f"shard '{name}' is gone, and with it {known.rows} rows: {where}", gone=True))
+        reason = f"shard '{name}' is gone, and with it {known.rows} rows: the manifest lists it, but it was removed"
+        return self._note(Damage(name, reason, gone=True))
 
     def _note(self, damage: Damage) -> list[Damage]:
         path = self.damaged_folder / f"{damage.name}.reason"
