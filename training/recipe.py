@@ -152,39 +152,40 @@ _TIC_TAC_TOE = Recipe(
     evaluation=EvaluationConfig(simulations=(0, 25)),
 )
 
-# About half an hour on two cores: the solver's labels teach what self-play alone would take far longer to find out,
-# self-play the openings, which the solver cannot afford, and what good players come to.
+# Under half an hour on two idle cores: the solver's labels teach what self-play alone would take far longer to find
+# out, self-play the openings, which the solver cannot afford, and what good players come to.
 _CONNECT_FOUR = Recipe(
     iterations=4,
     network=Network(kind="residual", hidden=(384, 384, 384)),
-    games=900,
+    games=600,
     games_a_task=50,
     self_play=SelfPlayConfig(SearchConfig(simulations=32, algorithm="gumbel"), at_once=64, opening_plies=10),
-    families=15_000,
-    families_a_task=300,
+    families=12_000,
+    families_a_task=200,
     solve_games=True,
-    solved=SolvedConfig(first_ply=8, last_ply=30, branches=2, depth=3),
+    # From ten plies on a family takes the solver milliseconds; a search needs no help with what is nearly over.
+    solved=SolvedConfig(first_ply=10, last_ply=26, branches=2, depth=5),
     rows=4_000_000,
     window=WindowConfig(outcome_weight=0.75, validation=0.02),
     passes=2,
     last_passes=12,
-    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.998, precision="auto"),
+    learner=LearnerConfig(batch_size=2048, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
     positions=1000,
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )
 
-# An hour and a half on two cores: what is shipped. Twice the weights, and more than three million positions, since
-# smaller ones were learned by heart before they were understood.
+# An hour and a half on two idle cores: what is shipped. Twice the weights, and millions of positions, since smaller
+# numbers were learned by heart before they were understood.
 _CONNECT_FOUR_CHAMPION = replace(
     _CONNECT_FOUR,
-    iterations=4,
+    iterations=3,
     network=Network(kind="residual", hidden=(512, 512, 512)),
-    games=1700,
-    families=30_000,
+    games=1200,
+    families=45_000,
     families_a_task=500,
-    passes=3,
-    last_passes=16,
-    learner=LearnerConfig(batch_size=1024, weight_decay=0.02, average=0.999, precision="auto"),
+    solved=replace(_CONNECT_FOUR.solved, first_ply=9),
+    rows=7_000_000,
+    learner=replace(_CONNECT_FOUR.learner, average=0.999),
 )
 
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.

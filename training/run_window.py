@@ -30,6 +30,7 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targe
         looked = ", ".join(f"'{store.folder}'" for store in (run.store, *others))
         raise RunError(f"there is no experience to learn from in {looked}")
     rows = joined(parts[::-1])
+    del parts  # millions of rows are gigabytes
     for positions in run.excluded():
         keys = position_keys(rows.observation, rows.legal)
         rows = rows.take(~np.isin(keys, _keys_of(run, positions)))

@@ -42,18 +42,20 @@ def casual_states(
 
 @dataclass(frozen=True)
 class SolvedConfig:
-    """Positions come in families: a root, and those that `branches` random moves of each lead to, up to `depth` plies
+    """Positions come in families: a root, and those that `branches` casual moves of each lead to, up to `depth` plies
     on. What a solver finds out for one helps it with the next, which makes early positions, the dearest, several times
     cheaper; and a search asks a network about just such neighbours of good play.
 
     first_ply, last_ply: of the roots, both included; casual games reach each of them equally often. Of games that were
-    played anyway every position from first_ply on may be a root. sense: as in `casual_states`.
+    played anyway every position from first_ply on is a root, of a family of `game_depth`. sense: as in `casual_states`,
+    for the moves within a family too: positions that a win in one decides teach a search little, which sees it anyway.
     """
 
     first_ply: int = 8
     last_ply: int = 30
     branches: int = 2
     depth: int = 3
+    game_depth: int = 3
     sense: float = 0.8
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class SolvedConfig:
         whole("last_ply", self.last_ply, self.first_ply)
         whole("branches", self.branches, 1)
         whole("depth", self.depth, 0)
+        whole("game_depth", self.game_depth, 0)
         if not 0 <= self.sense <= 1:
             raise SettingsError(f"sense must be in [0, 1], not {self.sense!r}")
 
@@ -73,7 +76,7 @@ def casual_families(
         random = np.random.default_rng((seed, number))
         ply = int(random.integers(config.first_ply, config.last_ply + 1))
         for _, root in casual_states(domain, [ply], seed=int(random.integers(2**32)), sense=config.sense):
-            yield solved_family(domain, root, ply, config, random, f"{run}/casual-{number:08d}")
+            yield solved_family(domain, root, ply, config.depth, config, random, f"{run}/casual-{number:08d}")
 
 
 def exact_labels(domain: Domain[Any], rows: Rows, config: SolvedConfig, *, seed: Sequence[int]) -> Rows:
@@ -82,20 +85,20 @@ def exact_labels(domain: Domain[Any], rows: Rows, config: SolvedConfig, *, seed:
     late: NDArray[np.bool_] = rows.ply >= config.first_ply
     parts = [rows.take(~late)] if not late.all() else []
     for text, ply, game in zip(*(getattr(rows, name)[late].tolist() for name in ("state", "ply", "game")), strict=True):
-        parts.append(solved_family(domain, domain.parse(text), ply, config, random, game))
+        parts.append(solved_family(domain, domain.parse(text), ply, config.game_depth, config, random, game))
     return joined(parts)
 
 
 def solved_family(
-    domain: Domain[Any], root: Any, ply: int, config: SolvedConfig, random: np.random.Generator, game: str
+    domain: Domain[Any], root: Any, ply: int, depth: int, config: SolvedConfig, random: np.random.Generator, game: str
 ) -> Rows:
     """A root after `ply` moves and its family, labelled, the deepest states first; all belong to one game."""
     level, found = [root], {domain.format(root): (root, ply)}
-    for deeper in range(1, config.depth + 1):
+    for deeper in range(1, depth + 1):
         reached = []
         for state in level:
-            legal = random.permutation(domain.legal_actions(state))[: config.branches]
-            reached += [domain.step(state, int(action)) for action in legal]
+            tried = random.permutation(casual_actions(domain, state, random, config.sense))[: config.branches]
+            reached += [domain.step(state, int(action)) for action in tried]
         level = [state for state in reached if not domain.is_terminal(state)]
         found |= {domain.format(state): (state, ply + deeper) for state in level}
     states, plies = zip(*list(found.values())[::-1], strict=True)
@@ -103,14 +106,20 @@ def solved_family(
 
 
 def casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
+    """One of `casual_actions`."""
+    return int(random.choice(casual_actions(domain, state, random, sense)))
+
+
+def casual_actions(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> list[int]:
+    """With chance `sense` the moves that win at once or, where none does, those that allow no win in one; else, and
+    where every move allows one, all that are legal."""
     legal = list(domain.legal_actions(state))
     if random.random() < sense:
         wins = [action for action, outcome in (domain.ending_actions(state) or {}).items() if outcome == 1]
         if wins:
-            return int(random.choice(wins))
-        safe = [action for action in legal if not _gives_a_win(domain, state, action)]
-        legal = safe or legal
-    return int(random.choice(legal))
+            return wins
+        return [action for action in legal if not _gives_a_win(domain, state, action)] or legal
+    return legal
 
 
 def _gives_a_win(domain: Domain[Any], state: Any, action: int) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import SettingsError
@@ -15,7 +17,14 @@ from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.solvers import exact_solver
 from escalade.training.rows import Rows, joined
-from escalade.training.solved import SolvedConfig, casual_families, casual_states, exact_labels, solved_rows
+from escalade.training.solved import (
+    SolvedConfig,
+    casual_actions,
+    casual_families,
+    casual_states,
+    exact_labels,
+    solved_rows,
+)
 
 TTT, C4 = TicTacToe(), ConnectFour()
 
@@ -106,7 +115,7 @@ def test_the_solver_takes_over_games_from_a_ply_on() -> None:
         value=np.full(count, 0.25, np.float32),
         observation=C4.encode(states),
     )
-    config = SolvedConfig(first_ply=6, branches=1, depth=1)
+    config = SolvedConfig(first_ply=6, branches=1, game_depth=1)
     found = exact_labels(C4, rows, config, seed=(1, 2))
     found.check()
     assert found.state[:3].tolist() == ["4", "44", "4455"]
@@ -119,6 +128,29 @@ def test_the_solver_takes_over_games_from_a_ply_on() -> None:
     assert solver is not None
     for state, value in zip(found.state[3:].tolist(), found.outcome[3:].tolist(), strict=True):
         assert solver.value(C4.parse(state)) == value
+
+
+@settings(max_examples=50, deadline=None)
+@given(moves=st.lists(st.integers(0, 6), max_size=30), seed=st.integers(0, 2**32 - 1))
+def test_sensible_players_win_at_once_or_leave_no_win_in_one(moves: list[int], seed: int) -> None:
+    state = C4.initial_state()
+    for move in moves:
+        if move in C4.legal_actions(state) and not C4.is_terminal(after := C4.step(state, move)):
+            state = after
+    legal = list(C4.legal_actions(state))
+    random = np.random.default_rng(seed)
+    assert casual_actions(C4, state, random, 0.0) == legal
+    found = casual_actions(C4, state, random, 1.0)
+
+    def wins(state: Any) -> list[int]:
+        ended = {move: C4.step(state, move) for move in C4.legal_actions(state)}
+        return [move for move, after in ended.items() if C4.is_terminal(after) and C4.outcome(after) == -1]
+
+    if wins(state):
+        assert found == wins(state)
+    else:
+        safe = [m for m in legal if C4.is_terminal(C4.step(state, m)) or not wins(C4.step(state, m))]
+        assert found == (safe or legal)
 
 
 @pytest.mark.parametrize("options", [{"branches": 0}, {"first_ply": -1}, {"first_ply": 9, "last_ply": 8}, {"sense": 2}])
