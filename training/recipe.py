@@ -152,7 +152,7 @@ _TIC_TAC_TOE = Recipe(
     evaluation=EvaluationConfig(simulations=(0, 25)),
 )
 
-# Under half an hour on two idle cores: the solver's labels teach what self-play alone would take far longer to find
+# About half an hour on two idle cores: the solver's labels teach what self-play alone would take far longer to find
 # out, self-play the openings, which the solver cannot afford, and what good players come to.
 _CONNECT_FOUR = Recipe(
     iterations=4,
@@ -163,7 +163,7 @@ _CONNECT_FOUR = Recipe(
     families=12_000,
     families_a_task=200,
     solve_games=True,
-    # Earlier roots take the solver most of its time: one of 8 plies as long as forty of 12. A search needs no help with
+    # Earlier roots take the solver most of its time: one of 8 plies as long as forty of 14. A search needs no help with
     # what is nearly over.
     solved=SolvedConfig(first_ply=9, last_ply=20, branches=2, depth=5),
     rows=4_000_000,
@@ -175,8 +175,8 @@ _CONNECT_FOUR = Recipe(
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
 )
 
-# Two hours on two idle cores: what is shipped. Twice the weights, and millions of positions, since smaller
-# numbers were learned by heart before they were understood.
+# For what is shipped: twice the weights, and millions of positions, since smaller numbers were learned by heart before
+# they were understood. Hours, not minutes.
 _CONNECT_FOUR_CHAMPION = replace(
     _CONNECT_FOUR,
     iterations=3,
