@@ -1,30 +1,39 @@
-"""From a rung's raw score to a confidence: the probability that its action is as good as the reference's.
+"""From what can be seen of an answer to a confidence: the probability that its action is as good as the reference's.
 
 A raw score (a softmax value, a margin) is not a probability of being right until data say so. `IdentityCalibrator`
 stands in until then: it passes the score on unproven, which is why no rung accepts by default without a certificate.
+`LogisticCalibrator` weighs all features of a rung (`escalade.neural.confidence`) as `escalade.training.calibrate`
+fitted it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
+
 from escalade.domains.errors import BundleError
+from escalade.neural.confidence import FEATURES, Features
+
+FARTHEST = 5.0
+"""Features are cut to so many standard deviations: squares must not run away with what was hardly ever seen."""
 
 
 @runtime_checkable
 class Calibrator(Protocol):
-    """A monotone map from raw score to confidence. Immutable; equal parameters, equal answers."""
+    """A map from features to confidence. Immutable; equal parameters, equal answers."""
 
     @property
     def kind(self) -> str:
         """The name under which `calibrator_from_json` finds it."""
         ...
 
-    def confidence(self, raw: float) -> float:
-        """The confidence in [0, 1] of a finite raw score. Raises ValueError for NaN."""
+    def confidences(self, features: Features) -> NDArray[np.float64]:
+        """Confidences `[B]` in [0, 1] of features `[B, F]`. Raises ValueError for NaN."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -34,23 +43,96 @@ class Calibrator(Protocol):
 
 @dataclass(frozen=True)
 class IdentityCalibrator:
-    """The raw score itself, cut to [0, 1]. Proves nothing."""
+    """The first feature, which is the raw score, cut to [0, 1]. Proves nothing."""
 
     kind: str = "identity"
 
-    def confidence(self, raw: float) -> float:
-        if math.isnan(raw):
+    def confidences(self, features: Features) -> NDArray[np.float64]:
+        raw: NDArray[np.float64] = features[:, 0]
+        if np.isnan(raw).any():
             raise ValueError("the raw score is NaN, so it has no confidence")
-        return min(1.0, max(0.0, float(raw)))
+        return raw.clip(0.0, 1.0)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind}
 
 
-def calibrator_from_json(data: Mapping[str, Any]) -> Calibrator:
-    """The calibrator of a JSON object with `kind` and its parameters. Raises BundleError for anything else."""
-    if dict(data) == {"kind": "identity"}:
+class LogisticParameters(BaseModel):
+    """mean, scale: of each of F features. weights: of the F standardised features, and of the products of each two of
+    them, itself included, in the order of `numpy.triu_indices(F)`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: tuple[str, ...]
+    mean: tuple[FiniteFloat, ...]
+    scale: tuple[FiniteFloat, ...]
+    weights: tuple[FiniteFloat, ...]
+    bias: FiniteFloat
+
+    @model_validator(mode="after")
+    def _whole(self) -> LogisticParameters:
+        count = len(self.features)
+        if not count:
+            raise ValueError("features must name at least one")
+        for name, wanted in (("mean", count), ("scale", count), ("weights", count + count * (count + 1) // 2)):
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{name} must have {wanted} numbers for {count} features")
+        if min(self.scale) <= 0:
+            raise ValueError("scale must be positive")
+        return self
+
+
+@dataclass(frozen=True)
+class LogisticCalibrator:
+    """A logistic function of the standardised features, their squares and products (J. Platt, "Probabilistic outputs
+    for support vector machines", 1999, over more than one score)."""
+
+    parameters: LogisticParameters
+    kind: str = "logistic"
+    _arrays: tuple[NDArray[Any], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        p = self.parameters
+        rows, columns = np.triu_indices(len(p.features))
+        arrays = (np.array(p.mean), 1 / np.array(p.scale), np.array(p.weights), rows, columns)
+        object.__setattr__(self, "_arrays", arrays)
+
+    def confidences(self, features: Features) -> NDArray[np.float64]:
+        heights = self.log_odds(features)
+        if np.isnan(heights).any():
+            raise ValueError("a feature is NaN, so there is no confidence")
+        return 1 / (1 + np.exp(-heights))
+
+    def log_odds(self, features: Features) -> NDArray[np.float64]:
+        """`[B]`: log(confidence / (1 - confidence)), between -30 and 30."""
+        mean, inverse, weights, rows, columns = self._arrays
+        standard = ((features - mean) * inverse).clip(-FARTHEST, FARTHEST)
+        count = len(mean)
+        heights: NDArray[np.float64] = standard @ weights[:count]
+        heights += (standard[:, rows] * standard[:, columns]) @ weights[count:]
+        heights += self.parameters.bias
+        return heights.clip(-30.0, 30.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self.parameters.model_dump(mode="json")}
+
+
+def calibrator_from_json(data: Mapping[str, Any], rung: str | None = None) -> Calibrator:
+    """The calibrator of a JSON object with `kind` and its parameters. rung: whose features it must be for, if given.
+    Raises BundleError for anything else."""
+    kind, parameters = data.get("kind"), {name: value for name, value in data.items() if name != "kind"}
+    if kind == "identity":
+        if parameters:
+            raise BundleError("calibrator of kind 'identity' takes no parameters")
         return IdentityCalibrator()
-    if data.get("kind") == "identity":
-        raise BundleError("calibrator of kind 'identity' takes no parameters")
-    raise BundleError(f"calibrator kind {data.get('kind')!r} is not known: this version knows 'identity'")
+    if kind != "logistic":
+        raise BundleError(f"calibrator kind {kind!r} is not known: this version knows 'identity' and 'logistic'")
+    try:
+        calibrator = LogisticCalibrator(LogisticParameters.model_validate(parameters))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise BundleError(f"calibrator of kind 'logistic': {where}{': ' if where else ''}{fault['msg']}") from None
+    if rung is not None and calibrator.parameters.features != FEATURES.get(rung):
+        raise BundleError(f"calibrator of rung '{rung}' is for other features than this version has")
+    return calibrator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from escalade.domains.base import BoolArray, FloatArray, legal_mask
 from escalade.neural.actions import action_probabilities
+from escalade.neural.confidence import policy_features
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -17,27 +18,31 @@ def policy_node(resources: Resources) -> RungStep:
         parsed = [domain.parse(state["text"])]
         return domain.encode(parsed), legal_mask(domain, parsed)
 
-    def proposal(legal: BoolArray, answer: tuple[FloatArray, FloatArray]) -> Update:
-        logits, values = answer
-        probabilities = action_probabilities(logits, legal)[0]
-        action = int(probabilities.argmax())
-        raw = float(probabilities[action])
+    def proposal(text: str, asked: tuple[FloatArray, BoolArray], answer: tuple[FloatArray, FloatArray]) -> Update:
+        (observations, legal), (logits, values) = asked, answer
+        probabilities = action_probabilities(logits, legal)
+        features = policy_features(probabilities, legal, values)
         return {
-            "action": action,
-            "confidence": calibrator.confidence(raw),
+            "action": int(probabilities[0].argmax()),
+            "confidence": float(calibrator.confidences(features)[0]),
             "value": float(values[0]),
-            "policy": probabilities.tolist(),
-            "details": {"raw_confidence": raw, "calibrator": calibrator.kind, "bundle": resources.bundle_version},
+            "policy": probabilities[0].tolist(),
+            "details": {
+                "raw_confidence": float(features[0, 0]),
+                "calibrator": calibrator.kind,
+                "bundle": resources.bundle_version,
+                **resources.novelty_of(observations, text),
+            },
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None  # the router asks only if there is one
-        observations, legal = question(state)
-        return proposal(legal, network.evaluate(observations, legal, deadline_of(state, resources)))
+        asked = question(state)
+        return proposal(state["text"], asked, network.evaluate(*asked, deadline_of(state, resources)))
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None
-        observations, legal = question(state)
-        return proposal(legal, await network.evaluate_async(observations, legal, deadline_of(state, resources)))
+        asked = question(state)
+        return proposal(state["text"], asked, await network.evaluate_async(*asked, deadline_of(state, resources)))
 
     return RungStep("policy", resources, run, async_run)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import Domain
+from escalade.neural.confidence import Features, search_features
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -30,13 +31,17 @@ def search_node(resources: Resources) -> RungStep:
         )
 
     def proposal(result: SearchResult) -> Update:
-        raw = 1.0 if result.proven else float(result.policy[result.action])
+        features = _features(result)
         return {
             "action": result.action,
-            "confidence": calibrator.confidence(raw),
+            "confidence": float(calibrator.confidences(features)[0]),
             "value": result.value,
             "policy": result.policy.tolist(),
-            "details": {**katago_report(domain, result), "raw_confidence": raw, "calibrator": calibrator.kind},
+            "details": {
+                **katago_report(domain, result),
+                "raw_confidence": float(features[0, 0]),
+                "calibrator": calibrator.kind,
+            },
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
@@ -47,6 +52,18 @@ def search_node(resources: Resources) -> RungStep:
         return proposal(await asyncio.wrap_future(ask(state, context)))
 
     return RungStep("search", resources, run, async_run)
+
+
+def _features(result: SearchResult) -> Features:
+    return search_features(
+        result.policy[None],
+        result.prior[None],
+        result.action_values[None],
+        ~np.isnan(result.lower)[None],
+        np.array([result.action]),
+        np.array([result.value], np.float32),
+        np.array([result.proven]),
+    )
 
 
 def katago_report(domain: Domain[Any], result: SearchResult) -> dict[str, Any]:

@@ -1,91 +1,94 @@
 """The value rung: one ply of lookahead. Every legal action is tried in the simulator and all results are valued in one
-batch; finished ones count with their exact outcome."""
+batch; finished ones count with their exact outcome. The state itself is asked about beside them, for the confidence
+rests on how far the policy and the values agree."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
 
 import numpy as np
 
-from escalade.domains.base import BoolArray, Domain, FloatArray, legal_mask
+from escalade.domains.base import BoolArray, FloatArray, legal_mask
+from escalade.neural.actions import action_probabilities
+from escalade.neural.confidence import value_features
+from escalade.neural.lookahead import Lookahead
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
 
+Answer = tuple[FloatArray, FloatArray]
 
-class Lookahead:
-    """The children of one state. `values` `[A]` float64, from the view of the state's player to move: NaN where
-    illegal, exact where the action ends the game, else to be filled in for `open_actions`."""
 
-    def __init__(self, domain: Domain[Any], text: str) -> None:
+class _Question:
+    """A state as the policy sees it, and its children."""
+
+    def __init__(self, resources: Resources, text: str) -> None:
+        domain = resources.domain
         state = domain.parse(text)
-        player = domain.to_move(state)
-        self.values = np.full(domain.num_actions, np.nan)
-        self.open_actions: list[int] = []
-        self.signs: list[float] = []
-        children = []
-        for action in domain.legal_actions(state):
-            child = domain.step(state, action)
-            sign = 1.0 if domain.to_move(child) == player else -1.0
-            if domain.is_terminal(child):
-                self.values[action] = sign * domain.outcome(child)
-            else:
-                self.open_actions.append(action)
-                self.signs.append(sign)
-                children.append(child)
-        self.observations: FloatArray = (
-            domain.encode(children) if children else np.zeros((0, *domain.observation_shape), np.float32)
-        )
-        self.legal: BoolArray = legal_mask(domain, children)
+        self.text = text
+        self.observations: FloatArray = domain.encode([state])
+        self.legal: BoolArray = legal_mask(domain, [state])
+        self.ahead = Lookahead(domain, state)
 
-    def fill_in(self, values: FloatArray) -> None:
-        """Values `[k]` of the open children, each from the view of its own player to move."""
-        self.values[self.open_actions] = np.multiply(self.signs, values)
+    def together(self) -> tuple[FloatArray, BoolArray]:
+        """The state and its children, for one network to answer in one pass."""
+        return (
+            np.concatenate((self.observations, self.ahead.observations)),
+            np.concatenate((self.legal, self.ahead.legal)),
+        )
 
 
 def value_node(resources: Resources) -> RungStep:
-    network, calibrator = resources.value_network, resources.calibrator("value")
+    network, value_network, calibrator = resources.network, resources.value_network, resources.calibrator("value")
+    one = network is value_network
 
-    def proposal(lookahead: Lookahead) -> Update:
-        action = int(np.nanargmax(lookahead.values))
-        raw = raw_confidence(lookahead.values, exact=action not in lookahead.open_actions)
-        values = [None if np.isnan(value) else float(value) for value in lookahead.values]
+    def proposal(question: _Question, own: Answer, values: FloatArray) -> Update:
+        """own: logits `[1, A]` and value `[1]` of the state. values `[k]` of its children."""
+        ahead = question.ahead
+        ahead.fill_in(values)
+        probabilities = action_probabilities(own[0], question.legal)
+        features = value_features(probabilities, question.legal, own[1], ahead.values[None], ahead.exact[None])
+        action = int(np.nanargmax(ahead.values))
+        action_values = [None if np.isnan(value) else float(value) for value in ahead.values]
         return {
             "action": action,
-            "confidence": calibrator.confidence(raw),
-            "value": values[action],
+            "confidence": float(calibrator.confidences(features)[0]),
+            "value": action_values[action],
             "policy": None,
             "details": {
-                "action_values": values,
-                "raw_confidence": raw,
+                "action_values": action_values,
+                "raw_confidence": float(features[0, 0]),
                 "calibrator": calibrator.kind,
                 "bundle": resources.bundle_version,
+                **resources.novelty_of(question.observations, question.text),
             },
         }
 
+    def parted(question: _Question, answer: Answer) -> Update:
+        return proposal(question, (answer[0][:1], answer[1][:1]), answer[1][1:])
+
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        assert network is not None  # the router asks only if there is one
-        lookahead = Lookahead(resources.domain, state["text"])
-        answer = network.evaluate(lookahead.observations, lookahead.legal, deadline_of(state, resources))
-        lookahead.fill_in(answer[1])
-        return proposal(lookahead)
+        assert network is not None
+        assert value_network is not None
+        question, deadline = _Question(resources, state["text"]), deadline_of(state, resources)
+        if one:
+            return parted(question, network.evaluate(*question.together(), deadline))
+        own = network.evaluate(question.observations, question.legal, deadline)
+        ahead = question.ahead
+        return proposal(question, own, value_network.evaluate(ahead.observations, ahead.legal, deadline)[1])
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None
-        lookahead = Lookahead(resources.domain, state["text"])
-        deadline = deadline_of(state, resources)
-        answer = await network.evaluate_async(lookahead.observations, lookahead.legal, deadline)
-        lookahead.fill_in(answer[1])
-        return proposal(lookahead)
+        assert value_network is not None
+        question, deadline = _Question(resources, state["text"]), deadline_of(state, resources)
+        if one:
+            return parted(question, await network.evaluate_async(*question.together(), deadline))
+        ahead = question.ahead
+        own, children = await asyncio.gather(
+            network.evaluate_async(question.observations, question.legal, deadline),
+            value_network.evaluate_async(ahead.observations, ahead.legal, deadline),
+        )
+        return proposal(question, own, children[1])
 
     return RungStep("value", resources, run, async_run)
-
-
-def raw_confidence(values: np.ndarray[Any, np.dtype[np.float64]], *, exact: bool) -> float:
-    """A score in [0.5, 1] from action values `[A]` (NaN where illegal), for a calibrator to turn into a probability: 1
-    for a win at once or the only legal action, else half plus a quarter of the gap to the second best."""
-    ranked = np.sort(values[~np.isnan(values)])[::-1]
-    if len(ranked) == 1 or (exact and ranked[0] >= 1):
-        return 1.0
-    return float(0.5 + (ranked[0] - ranked[1]) / 4)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalade.domains.catalog import load_domain
+from escalade.neural.novelty import Novelty, fit_novelty
+from escalade.training.casual import casual_positions
+
+
+def same(observations: np.ndarray) -> list[str]:
+    """Texts that tell nothing apart."""
+    return ["x"] * len(observations)
+
+
+def drawn(count: int, seed: int, size: int = 20, rank: int = 3) -> np.ndarray:
+    """Observations that vary in few directions, and hardly in the others."""
+    random = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).normal(size=(rank, size))
+    return (random.normal(size=(count, rank)) @ directions + 0.1 * random.normal(size=(count, size))).astype(np.float32)
+
+
+def test_so_many_of_those_seen_are_novel_as_the_quantile_leaves() -> None:
+    seen = drawn(5000, 0)
+    novelty = fit_novelty(seen, same(seen), rank=3, quantile=0.99)
+    assert novelty.novel(seen, same(seen)).mean() == pytest.approx(0.01, abs=0.002)
+    fresh = drawn(5000, 1)
+    assert novelty.novel(fresh, same(fresh)).mean() == pytest.approx(0.01, abs=0.006)
+
+
+def test_what_leaves_the_usual_directions_is_novel_though_no_larger() -> None:
+    seen = drawn(5000, 0)
+    novelty = fit_novelty(seen, same(seen), rank=3)
+    strange = np.random.default_rng(5).normal(size=(200, 20)).astype(np.float32)
+    strange -= strange.mean(axis=1, keepdims=True)
+    assert novelty.novel(strange, same(strange)).mean() > 0.99
+
+
+def test_distances_are_mahalanobis_where_every_direction_is_kept() -> None:
+    seen = drawn(4000, 0, size=4, rank=4)
+    novelty = fit_novelty(seen, same(seen), rank=4)
+    apart = (seen - seen.mean(axis=0)).astype(np.float64)
+    inverse = np.linalg.inv(apart.T @ apart / len(seen))
+    wanted = np.einsum("bi,ij,bj->b", apart, inverse, apart)
+    assert novelty.distances(seen, same(seen)) == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+
+
+def test_games_shorter_or_longer_than_any_seen_are_infinitely_far() -> None:
+    domain = load_domain("connect_four")
+    states = [state for _, ply, state in casual_positions(domain, range(300), 8, 30, seed=3) if ply >= 8]
+    novelty = fit_novelty(domain.encode(states), [domain.format(state) for state in states])
+    strange = [domain.initial_state(), domain.parse("4441"), domain.parse("11157411523147666")]
+    found = novelty.distances(domain.encode(strange), [domain.format(state) for state in strange])
+    assert np.isinf(found).tolist() == [True, True, False]
+
+
+@given(st.integers(2, 40), st.integers(1, 10), st.integers(0, 100))
+def test_any_observations_can_be_learned_from(count: int, size: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    seen = random.integers(0, 2, (count, size)).astype(np.float32)
+    found = fit_novelty(seen, same(seen)).distances(seen, same(seen))
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
+
+
+def test_one_state_is_too_few() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        fit_novelty(np.zeros((1, 3), np.float32), ["x"])
+
+
+def test_what_a_bundle_keeps_gives_the_same_distances() -> None:
+    seen = drawn(100, 0)
+    novelty = fit_novelty(seen, same(seen))
+    again = Novelty(novelty.spec, **novelty.tensors())
+    fresh = drawn(50, 1)
+    assert (again.distances(fresh, same(fresh)) == novelty.distances(fresh, same(fresh))).all()
