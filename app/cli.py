@@ -14,15 +14,19 @@ from rich.markup import escape
 
 from escalade import __version__
 from escalade.app import (
+    cli_certify,
     cli_collect,
     cli_data,
     cli_decide,
     cli_domains,
     cli_evaluate,
+    cli_frontier,
+    cli_ledger,
     cli_models,
     cli_play,
     cli_serve,
     cli_train,
+    cli_watch,
 )
 from escalade.domains.errors import DomainFault, EscaladeError, NoDecisionError
 
@@ -61,6 +65,10 @@ app.command("train")(cli_train.train)
 app.command("collect")(cli_collect.collect)
 app.command("serve")(cli_serve.serve)
 app.command("evaluate")(cli_evaluate.evaluate)
+app.command("certify")(cli_certify.certify)
+app.command("frontier")(cli_frontier.frontier)
+app.command("ledger")(cli_ledger.ledger)
+app.command("watch")(cli_watch.watch)
 app.add_typer(cli_domains.app, name="domains")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")

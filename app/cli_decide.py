@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from escalade.app.cli_options import (
+    AlphaOption,
     BudgetOption,
     BundleOption,
     DeadlineOption,
@@ -47,6 +48,7 @@ def decide(
     output: Annotated[Path | None, typer.Option("--output", help="Where the decisions go, as JSON lines.")] = None,
     mode: ModeOption = None,
     ladder: LadderOption = None,
+    alpha: AlphaOption = None,
     threshold: ThresholdOption = None,
     simulations: SimulationsOption = None,
     seed: SeedOption = None,
@@ -59,7 +61,7 @@ def decide(
     """Decide one state, or a file of them: which action, by which rung, how sure."""
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd)
+    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha)
     settings = read_settings()
     decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:

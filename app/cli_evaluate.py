@@ -10,19 +10,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
-from rich.table import Table
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
-from escalade.app.settings import Settings, read_settings
+from escalade.app.measured import open_bundle, percent, table_of
+from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
-    from escalade.domains.base import Domain
     from escalade.neural.bundle import Bundle
     from escalade.training.agreement import Estimates
     from escalade.training.evaluate import Evaluation, EvaluationConfig
-    from escalade.training.intervals import Share
 
 COUNT, QUICK_COUNT = 2000, 500
 
@@ -73,8 +71,8 @@ def evaluate(
     config = _config(seed, simulations, games, quick)
     settings = read_settings()
     source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
-    opened = _open(source, loaded, settings, "--bundle")
-    rival = None if against is None else _open(against, loaded, settings, "--against")
+    opened = open_bundle(source, loaded, settings, "--bundle")
+    rival = None if against is None else open_bundle(against, loaded, settings, "--against")
     folder = out or Path("out/evaluation") / loaded.name
     count = count or (QUICK_COUNT if quick else COUNT)
     try:
@@ -133,25 +131,6 @@ def _config(seed: int, simulations: str | None, games: int | None, quick: bool) 
     return EvaluationConfig(**given) if quick else EvaluationConfig.full(**given)
 
 
-def _open(source: str | None, domain: Domain[Any], settings: Settings, option: str) -> Bundle:
-    import torch
-
-    from escalade.app.wiring import NO_BUNDLE, registered_folder
-    from escalade.neural.bundle import read_bundle
-    from escalade.neural.sources import BUILTIN, builtin_names, bundle_folder
-
-    if source == NO_BUNDLE:
-        raise SettingsError(
-            f"{option}: without a network there is nothing to evaluate: name a bundle instead of 'none'"
-        )
-    if source is None:
-        if domain.name not in builtin_names():
-            raise SettingsError(f"{option}: no bundle for domain '{domain.name}' came with this version, so give one")
-        source = f"{BUILTIN}{domain.name}"
-    torch.set_num_threads(1)  # see neural/networks.py
-    return read_bundle(bundle_folder(registered_folder(source, settings)), domain)
-
-
 def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path) -> dict[str, Any]:
     """Write plots and report.json; the report."""
     from escalade.neural.files import write_whole
@@ -182,7 +161,7 @@ def _print(found: Evaluation) -> None:
         _print_positions(found, found.estimates, console)
     if found.savings is not None:
         told = f"instead of the value network ({found.savings.positions:,} positions)"
-        table = _table(told, "strength", "simulations", "without it", "saved")
+        table = table_of(told, "strength", "simulations", "without it", "saved")
         for saving in found.savings.savings:
             without = "" if saving.reached == "between" else f"{saving.reached} "
             saved = f"{saving.saved:.0%} ({100 * saving.saved_low:.0f}…{100 * saving.saved_high:.0f})"
@@ -190,7 +169,7 @@ def _print(found: Evaluation) -> None:
             table.add_row(saving.against, f"{saving.strength:.1%}", str(saving.simulations), needed, saved)
         console.print(table)
     if found.matches:
-        table = _table("games", "won:drawn:lost", "score", "Elo", "sims a move")
+        table = table_of("games", "won:drawn:lost", "score", "Elo", "sims a move")
         for match in found.matches:
             score = f"{match.score:.1%} ({100 * match.score_low:.1f}–{100 * match.score_high:.1f})"
             elo = f"{match.elo:+.0f} ({match.elo_low:+.0f}…{match.elo_high:+.0f})"
@@ -208,13 +187,13 @@ def _print_positions(found: Evaluation, estimates: Estimates, console: Console) 
     """How it did where it is known what is right."""
     drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
     console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
-    table = _table("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
+    table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
     for row in found.agreement:
         name = f"{row.simulations} simulations" if row.simulations else "network alone"
         counts = f"{row.all.count:,}", f"{row.differing.count:,}"
-        table.add_row(name, row.phase, counts[0], _percent(row.all), counts[1], _percent(row.differing))
+        table.add_row(name, row.phase, counts[0], percent(row.all), counts[1], percent(row.differing))
     console.print(table)
-    table = _table("the network alone", "phase", "of", "figure")
+    table = table_of("the network alone", "phase", "of", "figure")
     for value in estimates.values:
         mean = value.squared_error
         told = "" if mean.mean is None else f"{mean.mean:.4f}"
@@ -228,20 +207,5 @@ def _print_positions(found: Evaluation, estimates: Estimates, console: Console) 
         ("greatest of all logits is legal", estimates.legal),
         ("first choice optimal", estimates.optimal),
     ):
-        table.add_row(name, "all", f"{share.count:,}", _percent(share))
+        table.add_row(name, "all", f"{share.count:,}", percent(share))
     console.print(table)
-
-
-def _percent(share: Share) -> str:
-    if share.share is None or share.low is None or share.high is None:
-        return ""
-    return f"{share.share:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f})"
-
-
-def _table(*columns: str) -> Table:
-    """Numbers to the right, words to the left."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, column in enumerate(columns):
-        words = number == 0 or column == "phase"
-        table.add_column(column, justify="left" if words else "right", no_wrap=number > 0)
-    return table

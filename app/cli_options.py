@@ -48,6 +48,14 @@ ThresholdOption = Annotated[
     list[str] | None,
     typer.Option("--threshold", metavar="RUNG=P", help="Accept this rung from confidence P, uncertified; repeatable."),
 ]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        help="Share of the networks' decisions that may be worse than the reference's, as a certificate promises.",
+        show_default="0.05",
+    ),
+]
 SimulationsOption = Annotated[int | None, typer.Option(help="Size of a search in new nodes.", show_default="400")]
 SeedOption = Annotated[int | None, typer.Option(help="Source of all chance.", show_default="0")]
 DeadlineOption = Annotated[float | None, typer.Option("--deadline-ms", help="Time for one decision in ms.")]
@@ -76,6 +84,7 @@ def run_context(
     seed: int | None,
     deadline_ms: float | None,
     budget_usd: float | None,
+    alpha: float | None = None,
 ) -> DecisionContext:
     """The options that were given, checked."""
     given: dict[str, Any] = {
@@ -84,6 +93,7 @@ def run_context(
         "seed": seed,
         "deadline_ms": deadline_ms,
         "budget_usd": budget_usd,
+        "alpha": alpha,
     }
     if ladder is not None:
         given["ladder"] = [rung.strip() for rung in ladder.split(",")]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import (
+    AlphaOption,
     BundleOption,
     DeadlineOption,
     DomainArgument,
@@ -34,6 +35,7 @@ def play(
     second: Annotated[bool, typer.Option("--second", help="Let the graph make the first move.")] = False,
     mode: ModeOption = None,
     ladder: LadderOption = None,
+    alpha: AlphaOption = None,
     threshold: ThresholdOption = None,
     simulations: SimulationsOption = None,
     seed: SeedOption = None,
@@ -44,7 +46,7 @@ def play(
     """Play against the graph. Type a move, or q to stop."""
     from escalade.graph.decision import decided  # brings LangGraph, which takes a second to load
 
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, None)
+    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, None, alpha)
     decider = decider_for(read_settings(), domain, option, bundle)
     game, console = decider.domain, Console()
     if not game.has_simulator:

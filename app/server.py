@@ -34,6 +34,7 @@ from escalade.domains.errors import (
 )
 from escalade.graph.decision import decided
 from escalade.neural.actions import action_probabilities, select_action
+from escalade.neural.confidence import policy_features
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.parse import MAX_ID_LENGTH, canonical_text
 from escalade.training.background import flush_all
@@ -65,7 +66,10 @@ class PredictRequest(BaseModel):
 
 class Prediction(BaseModel):
     action: int
-    confidence: float = Field(description="Calibrated confidence in the action; identity until a calibrator is fitted.")
+    confidence: float = Field(
+        description="Calibrated confidence in the action if it is the network's first choice; else, and where no "
+        "calibrator was fitted, its probability."
+    )
     value: float
     latency_ms: float
 
@@ -139,7 +143,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         chosen = settings or read_settings()
         app.state.deciders = {}
         for name in chosen.domains:
-            decider = open_decider(chosen, name, sinks=[metrics.record], on_experience=metrics.record_experience)
+            decider = open_decider(chosen, name, sinks=[metrics.record], metrics=metrics)
             app.state.deciders[decider.domain.name] = decider
         yield
         for decider in app.state.deciders.values():
@@ -164,8 +168,11 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         logits, values = await network.evaluate_async(domain.encode(parsed), legal)
         generator = np.random.default_rng(body.seed)
         action = int(select_action(logits, legal, body.temperature, generator=generator)[0])
-        raw = float(action_probabilities(logits, legal)[0, action])
-        confidence = resources.calibrator("policy").confidence(raw)
+        probabilities = action_probabilities(logits, legal)
+        confidence = float(probabilities[0, action])
+        if action == probabilities[0].argmax():
+            features = policy_features(probabilities, legal, values)
+            confidence = float(resources.calibrator("policy").confidences(features)[0])
         seconds = time.perf_counter() - started
         metrics.record_prediction(confidence, seconds)
         return Prediction(action=action, confidence=confidence, value=float(values[0]), latency_ms=seconds * 1000)
@@ -186,6 +193,8 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
             raise HTTPException(404, "outcomes are not kept here: set ESCALADE_EXPERIENCE to a folder for them")
         action = None if body.action is None else decider.domain.parse_action(body.action)
         decider.outcomes.report(Outcome(body.decision_id, body.value, action, body.by))
+        if decider.watch is not None and action is not None:
+            decider.watch.outcome(body.decision_id, action)
         return Accepted(status="accepted")
 
     @app.get("/health")

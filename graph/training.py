@@ -26,7 +26,7 @@ from langgraph.types import Checkpointer, Send, StateSnapshot
 from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
-from escalade.training import judge, steps
+from escalade.training import certify_run, judge, steps
 from escalade.training.recipe import Recipe, recipe_for
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
 from escalade.training.workers import InProcess, Workers
@@ -224,11 +224,11 @@ class _Nodes:
         }
 
     def certify(self, state: TrainingState) -> dict[str, Any]:
-        """A place for certificates, which there are none of yet."""
-        _tell()(
-            {"event": "certify", "iteration": state["iteration"], **judge.certify(self._run(state), state["iteration"])}
-        )
-        return {}
+        """What the best network may decide alone, proven at the end of the run."""
+        run, iteration = self._run(state), state["iteration"]
+        done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
+        _tell()({"event": "certify", "iteration": iteration, **done})
+        return {"seconds": state["seconds"] + done.get("seconds", 0.0)}
 
     def promote(self, state: TrainingState) -> dict[str, Any]:
         """The better network plays on."""

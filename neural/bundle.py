@@ -10,11 +10,12 @@ Tensor names are those of the modules with the prefix `network.` or `value_netwo
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -30,15 +31,18 @@ from torch import Tensor
 from escalade.domains.base import Domain
 from escalade.domains.errors import BundleError
 from escalade.neural.calibration import Calibrator, IdentityCalibrator, calibrator_from_json
+from escalade.neural.certificate import Certificate
 from escalade.neural.files import sync_directory
 from escalade.neural.manifest import MAX_MANIFEST_BYTES, DomainStamp, Manifest, first_fault, parse_manifest
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
+from escalade.neural.novelty import Novelty
 from escalade.neural.spec import NetworkSpec, ValueSpec
 
 MANIFEST_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 _FILES = (MANIFEST_FILE, WEIGHTS_FILE)
 _PREFIXES = ("network", "value_network")
+_NOVELTY = "novelty"
 # safetensors keeps names and shapes in a JSON header; far more than the largest spec needs.
 _HEADER_ALLOWANCE = 2**20
 
@@ -52,10 +56,11 @@ class Bundle:
     network: PolicyValueNetwork
     value_network: ValueNetwork | None
     calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
+    novelty: Novelty | None = None
 
     @property
     def hash(self) -> str:
-        """64 hex digits that stand for all that decides: domain, specs, weights and calibrators."""
+        """64 hex digits that stand for all that decides: domain, specs, weights, calibrators and novelty."""
         return self.manifest.hash
 
     @property
@@ -64,9 +69,9 @@ class Bundle:
         return self.manifest.hash[:12]
 
     @property
-    def certificate(self) -> Mapping[str, Any] | None:
-        """What was proven for this hash; None: nothing, so the neural rungs accept on no one's word but the user's."""
-        return self.manifest.certificate
+    def certificates(self) -> tuple[Certificate, ...]:
+        """What was proven for this hash; nothing: the neural rungs accept on no one's word but the user's."""
+        return self.manifest.certificates
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -85,25 +90,30 @@ def write_bundle(
     network: PolicyValueNetwork,
     value_network: ValueNetwork | None = None,
     calibrators: Mapping[str, Calibrator] | None = None,
+    novelty: Novelty | None = None,
+    certificates: Sequence[Certificate] = (),
     metrics: Mapping[str, float] | None = None,
     created: datetime | None = None,
 ) -> Bundle:
     """Write the bundle directory `path` and read it back.
 
-    calibrators: by rung, "policy" or "value"; identity where left out.
+    calibrators: by rung, "policy", "value" or "search"; identity where left out.
+    novelty: how to tell states that the neural rungs are to leave to others; None: there are none such.
+    certificates: those made for a bundle of the same identity.
     metrics: finite numbers by name.
     created: aware time; None is now.
 
     Raises BundleError if `path` exists, or for what no reader would accept: a network of another domain or with NaN
-    weights, a metric that is not finite.
+    weights, a metric that is not finite, a certificate made for another bundle.
     A process killed on the way leaves at most a hidden directory `.NAME.….partial` beside `path`.
     """
     path = Path(path)
     if os.path.lexists(path):
         raise BundleError(f"bundle '{path}' exists already: bundles never change, so choose another path")
     tensors = _tensors_of(network, value_network)
+    kept = {f"{_NOVELTY}.{name}": torch.from_numpy(t) for name, t in (novelty.tensors() if novelty else {}).items()}
     try:
-        weights = save(tensors)
+        weights = save(tensors | kept)
         manifest = Manifest.model_construct(
             domain=DomainStamp.of(domain),
             network=network.spec,
@@ -111,6 +121,8 @@ def write_bundle(
             weights_sha256=hashlib.sha256(weights).hexdigest(),
             weights_bytes=len(weights),
             calibrators={rung: calibrator.to_json() for rung, calibrator in (calibrators or {}).items()},
+            novelty=novelty.spec if novelty else None,
+            certificates=tuple(certificates),
             metrics={name: float(figure) for name, figure in (metrics or {}).items()},
             created=created or datetime.now(UTC),
             made_with={name: installed_version(name) for name in ("escalade", "torch", "safetensors")},
@@ -141,15 +153,16 @@ def read_bundle(path: str | Path, domain: Domain[Any] | None = None) -> Bundle:
         if domain is not None and (difference := manifest.domain.difference(DomainStamp.of(domain))):
             raise BundleError(difference)
         calibrators: dict[str, Calibrator] = {
-            rung: calibrator_from_json(data) for rung, data in manifest.calibrators.items()
+            rung: calibrator_from_json(data, rung) for rung, data in manifest.calibrators.items()
         }
         tensors = _load_weights(path / WEIGHTS_FILE, manifest)
+        novelty = _take_novelty(manifest, tensors)
         network, value_network = _build(manifest.network, manifest.value_network, tensors)
     except BundleError as error:
         raise BundleError(f"bundle '{path}' refused: {error}") from None
     except OSError as error:
         raise BundleError(f"bundle '{path}' cannot be read: {error.strerror or error}") from None
-    return Bundle(path, manifest, network, value_network, calibrators)
+    return Bundle(path, manifest, network, value_network, calibrators, novelty)
 
 
 # Reading
@@ -178,9 +191,9 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _load_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     specs = [spec for spec in (manifest.network, manifest.value_network) if spec is not None]
-    needed = 4 * sum(spec.parameters for spec in specs)
+    needed = 4 * (sum(spec.parameters for spec in specs) + sum(map(math.prod, _novelty_shapes(manifest).values())))
     if not needed <= manifest.weights_bytes <= needed + _HEADER_ALLOWANCE:
-        raise BundleError(f"weights_bytes is {manifest.weights_bytes}, but its networks have {needed} bytes of weights")
+        raise BundleError(f"weights_bytes is {manifest.weights_bytes}, but its networks need {needed} bytes")
     # Hash and tensors come from the same bytes, so nothing can change in between.
     raw = _read(path, manifest.weights_bytes)
     if len(raw) != manifest.weights_bytes or hashlib.sha256(raw).hexdigest() != manifest.weights_sha256:
@@ -190,6 +203,29 @@ def _load_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{WEIGHTS_FILE} is not a safetensors file: {error}") from None
     return dict(tensors)
+
+
+def _novelty_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Of the tensors that tell what is novel, by name; none without it."""
+    if manifest.novelty is None:
+        return {}
+    size, rank = manifest.network.observation_size, manifest.novelty.rank
+    return {"mean": (size,), "directions": (size, rank), "spread": (rank,)}
+
+
+def _take_novelty(manifest: Manifest, tensors: dict[str, Tensor]) -> Novelty | None:
+    """Its tensors, taken out of those of the networks."""
+    expected = {
+        f"{_NOVELTY}.{name}": torch.empty(shape, device="meta") for name, shape in _novelty_shapes(manifest).items()
+    }
+    if manifest.novelty is None:
+        return None
+    found = {name: tensors.pop(name) for name in expected if name in tensors}
+    _check_tensors(expected, found)
+    arrays = {name.removeprefix(f"{_NOVELTY}."): tensor.numpy() for name, tensor in found.items()}
+    if not (arrays["spread"] > 0).all():
+        raise BundleError(f"tensor '{_NOVELTY}.spread' must be positive")
+    return Novelty(manifest.novelty, **arrays)
 
 
 def _build(

@@ -2,8 +2,9 @@
 
 One object: `schema_version` 1, `domain` (name, num_actions, observation_shape, actions_sha256), `network` and
 `value_network` (their specs; the latter may be null), `weights_sha256` and `weights_bytes` of `weights.safetensors`,
-`calibrators` by rung, `certificate` (null: no version of this schema holds one), `metrics`, `created`, `made_with`,
-and `hash`, the identity of everything that decides (see `Manifest.identity`).
+`calibrators` by rung, `novelty` (null, or how to tell states unlike those seen; its tensors lie with the weights),
+`certificates` (what was proven of this identity), `metrics`, `created`, `made_with`, and `hash`, the identity of
+everything that decides (see `Manifest.identity`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, V
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import BundleError
+from escalade.neural.certificate import Certificate
+from escalade.neural.novelty import NoveltySpec
 from escalade.neural.spec import NetworkSpec, ValueSpec
 
 SCHEMA_VERSION = 1
@@ -25,7 +28,7 @@ MAX_MANIFEST_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 2**31
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-NeuralRung = Literal["policy", "value"]
+CalibratedRung = Literal["policy", "value", "search"]
 
 
 class DomainStamp(BaseModel):
@@ -75,8 +78,9 @@ class Manifest(BaseModel):
     value_network: ValueSpec | None = None
     weights_sha256: Sha256
     weights_bytes: int = Field(ge=1, le=MAX_WEIGHTS_BYTES)
-    calibrators: dict[NeuralRung, dict[str, Any]] = Field(default_factory=dict)
-    certificate: None = None
+    calibrators: dict[CalibratedRung, dict[str, Any]] = Field(default_factory=dict)
+    novelty: NoveltySpec | None = None
+    certificates: tuple[Certificate, ...] = ()
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     created: AwareDatetime
     made_with: dict[str, str] = Field(default_factory=dict)
@@ -85,11 +89,19 @@ class Manifest(BaseModel):
     def identity(self) -> str:
         """SHA-256 of the parts that decide: domain, specs, weights, calibrators. Two bundles of one identity give the
         same answers, whenever made and whatever was measured on them; a certificate is bound to it."""
-        parts = self.model_dump(
-            mode="json",
-            include={"schema_version", "domain", "network", "value_network", "weights_sha256", "calibrators"},
-        )
+        deciding = {"schema_version", "domain", "network", "value_network", "weights_sha256", "calibrators"}
+        if self.novelty is not None:  # older bundles know nothing of it
+            deciding.add("novelty")
+        parts = self.model_dump(mode="json", include=deciding)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Bundles from before there were certificates say `certificate: null`."""
+        if isinstance(data, Mapping) and "certificate" in data and data["certificate"] is None:
+            return {name: value for name, value in data.items() if name != "certificate"}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -99,6 +111,8 @@ class Manifest(BaseModel):
             spec = getattr(self, field)
             if spec is not None and spec.observation_shape != self.domain.observation_shape:
                 raise ValueError(f"{field} has another observation_shape than the domain")
+        if any(one.bundle != self.hash for one in self.certificates):
+            raise ValueError("certificates holds one that was made for another bundle")
         return self
 
 

@@ -37,7 +37,7 @@ def conclude_node(resources: Resources) -> Step:
             action_name=resources.domain.action_name(source["action"]),
             source=source["rung"],
             confidence=source.get("confidence"),
-            certified=False,  # no certificate exists yet: thresholds are given by hand
+            certified=source["outcome"] == "accepted" and "certificate" in (source.get("details") or {}),
             best_effort=source["outcome"] != "accepted",
             value=source.get("value"),
             policy=source.get("policy"),

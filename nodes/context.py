@@ -43,6 +43,16 @@ class DecisionContext(BaseModel):
         description="Rungs to try, in order, instead of the domain's own ladder. Naming 'human' here lets a person be "
         "asked.",
     )
+    alpha: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Share of the networks' decisions that may be worse than the reference's: the boldest certificate "
+        "that promises no more is used.",
+    )
+    delta: float = Field(
+        default=0.05, gt=0, lt=1, description="Chance that may remain that a certificate's promise is broken."
+    )
     policy_threshold: float | None = Threshold
     value_threshold: float | None = Threshold
     reason_threshold: float | None = Threshold
@@ -66,6 +76,13 @@ class DecisionContext(BaseModel):
         allow_inf_nan=False,
         description="Money for the whole decision in USD; rungs that do not "
         "fit, or whose price is not known, are skipped.",
+    )
+    network_weight: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Where an unsure network left a state to the language model: weight of the network's value of it; "
+        "the model's own has the rest.",
     )
     human: bool = Field(default=False, description="Whether a person may be asked as the last rung.")
 

@@ -5,26 +5,42 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from escalade.domains.base import Domain
+from escalade.domains.base import Domain, FloatArray
 from escalade.domains.decision import Decision
 from escalade.neural.batcher import Batcher
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
+from escalade.neural.certificate import Certificate
+from escalade.neural.novelty import Novelty
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.language_model import LanguageModel
 from escalade.search.service import SearchService
 
+
+class CertificateWatch(Protocol):
+    """Knows which certificates no longer hold. Asked for every decision, so it must answer at once."""
+
+    def problem(self, certificate: Certificate) -> str | None:
+        """Why a certificate is not to be used any more, as a clause; None while it is."""
+        ...
+
+
 Sink = Callable[[Decision], None]
 """Is told of every finished decision. Must be quick and must not block: it runs on the event loop."""
+
+_FARTHEST = 1e6
+"""As far as a decision tells: JSON knows no infinity."""
 
 
 @dataclass(frozen=True)
 class Resources:
     """network: in front of the policy-value network; value_network: of the value network, or of the former again.
     Both None without a bundle. search: looks ahead for all runs; None where the domain has no simulator.
-    language_model: None where no endpoint is configured. calibrators: by rung,
-    identity where absent. compute_usd_per_hour: price of this machine's time. clock: seconds since the epoch."""
+    language_model: None where no endpoint is configured. calibrators: by rung, identity where absent. novelty: tells
+    states that the networks leave to others; None: there are none such. certificates: by what thresholds the networks
+    may accept; watch: whether these still hold. compute_usd_per_hour: price of this machine's time. clock: seconds
+    since the epoch."""
 
     domain: Domain[Any]
     defaults: DecisionContext
@@ -34,12 +50,22 @@ class Resources:
     search: SearchService | None = None
     language_model: LanguageModel | None = None
     bundle_version: str | None = None
+    novelty: Novelty | None = None
+    certificates: tuple[Certificate, ...] = ()
+    watch: CertificateWatch | None = None
     sinks: tuple[Sink, ...] = ()
     compute_usd_per_hour: float = 0.0
     clock: Callable[[], float] = time.time
 
     def calibrator(self, rung: str) -> Calibrator:
         return self.calibrators.get(rung, IdentityCalibrator())
+
+    def novelty_of(self, observations: FloatArray, text: str) -> dict[str, float]:
+        """`{"novelty": x}` of one state, with observation `[1, *O]`: novel over 1; nothing where that is not known."""
+        if self.novelty is None:
+            return {}
+        far = float(self.novelty.distances(observations, (text,))[0]) / self.novelty.spec.limit
+        return {"novelty": min(far, _FARTHEST)}
 
     def compute_cost(self, milliseconds: float) -> float:
         """USD for so much of this machine's time."""

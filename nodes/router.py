@@ -2,16 +2,22 @@
 
 Conditional edges only read `next_rung`. Codes written here, per outcome:
 
-- accepted: `over_threshold`, `trusted` (the rung needs no threshold unless one is given), `mode` (an `_only` mode).
-- escalated: `under_threshold`, `no_certificate` (no certified threshold, none by hand), `no_confidence` (it gave none).
-- skipped: `no_model`, `no_simulator`, `no_llm`, `no_person`, `deadline`, `budget`, `unpriced`.
+- accepted: `only_action` (there was nothing to choose from), `over_threshold`, `trusted` (the rung needs no threshold
+  unless one is given), `mode` (an `_only` mode).
+- escalated: `under_threshold`, `novel` (unlike the states that the network's certificate was made from),
+  `no_certificate` (no certified threshold, none by hand), `alarm` (audits found the certificate broken),
+  `no_confidence` (it gave none).
+- skipped: `no_model`, `no_simulator`, `no_llm`, `no_person`, `rule` (the domain leaves
+  this state to others), `novel`, `deadline`, `budget`, `unpriced`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from escalade.domains.decision import Rung
+from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -25,12 +31,14 @@ def router_node(resources: Resources) -> Step:
         reports = list(state["reports"])
         proposal = state.get("proposal")
         if proposal is not None:
-            report = judge(proposal, context)
+            report = judge(proposal, reports, context, resources, forced=state.get("forced", False))
             reports.append(report)
             if report["outcome"] == "accepted":
                 why = f"{report['rung']} accepted: {report['reason']}"
                 return {"reports": reports, "proposal": None, "next_rung": END_OF_LADDER, "why": why}
-        reports, rung = next_rung(reports, state["text"], state["elapsed_ms"], context, resources)
+        reports, rung = next_rung(
+            reports, state["text"], state["elapsed_ms"], context, resources, allowed=state.get("rungs")
+        )
         if rung is None:
             why = "no rung is left"
             return {"reports": reports, "proposal": None, "next_rung": END_OF_LADDER, "why": why}
@@ -50,23 +58,42 @@ def chosen_rung(state: DecisionState) -> str:
     return state["next_rung"]
 
 
-def judge(proposal: dict[str, Any], context: DecisionContext) -> dict[str, Any]:
-    """A proposal with its outcome, reason and threshold."""
+def judge(
+    proposal: dict[str, Any],
+    reports: list[dict[str, Any]],
+    context: DecisionContext,
+    resources: Resources,
+    *,
+    forced: bool = False,
+) -> dict[str, Any]:
+    """A proposal with its outcome, reason and threshold, after the reports of the rungs before it. forced: whether
+    there was nothing to choose from."""
     if proposal.get("outcome") == "failed":
         return proposal
     rung, confidence = proposal["rung"], proposal.get("confidence")
     threshold = context.threshold(rung)
+    details = proposal.get("details") or {}
     if context.mode != "auto":
-        verdict = ("accepted", "mode")
-        threshold = None
-    elif threshold is None:
+        return {**proposal, "outcome": "accepted", "reason": "mode", "threshold": None}
+    if forced:
+        return {**proposal, "outcome": "accepted", "reason": "only_action", "threshold": None}
+    if threshold is None and rung in NEURAL:
         # Without a certificate the networks may not accept; the dear rungs are what they would be measured against.
-        verdict = ("escalated", "no_certificate") if rung in ("policy", "value") else ("accepted", "trusted")
+        certificate = certificate_for(rung, reports, context, resources)
+        if isinstance(certificate, Refusal):
+            details = {**details, "no_certificate": certificate.why}
+            return {**proposal, "outcome": "escalated", "reason": certificate.reason, "details": details}
+        threshold = certificate.threshold(rung)
+        details = {**details, "certificate": described(certificate)}
+        if details.get("novelty", 0.0) > 1.0:
+            return {**proposal, "outcome": "escalated", "reason": "novel", "threshold": threshold, "details": details}
+    if threshold is None:
+        verdict = ("accepted", "trusted")
     elif confidence is None:
         verdict = ("escalated", "no_confidence")
     else:
         verdict = ("accepted", "over_threshold") if confidence >= threshold else ("escalated", "under_threshold")
-    return {**proposal, "outcome": verdict[0], "reason": verdict[1], "threshold": threshold}
+    return {**proposal, "outcome": verdict[0], "reason": verdict[1], "threshold": threshold, "details": details}
 
 
 def ladder_of(context: DecisionContext, resources: Resources) -> list[Rung]:
@@ -76,16 +103,27 @@ def ladder_of(context: DecisionContext, resources: Resources) -> list[Rung]:
 
 
 def next_rung(
-    reports: list[dict[str, Any]], text: str, elapsed_ms: float, context: DecisionContext, resources: Resources
+    reports: list[dict[str, Any]],
+    text: str,
+    elapsed_ms: float,
+    context: DecisionContext,
+    resources: Resources,
+    *,
+    allowed: Sequence[str] | None = None,
 ) -> tuple[list[dict[str, Any]], Rung | None]:
-    """The next rung that can be asked, None at the end, and the reports with those skipped on the way added."""
+    """The next rung that can be asked, None at the end, and the reports with those skipped on the way added. allowed:
+    the rungs that the domain lets decide this state, None for all."""
     done = {report["rung"] for report in reports}
     costs = [report["cost_usd"] for report in reports]
+    novel = any(report.get("reason") == "novel" for report in reports)
     for rung in ladder_of(context, resources):
         if rung in done:
             continue
-        reason = unavailable(rung, context, resources) or does_not_fit(
-            rung, text, elapsed_ms, costs, context, resources
+        reason = (
+            ("rule" if allowed is not None and rung not in allowed else None)
+            or unavailable(rung, context, resources)
+            or ("novel" if novel and rung in NEURAL else None)
+            or does_not_fit(rung, text, elapsed_ms, costs, context, resources)
         )
         if reason is None:
             return reports, rung

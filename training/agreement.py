@@ -13,6 +13,7 @@ from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import AnyEvaluator, Evaluator
 from escalade.neural.actions import action_probabilities
 from escalade.neural.calibration import Calibrator
+from escalade.neural.confidence import policy_features
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
 from escalade.training.exact import ExactPositions
@@ -129,18 +130,18 @@ def estimates(
     states, legal = positions.parsed(domain), positions.legal
     logits, values = answers(domain, network, states, legal)
     each = np.arange(len(positions))
-    confidence = action_probabilities(logits, legal).max(axis=1)
+    probabilities = action_probabilities(logits, legal)
     optimal = positions.optimal[each, np.where(legal, logits, -np.inf).argmax(axis=1)]
     errors = (values - positions.value) ** 2
     calibrated = None
     if calibrator is not None:
-        mapped = np.array([calibrator.confidence(raw) for raw in confidence.tolist()])
-        calibrated = calibration_of(mapped, optimal, seed=seed)
+        features = policy_features(probabilities, legal, values)
+        calibrated = calibration_of(calibrator.confidences(features), optimal, seed=seed)
     return Estimates(
         legal=share_of(legal[each, logits.argmax(axis=1)]),
         optimal=share_of(optimal),
         values=tuple(ValueGap(phase, mean_of(errors[inside])) for phase, inside in positions.phases(domain).items()),
-        calibration=calibration_of(confidence, optimal, seed=seed),
+        calibration=calibration_of(probabilities.max(axis=1), optimal, seed=seed),
         calibrated=calibrated,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from escalade.domains.evaluator import usable_cores
 from escalade.neural.bundle import Bundle, read_bundle, write_bundle
+from escalade.neural.certificate import Certificate
 from escalade.neural.files import write_whole
 from escalade.training.evaluate import Evaluation
 from escalade.training.intervals import Share
@@ -53,6 +54,8 @@ def export_champion(run: Run, folder: Path, evaluation: Evaluation, command: str
         network=bundle.network,
         value_network=bundle.value_network,
         calibrators=bundle.calibrators,
+        novelty=bundle.novelty,
+        certificates=bundle.certificates,
         metrics=metrics,
         created=bundle.manifest.created,
     )
@@ -96,9 +99,7 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         "",
         *_judged(evaluation),
         *_matches(evaluation),
-        "The probability of its first choice is no calibrated confidence: equally good moves share it. There is no "
-        "certificate, so its rungs accept only on a threshold given by hand.",
-        "",
+        *_certified(bundle),
     ]
     return "\n".join(lines)
 
@@ -148,6 +149,38 @@ def _matches(evaluation: Evaluation) -> list[str]:
         ),
         "",
     ]
+
+
+def _certified(bundle: Bundle) -> list[str]:
+    """What it may decide alone, and by what proof."""
+    if not bundle.certificates:
+        return [
+            "The probability of its first choice is no calibrated confidence: equally good moves share it. There is no "
+            "certificate, so its rungs accept only on a threshold given by hand.",
+            "",
+        ]
+    first = bundle.certificates[0]
+    behind = first.ladder[-1] + (f" of {first.simulations} simulations" if first.simulations else "")
+    return [
+        "## Certified",
+        "",
+        f"Reference: {first.reference}. {first.tune.count} states to tune, {first.calibrate.count} to prove: "
+        f"{first.states}. Behind the networks: {behind}. Each promise holds with confidence 1 - delta, for states "
+        "drawn as these were and for this bundle alone; docs/certificates.md says how.",
+        "",
+        "| alpha | delta | decided by networks | wrong of those, proven below | of all, proven below | work saved |",
+        "|---|---|---|---|---|---|",
+        *(_promise(one) for one in bundle.certificates),
+        "",
+    ]
+
+
+def _promise(one: Certificate) -> str:
+    setting, always = one.setting, one.cost_s.get(one.ladder[-1], 0.0)
+    told = [f"{one.alpha:g}", f"{one.delta:g}", f"{setting.accepted.n / setting.all.n:.1%}"]
+    told += [f"{tally.k} of {tally.n}, {tally.bound:.2%}" for tally in (setting.accepted, setting.all)]
+    told.append(f"{1 - setting.cost_s / always:.1%}" if always > 0 else "")
+    return f"| {' | '.join(told)} |"
 
 
 def _fits(run: Run) -> list[dict[str, Any]]:

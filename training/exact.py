@@ -123,9 +123,24 @@ def solved_positions(
     else:
         states = _casual(domain, whole("count", count, 1), seed, plies)
         source = f"casual games, seed {seed}"
+    return solved(domain, states, source, None if callable(listed) else seed, on_progress=on_progress)
+
+
+def solved(
+    domain: Domain[Any],
+    states: Sequence[Any],
+    source: str,
+    seed: int | None = None,
+    *,
+    on_progress: OnSolved | None = None,
+) -> ExactPositions:
+    """These unfinished states, labelled by the domain's exact solver; all cores solve. source, seed: where they are
+    from. Raises SettingsError for a domain without a solver."""
+    solver = exact_solver(domain)
+    if solver is None:
+        raise no_solver(domain)
     worth = _worth(domain, solver, states, on_progress)
-    texts = tuple(domain.format(state) for state in states)
-    return ExactPositions(texts, worth, _plies(states), source, None if callable(listed) else seed)
+    return ExactPositions(tuple(domain.format(state) for state in states), worth, _plies(states), source, seed)
 
 
 def open_positions(

@@ -128,24 +128,24 @@ def _bundle(run: Run, iteration: int) -> Path:
     return bundle
 
 
-def certify(run: Run, iteration: int) -> dict[str, Any]:
-    """There are no certificates yet: bundles pass as they are, and say so."""
-    return {"certified": False, "reason": "no_certificates_yet"}
+def is_better(run: Run, iteration: int) -> bool:
+    """Whether an iteration that was judged is to be the champion: it is at least as good as the one before, or won
+    their match; who only draws is not known to be better."""
+    champion = run.champion
+    if champion is None or champion["iteration"] == iteration:
+        return True
+    judged = run.read(run.iteration(iteration) / "evaluation.json")
+    score: float = judged["score"]
+    return score > 0 if judged["lines"][0]["by"] == "match" else bool(score >= champion["score"])
 
 
 def promote(run: Run, iteration: int, tell: Tell = silent) -> dict[str, Any]:
-    """Make an iteration's bundle the champion if it is at least as good as the one before, or won their match: who
-    only draws is not known to be better. Returns what promotion.json says."""
+    """Make an iteration's bundle the champion if it is better (`is_better`). Returns what promotion.json says."""
     path = run.iteration(iteration) / "promotion.json"
     done: dict[str, Any] | None = run.read(path)
     judged = run.read(run.iteration(iteration) / "evaluation.json")
     if done is None:
-        champion = run.champion
-        by, score = judged["lines"][0]["by"], judged["score"]
-        if champion is None or champion["iteration"] == iteration:
-            better = True
-        else:
-            better = score > 0 if by == "match" else score >= champion["score"]
+        by, score, better = judged["lines"][0]["by"], judged["score"], is_better(run, iteration)
         done = {"lines": [{"promoted": better, "score": score, "by": by}], "promoted": better}
         if better:
             run.crown(iteration, score, by)

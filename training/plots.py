@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from escalade.domains.errors import SettingsError
-from escalade.neural.files import write_whole
+from escalade.training import drawing
+from escalade.training.drawing import marks, new_figure, save_figure
 from escalade.training.evaluate import Evaluation
 from escalade.training.exact import PHASES
-from escalade.training.intervals import Share
 
-SIZE = (7.0, 4.5)
-"""Inches."""
-DPI = 150
-COLOURS = {"all": "black", **dict(zip(PHASES, ("#0072b2", "#e69f00", "#009e73"), strict=True))}
-"""Told apart by the colour-blind too (M. Okabe, K. Ito, 2008)."""
+COLOURS = {"all": "black", **dict(zip(PHASES, drawing.COLOURS, strict=False))}
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -27,30 +21,20 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     its share of optimal moves. savings.png: strength with and without the value network. elo.png: the matches.
     Every mark has its 95 % interval. Raises SettingsError without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError("plots need matplotlib: pip install 'escalade[train]'") from None
     drawings: dict[str, tuple[bool, Callable[[Any, Evaluation], None]]] = {
         "agreement.png": (bool(evaluation.agreement), _agreement),
         "reliability.png": (evaluation.estimates is not None, _reliability),
         "savings.png": (evaluation.savings is not None, _savings),
         "elo.png": (bool(evaluation.matches), _elo),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, (measured, draw) in drawings.items():
         if not measured:
             (folder / name).unlink(missing_ok=True)  # an earlier evaluation's would be taken for this one's
             continue
-        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")  # no pyplot: it keeps figures, and wants a screen
-        FigureCanvasAgg(figure)
+        figure = new_figure()
         draw(figure.subplots(), evaluation)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", metadata={"Software": None})
-        write_whole(folder / name, lambda file, image=image: file.write(image.getvalue()))  # type: ignore[misc]
-        made.append(folder / name)
+        made.append(save_figure(figure, folder / name))
     return made
 
 
@@ -61,7 +45,7 @@ def _agreement(axes: Any, evaluation: Evaluation) -> None:
         if rows:
             places = [numbers.index(row.simulations) for row in rows]
             label = f"{phase} ({rows[0].differing.count} positions)"
-            _marks(axes, places, [row.differing for row in rows], label, COLOURS[phase])
+            marks(axes, places, [row.differing for row in rows], label, COLOURS[phase])
     axes.set_xticks(range(len(numbers)), ["network\nalone" if number == 0 else str(number) for number in numbers])
     axes.set_xlabel("simulations")
     axes.set_ylabel("sign-optimal moves, where moves differ")
@@ -81,7 +65,7 @@ def _reliability(axes: Any, evaluation: Evaluation) -> None:
         if measured is not None:
             told = f"{label}: error {measured.error:.3f} ({measured.low:.3f} to {measured.high:.3f})"
             confidences = [part.confidence for part in measured.bins]
-            _marks(axes, confidences, [part.optimal for part in measured.bins], told, colour)
+            marks(axes, confidences, [part.optimal for part in measured.bins], told, colour)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence of the policy's first choice")
@@ -95,7 +79,7 @@ def _savings(axes: Any, evaluation: Evaluation) -> None:
     savings = evaluation.savings
     assert savings is not None  # asked before
     for curve, colour in zip(savings.curves, list(COLOURS.values()), strict=False):
-        _marks(axes, list(curve.simulations), list(curve.strength), curve.name, colour)
+        marks(axes, list(curve.simulations), list(curve.strength), curve.name, colour)
     axes.set_xscale("log", base=2)
     tried = sorted({number for curve in savings.curves for number in curve.simulations})
     axes.set_xticks(tried, list(map(str, tried)))
@@ -122,17 +106,6 @@ def _elo(axes: Any, evaluation: Evaluation) -> None:
     told = f"{matches[0].games} games each, seed {evaluation.seed}"
     axes.set_title(f"{evaluation.domain}: matches\n{told}", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
-
-
-def _marks(axes: Any, places: list[Any], shares: list[Share], label: str, colour: str) -> None:
-    """Shares with their intervals, which hold them but for rounding."""
-    known = [(place, s.share, s.low, s.high) for place, s in zip(places, shares, strict=True) if s.count]
-    points = [float(share or 0) for _, share, _, _ in known]
-    reach = (
-        [max(share - float(low or 0), 0) for share, (_, _, low, _) in zip(points, known, strict=True)],
-        [max(float(high or 0) - share, 0) for share, (_, _, _, high) in zip(points, known, strict=True)],
-    )
-    axes.errorbar([place for place, *_ in known], points, yerr=reach, label=label, color=colour, marker="o", capsize=3)
 
 
 def _of(evaluation: Evaluation) -> str:

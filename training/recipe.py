@@ -13,6 +13,7 @@ from escalade.domains.errors import SettingsError
 from escalade.neural.manifest import first_fault
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig, whole
+from escalade.training.certify_config import CertifyConfig
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.learner import LearnerConfig
 from escalade.training.self_play import SelfPlayConfig
@@ -56,6 +57,7 @@ class Recipe:
     passes, last_passes: over them in an iteration, and in the last one.
     positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
         `evaluation.games` against the champion judge.
+    certify: what is to be proven of the champion at the end; None is nothing.
     """
 
     iterations: int = 10
@@ -76,6 +78,7 @@ class Recipe:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     positions: int = 500
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(simulations=(0, 64)))
+    certify: CertifyConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "games_a_task", "families_a_task", "rows", "passes", "last_passes", "positions"):
@@ -150,6 +153,7 @@ _TIC_TAC_TOE = Recipe(
     last_passes=40,
     learner=LearnerConfig(batch_size=256, learning_rate=4e-3, average=0.98),
     evaluation=EvaluationConfig(simulations=(0, 25)),
+    certify=CertifyConfig(alphas=(0.05, 0.01), simulations=25),
 )
 
 # About half an hour on two idle cores: the solver's labels teach what self-play alone would take far longer to find
@@ -173,6 +177,7 @@ _CONNECT_FOUR = Recipe(
     learner=LearnerConfig(batch_size=2048, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
     positions=1000,
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
+    certify=CertifyConfig(),
 )
 
 # For what is shipped: twice the weights, and millions of positions, since smaller numbers were learned by heart before
@@ -187,6 +192,7 @@ _CONNECT_FOUR_CHAMPION = replace(
     solved=replace(_CONNECT_FOUR.solved, first_ply=8, last_ply=22),
     rows=7_000_000,
     learner=replace(_CONNECT_FOUR.learner, average=0.999),
+    certify=CertifyConfig(alphas=(0.05, 0.02, 0.01), states=20_000),
 )
 
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.

@@ -123,7 +123,7 @@ class Registry:
         """Copy a bundle into the registry, as the next version of the model named after the bundle's domain.
 
         parameters: how it was made; what is no text is written as `str` does. metrics: finite numbers, beside those in
-        the bundle. Returns the version. A bundle that is there already, by what decides and by its certificate, keeps
+        the bundle. Returns the version. A bundle that is there already, by what decides and by its certificates, keeps
         its version, its parameters and its metrics.
         Raises BundleError for a damaged bundle.
         """
@@ -283,8 +283,8 @@ class Registry:
 
 
 def _identity(bundle: Bundle) -> str:
-    """The bundle's hash, which covers the weights; with its certificate, if it has one, which the hash leaves out."""
-    certificate = bundle.manifest.model_dump(mode="json")["certificate"]
-    if certificate is None:
+    """The bundle's hash, which covers the weights; with its certificates, if it has any, which the hash leaves out."""
+    certificates = bundle.manifest.model_dump(mode="json")["certificates"]
+    if not certificates:
         return bundle.hash
-    return f"{bundle.hash}-{sha256(json.dumps(certificate, sort_keys=True).encode()).hexdigest()[:16]}"
+    return f"{bundle.hash}-{sha256(json.dumps(certificates, sort_keys=True).encode()).hexdigest()[:16]}"

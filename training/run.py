@@ -2,7 +2,8 @@
 
     run.json                what is trained, and how: domain, recipe, seed
     experience/             the store that collectors write to
-    iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json
+    iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json; of the best
+                            one certified/, its bundle with certificates
     budget.json             iterations or minutes, if they were changed on the way
     metrics.jsonl           a line a pass, an evaluation, a promotion
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
@@ -118,9 +119,19 @@ class Run:
         return self.folder / "iterations" / f"{number:04d}"
 
     def bundle(self, number: int) -> Path | None:
-        """The bundle that an iteration made, if it has; None for 0."""
-        path = self.iteration(number) / "bundle"
-        return path if number and path.exists() else None
+        """The bundle that an iteration made, if it has, with its certificates once there are any; None for 0."""
+        if not number:
+            return None
+        paths = (self.certified_bundle(number), self.plain_bundle(number))
+        return next((path for path in paths if path.exists()), None)
+
+    def plain_bundle(self, number: int) -> Path:
+        """Where an iteration's fit leaves its bundle."""
+        return self.iteration(number) / "bundle"
+
+    def certified_bundle(self, number: int) -> Path:
+        """Where the same is once it is certified."""
+        return self.iteration(number) / "certified"
 
     def write(self, path: Path, document: Any) -> None:
         """Write JSON, whole."""
@@ -160,9 +171,14 @@ class Run:
     def crown(self, iteration: int, score: float | None, by: str) -> None:
         """Make an iteration's bundle the champion."""
         self.write(self.folder / "champion.json", {"iteration": iteration, "score": score, "by": by})
+        self.point_at(iteration)
+
+    def point_at(self, iteration: int) -> None:
+        """Let the link `champion` lead to an iteration's bundle."""
         link = self.folder / ".champion.partial"
         link.unlink(missing_ok=True)
-        link.symlink_to(Path("iterations") / f"{iteration:04d}" / "bundle")
+        bundle = self.bundle(iteration) or self.plain_bundle(iteration)
+        link.symlink_to(bundle.relative_to(self.folder))
         os.replace(link, self.folder / "champion")
 
     def positions(self, on_solved: OnSolved | None = None) -> ExactPositions | None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from escalade.domains.errors import SettingsError
-from escalade.neural.files import write_whole
-from escalade.training.plots import DPI
+from escalade.training.drawing import COLOURS, new_figure, save_figure
 from escalade.training.run import Run
-
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 
 
 def write_run_plots(run: Run, history: Sequence[dict[str, Any]]) -> list[Path]:
@@ -21,22 +16,14 @@ def write_run_plots(run: Run, history: Sequence[dict[str, Any]]) -> list[Path]:
 
     history: as the training graph's state holds it. Raises SettingsError without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError("plots need matplotlib: pip install 'escalade[train]'") from None
     passes = [line for one in history for line in _passes(run, one["iteration"])]
     made = []
     for name, draw, lines in (("losses.png", _losses, passes), ("strength.png", _strength, list(history))):
         if not lines:
             continue
-        figure = Figure(figsize=(9.0, 4.0), dpi=DPI, layout="constrained")
+        figure = new_figure((9.0, 4.0))
         draw(figure, lines)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", metadata={"Software": None})
-        path = run.folder / name
-        write_whole(path, lambda file, image=image: file.write(image.getvalue()))  # type: ignore[misc]
-        made.append(path)
+        made.append(save_figure(figure, run.folder / name))
     return made
 
 

@@ -136,7 +136,7 @@ def test_wrong_use_is_named(tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypa
         (("--bundle", bundle, "--games", "3"), "--games must be an even number"),
         (("--bundle", bundle, "--positions", "nothing.csv"), "positions 'nothing.csv' cannot be read"),
         (("--bundle", bundle, "--quick", "--simulations", "0", "--out", "file"), "--out: 'file' cannot be written"),
-        (("--bundle", "none"), "--bundle: without a network there is nothing to evaluate"),
+        (("--bundle", "none"), "--bundle: without a network there is nothing to measure"),
         (("--bundle", bundle, "--against", "none"), "--against: without a network there is nothing"),
         ((), "--bundle: no bundle for domain 'tic_tac_toe' came with this version"),
     ):

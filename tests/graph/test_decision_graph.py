@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import pytest
@@ -25,6 +26,7 @@ from escalade import (
     load_domain,
 )
 from escalade.domains.intents import Intents
+from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.bundle import Bundle
 from escalade.search.solvers import optimal_actions
 
@@ -407,3 +409,20 @@ def test_a_team_is_told_why_there_is_no_decision(without_model: Any) -> None:
     agent = decision_agent(without_model, name="player")
     for messages in ([("user", "hello")], []):
         assert "No decision" in agent.invoke({"messages": messages})["messages"][-1].content
+
+
+def test_a_domain_s_own_rules_and_forced_moves_are_followed() -> None:
+    class Careful(TicTacToe):
+        """Leaves whatever begins in the centre to search."""
+
+        def rungs_for(self, state: Any) -> Sequence[str] | None:
+            return ("search",) if state.moves.startswith("5") else None
+
+    graph = build_decision_graph(Careful(), bundle="builtin:tic_tac_toe")
+    context = {"policy_threshold": 0.0, "simulations": 10}
+    assert graph.invoke({"state": "12"}, context=context)["decision"]["source"] == "policy"
+    ruled = graph.invoke({"state": "51"}, context=context)["decision"]
+    assert ruled["source"] == "search"
+    assert ruled["rungs"][0]["reason"] == "rule"
+    forced = graph.invoke({"state": "12375486"}, context={})["decision"]
+    assert (forced["source"], forced["rungs"][0]["reason"], forced["action_name"]) == ("policy", "only_action", "9")

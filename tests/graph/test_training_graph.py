@@ -18,10 +18,12 @@ import training_runs
 from langgraph.checkpoint.memory import InMemorySaver
 from training_runs import run_to_the_end, tiny
 
+from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, SettingsError
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
 from escalade.neural.bundle import read_bundle
+from escalade.training.certify_config import CertifyConfig
 from escalade.training.run import Run, RunError, let_go
 from escalade.training.steps import share_of_work
 from escalade.training.store import ExperienceStore
@@ -154,6 +156,24 @@ def test_its_steps_and_its_progress_can_be_watched(tmp_path: Path) -> None:
     passes = [event for event in events if event["event"] == "pass"]
     assert [event["pass"] for event in passes] == [1, 2, 3]
     assert passes[-1]["learning_rate"] == 0
+
+
+def test_the_champion_of_a_finished_run_is_certified(tmp_path: Path) -> None:
+    """Small networks can prove little: what they are held to here is loose."""
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    config = CertifyConfig(alphas=(0.45, 0.0001), simulations=4)
+    given = {"domain": "tic_tac_toe", "recipe": tiny(certify=config), "iterations": 2, "run": "proven"}
+    events = [event for event in graph.stream(given, stream_mode="custom") if event["event"] == "certify"]
+    assert [event["certified"] for event in events] == [False, True]
+    assert events[0]["reason"] == "the run is not over"
+    assert list(events[1]["unproven"]) == ["0.0001"]
+    run, domain = Run.open(tmp_path / "proven", alone=False), load_domain("tic_tac_toe")
+    bundle = read_bundle(tmp_path / "proven" / "champion", domain)
+    assert [one.alpha for one in bundle.certificates] == [0.45]
+    plain = read_bundle(run.plain_bundle(events[1]["iteration"]), domain)
+    assert bundle.manifest.network == plain.manifest.network
+    for ours, theirs in zip(bundle.network.parameters(), plain.network.parameters(), strict=True):
+        assert (ours == theirs).all()
 
 
 def test_the_drawing_is_the_architecture() -> None:

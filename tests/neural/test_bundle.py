@@ -49,7 +49,7 @@ def test_the_hash_of_older_bundles_stays(domain):
 
 def test_what_a_bundle_tells(bundle, domain):
     assert bundle.metrics == {"optimal": 0.97}
-    assert bundle.certificate is None
+    assert bundle.certificates == ()
     assert bundle.calibrator("policy") == IdentityCalibrator()
     assert bundle.calibrator("value") == IdentityCalibrator()
     assert re.fullmatch(r"[0-9a-f]{12}", bundle.version)
@@ -106,7 +106,7 @@ def test_what_no_one_could_read_is_not_written(tmp_path, domain, make_network, m
             "value_network": make_value_network(observation_shape=(27,)),
         },
         "metrics": {"network": make_network(), "metrics": {"optimal": bad}},
-        "calibrators": {"network": make_network(), "calibrators": {"search": IdentityCalibrator()}},
+        "calibrators": {"network": make_network(), "calibrators": {"human": IdentityCalibrator()}},
         "created": {"network": make_network(), "created": datetime(2026, 1, 1)},  # naive on purpose
     }
     for message, options in cases.items():

@@ -16,6 +16,7 @@ from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from escalade.graph.decision import build_decision_graph
+from escalade.nodes.reason import blended, network_value
 
 KEY = "sk-canary-5f1c"
 
@@ -227,3 +228,37 @@ def test_a_failed_call_on_a_budget_leaves_the_free_search(ask: Any) -> None:
 def test_a_page_instead_of_an_answer_is_malformed(ask: Any) -> None:
     decision = ask(lambda _: Response("<html>", content_type="application/json"))
     assert decision.rungs[2].reason == "malformed_answer"
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "network", "wanted"),
+    [
+        (0.5, -0.5, 0.3 * -0.5 + 0.7 * 0.5),
+        (0.5, None, 0.5),
+        (None, -0.5, -0.5),
+        (None, None, None),
+    ],
+)
+def test_an_unsure_network_s_value_is_blended_with_the_model_s(
+    evaluation: float | None, network: float | None, wanted: float | None
+) -> None:
+    found = blended(evaluation, network, 0.3, {"model": "m"})
+    assert found["value"] == (None if wanted is None else pytest.approx(wanted))
+    assert found["details"]["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("said", "value"), [("0.5", 0.5), ("-1", -1.0), ("2", None), ('"0.5"', None), ("true", None), ("null", None)]
+)
+def test_only_a_number_in_range_is_an_evaluation(ask: Any, said: str, value: float | None) -> None:
+    decision = ask(completion(call(f'{{"action": "3", "evaluation": {said}}}')))
+    assert decision.source == "reason"
+    assert decision.value == value
+
+
+def test_a_network_that_decided_or_failed_has_no_part_in_it() -> None:
+    unsure = {"rung": "policy", "outcome": "escalated", "value": 0.2}
+    assert network_value({"reports": [unsure]}) == 0.2  # type: ignore[typeddict-item]
+    assert network_value({"reports": [unsure, {**unsure, "rung": "value", "value": 0.4}]}) == 0.4  # type: ignore[typeddict-item]
+    for other in ({"outcome": "failed"}, {"outcome": "skipped", "value": None}, {"rung": "search"}):
+        assert network_value({"reports": [unsure | other]}) is None  # type: ignore[typeddict-item]

@@ -74,18 +74,18 @@ def test_the_ladder_is_climbed_in_order_and_each_rung_asked_once() -> None:
     ],
 )
 def test_verdicts(rung: str, confidence: float | None, context: dict[str, Any], verdict: tuple[str, str]) -> None:
-    report = judge(proposal(rung, confidence), DecisionContext(**context))
+    report = judge(proposal(rung, confidence), [], DecisionContext(**context), FULL)
     assert (report["outcome"], report["reason"]) == verdict
 
 
 def test_a_failed_proposal_stays_failed_in_any_mode() -> None:
     failed = {"rung": "reason", "outcome": "failed", "reason": "timeout", "cost_usd": 0.0}
-    assert judge(failed, DecisionContext(mode="llm_only")) == failed
+    assert judge(failed, [], DecisionContext(mode="llm_only"), FULL) == failed
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_accepts_exactly_at_or_above_the_threshold(confidence: float, threshold: float) -> None:
-    report = judge(proposal("policy", confidence), DecisionContext(policy_threshold=threshold))
+    report = judge(proposal("policy", confidence), [], DecisionContext(policy_threshold=threshold), FULL)
     assert (report["outcome"] == "accepted") == (confidence >= threshold)
 
 
@@ -168,3 +168,18 @@ def test_whatever_the_runtime_holds_becomes_our_options() -> None:
     assert read_context(DecisionContext(mode="auto"), defaults) == DecisionContext(simulations=7, mode="auto")
     assert read_context({"escalade": {"simulations": 9}}, defaults).simulations == 9
     assert read_context(Theirs(), defaults).mode == "auto"
+
+
+def test_with_nothing_to_choose_from_the_first_rung_decides() -> None:
+    report = judge(proposal("policy", 0.01), [], DecisionContext(), FULL, forced=True)
+    assert (report["outcome"], report["reason"]) == ("accepted", "only_action")
+
+
+def test_a_domain_s_rule_leaves_a_state_to_some_rungs() -> None:
+    reports, rung = next_rung([], "51", 0.0, DecisionContext(), FULL, allowed=["search", "human"])
+    assert rung == "search"
+    assert [(report["rung"], report["reason"]) for report in reports] == [
+        ("policy", "rule"),
+        ("value", "rule"),
+        ("reason", "rule"),
+    ]

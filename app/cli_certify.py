@@ -1,0 +1,237 @@
+"""`escalade certify`: thresholds for the networks, with proof of how often what they decide is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
+from escalade.app.labelling import (
+    BehindOption,
+    CountOption,
+    ReferenceOption,
+    StatesOption,
+    StoreOfDecisionsOption,
+    Wanted,
+)
+from escalade.app.measured import open_bundle, percent, table_of
+from escalade.app.settings import Settings, read_settings
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import EscaladeError, SettingsError
+
+if TYPE_CHECKING:
+    from escalade.neural.bundle import Bundle
+    from escalade.training.certified_report import Measured
+    from escalade.training.certify_config import Promise
+    from escalade.training.intervals import Calibration
+    from escalade.training.reference import Labelled
+
+BUNDLE, REPORT, DIAGRAM = "bundle", "report.json", "reliability.png"
+
+
+def certify(
+    domain: DomainArgument,
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--alpha",
+            help="Share of decisions that may be worse than the reference's; repeatable.",
+            show_default="0.05",
+        ),
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Chance that may remain that a promise is broken.")] = 0.05,
+    reference: ReferenceOption = None,
+    states: StatesOption = None,
+    count: CountOption = 4000,
+    experience: StoreOfDecisionsOption = None,
+    simulations: BehindOption = 600,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="USD", help="The most accurate proven thresholds whose decisions cost no more on average."
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also measure on these states, which no part was fitted to.")
+    ] = None,
+    bundle: MeasuredBundleOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    option: DomainOptions = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="For the certified bundle and a report.", show_default="out/certified/DOMAIN"
+        ),
+    ] = None,
+) -> None:
+    """Calibrate a bundle's networks, and prove from which confidence on they may decide alone.
+
+    Half of the states tune, the other half proves. Writes FOLDER/bundle, a bundle of its own, and a report beside it.
+    """
+    from escalade.training.certified_report import draw_reliability, measured, reliability
+    from escalade.training.certify import certify as prove
+    from escalade.training.certify import split
+    from escalade.training.certify_config import Promise
+    from escalade.training.recorded import record
+
+    loaded = load_domain(domain, domain_options(option))
+    settings = read_settings()
+    promises = [Promise(each, delta, _seconds(max_cost, settings)) for each in alpha or [0.05]]
+    source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
+    opened = open_bundle(source, loaded, settings, "--bundle")
+    folder = out or Path("out/certified") / loaded.name
+    if (folder / BUNDLE).exists():
+        raise SettingsError(f"--out: '{folder / BUNDLE}' exists already, and bundles never change: give another folder")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(escape(what), total=total)
+            progress.update(tasks[what], completed=done)
+
+        def labels(path: Path | None) -> Labelled:
+            given = Wanted(reference, path, count, experience, seed, folder)
+            return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
+
+        labelled = labels(states)
+        recorded = record(
+            loaded,
+            opened,
+            labelled,
+            simulations=simulations,
+            seed=seed,
+            on_progress=lambda rung, done, of: tell(f"asking {rung}", done, of),
+        )
+        made = prove(
+            opened,
+            recorded,
+            promises,
+            folder / BUNDLE,
+            domain=loaded,
+            labelled=labelled,
+            simulations=simulations,
+            seed=seed,
+        )
+        _, calibrate = split(recorded, seed)
+        calibrations = reliability(made, calibrate, seed)
+        tested: list[Measured] = []
+        if test is not None:
+            fresh = record(loaded, made, labels(test), simulations=simulations, seed=seed + 1)
+            tested = [measured(made, one, fresh, test.name) for one in made.certificates]
+    report = _write(folder, made, opened, calibrations, tested)
+    try:
+        draw_reliability(calibrations, folder / DIAGRAM)
+    except EscaladeError as error:  # without matplotlib the figures are no worse
+        Console(stderr=True).print(f"[yellow]no plot:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    _print(made, calibrations, tested, promises, folder)
+
+
+def _seconds(max_cost: float | None, settings: Settings) -> float | None:
+    """So much money in seconds of this machine's time."""
+    if max_cost is None:
+        return None
+    from escalade.app.prices import read_prices
+    from escalade.app.wiring import compute_price
+
+    usd_per_hour = compute_price(settings, read_prices(settings.prices))
+    if usd_per_hour <= 0:
+        raise SettingsError("--max-cost needs the price of this machine's time: set ESCALADE_COMPUTE_USD_PER_HOUR")
+    if max_cost <= 0:
+        raise SettingsError(f"--max-cost must be positive, not {max_cost:g}")
+    return max_cost * 3600 / usd_per_hour
+
+
+def _write(
+    folder: Path, made: Bundle, before: Bundle, calibrations: dict[str, Calibration], tested: list[Measured]
+) -> dict[str, Any]:
+    """report.json; what it says."""
+    from escalade.neural.files import write_whole
+
+    report = {
+        "schema_version": 1,
+        "bundle": {"path": str(made.path), "version": made.version, "hash": made.hash, "made_from": before.hash},
+        "certificates": [one.model_dump(mode="json") for one in made.certificates],
+        "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
+        "tested": [dataclasses.asdict(one) for one in tested],
+    }
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    write_whole(folder / REPORT, lambda file: file.write(text.encode()))
+    return report
+
+
+# For people
+
+
+def _print(
+    made: Bundle, calibrations: dict[str, Calibration], tested: list[Measured], promises: list[Promise], folder: Path
+) -> None:
+    console = Console()
+    first = made.certificates[0]
+    console.print(
+        f"reference {escape(first.reference)}; {first.tune.count:,} states to tune, {first.calibrate.count:,} to prove "
+        f"({escape(first.states)})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        "[dim]alone: decided by the networks; below: proven, with confidence 1 - δ; saved: work, against always asking "
+        f"{first.ladder[-1]}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = table_of("promise", "alone", "wrong of those", "below", "wrong of all", "below", "saved")
+    for one in made.certificates:
+        setting = one.setting
+        behind = one.cost_s[one.ladder[-1]]
+        table.add_row(
+            f"α {one.alpha:g}, δ {one.delta:g}",
+            f"{setting.accepted.n / max(setting.all.n, 1):.1%}",
+            f"{setting.accepted.k} of {setting.accepted.n}",
+            f"{setting.accepted.bound:.2%}",
+            f"{setting.all.k} of {setting.all.n}",
+            f"{setting.all.bound:.2%}",
+            f"{1 - setting.cost_s / behind:.1%}" if behind > 0 else "",
+        )
+    console.print(table)
+    table = table_of("rung", "from", "decides", "a visit", "right", "calibration error")
+    for rung in first.ladder:
+        limits = [f"{one.setting.thresholds[rung]:.4f}" for one in made.certificates if rung in one.setting.thresholds]
+        known = calibrations.get(rung)
+        right = "" if known is None else _right(known)
+        error = "" if known is None else f"{known.error:.4f} ({known.low:.4f}–{known.high:.4f})"
+        shares = ", ".join(f"{one.setting.shares[rung]:.1%}" for one in made.certificates)
+        table.add_row(rung, ", ".join(limits), shares, f"{1000 * first.cost_s[rung]:.2f} ms", right, error)
+    console.print(table)
+    for one, found in zip(made.certificates, tested, strict=False):
+        saved = "" if found.saved.mean is None else f", {found.saved.mean:.1%} of the cost saved"
+        console.print(
+            f"on {escape(found.states)} ({found.wrong.count:,} states), alpha {one.alpha:g}: networks decide "
+            f"{percent(found.alone)}, wrong {percent(found.wrong_alone)} of those and {percent(found.wrong)} of all; "
+            f"{first.ladder[-1]} alone {percent(found.behind)}{saved}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        "[dim]It holds for states drawn as these were, for these weights and calibrators alone"
+        + ("" if first.reference in ("exact", "labels") else f"; what is proven is agreement with {first.reference}")
+        + f". Bundle {made.version}: use it by --bundle {escape(str(folder / BUNDLE))}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _right(calibration: Calibration) -> str:
+    hits = sum(one.optimal.hits for one in calibration.bins)
+    return f"{hits / calibration.count:.1%}"

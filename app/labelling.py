@@ -1,0 +1,110 @@
+"""The options by which commands say which states they measure on, and who is to say what is right there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from escalade.app.settings import Settings
+from escalade.domains.base import Domain
+from escalade.domains.errors import SettingsError
+
+if TYPE_CHECKING:
+    from escalade.neural.bundle import Bundle
+    from escalade.training.reference import Labelled
+
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="WHO",
+        help="What is right: exact (a solver), labels (--states), search:N, llm or person (--experience).",
+        show_default="exact, if there is a solver",
+    ),
+]
+StatesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--states",
+        metavar="FILE",
+        help="CSV of states: with exact: moves, score_1 …; with labels: state, action.",
+    ),
+]
+CountOption = Annotated[int, typer.Option("--count", min=1, help="States of casual games, where there is no file.")]
+StoreOfDecisionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--experience",
+        metavar="FOLDER",
+        help="Store of decisions, for llm and person.",
+        show_default="ESCALADE_EXPERIENCE/DOMAIN",
+    ),
+]
+BehindOption = Annotated[int, typer.Option("--simulations", min=1, help="Of the search behind the networks.")]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which states are asked for, and who is to say what is right in them."""
+
+    reference: str | None
+    path: Path | None
+    count: int
+    experience: Path | None
+    seed: int
+    folder: Path
+
+    def labelled(
+        self, domain: Domain[Any], bundle: Bundle, settings: Settings, on_progress: Callable[[int, int], None]
+    ) -> Labelled:
+        """Those states, labelled. Raises SettingsError for options that do not fit together."""
+        from escalade.search.solvers import exact_solver
+        from escalade.training.exact import no_solver
+        from escalade.training.reference import (
+            RECORDED,
+            exact_labels,
+            file_labels,
+            recorded_labels,
+            search_labels,
+        )
+
+        name = self.reference or ("exact" if exact_solver(domain) is not None else None)
+        if name is None:
+            raise SettingsError(
+                f"--reference: domain '{domain.name}' has no exact solver, so say what is right: labels, "
+                "search:N, llm or person"
+            )
+        if name == "exact":
+            if self.path is None and exact_solver(domain) is None:
+                raise no_solver(domain)
+            return exact_labels(
+                domain, path=self.path, count=self.count, seed=self.seed, folder=self.folder, on_progress=on_progress
+            )
+        if name == "labels":
+            if self.path is None:
+                raise SettingsError("--reference labels needs --states FILE, a CSV with the columns state and action")
+            return file_labels(domain, self.path)
+        if name in RECORDED:
+            if self.path is not None:
+                return file_labels(domain, self.path)
+            kept = self.experience or (settings.experience / domain.name if settings.experience else None)
+            if kept is None:
+                raise SettingsError(f"--reference {name} needs --experience FOLDER, a store with their decisions")
+            return recorded_labels(domain, kept, name)
+        size = re.fullmatch(r"search:([1-9]\d{0,8})", name)
+        if size is None:
+            raise SettingsError(f"--reference '{name}' must be exact, labels, search:N, llm or person")
+        return search_labels(
+            domain,
+            bundle.network,
+            int(size[1]),
+            path=self.path,
+            count=self.count,
+            seed=self.seed,
+            on_progress=on_progress,
+        )

@@ -1,0 +1,229 @@
+"""Does a certificate keep its promise, and does it dare enough? Many certifications from recorded decisions.
+
+A bundle's rungs answer N states whose exact worth is known (real network outputs, real searches, an exact reference).
+These N decisions are taken for the whole population, so that every setting's true loss is known exactly. Then, many
+times: a tune set and a calibration set are drawn from it, a path is laid on the one and walked on the other, as
+`escalade certify` does, and the true losses of the result are looked up: of the networks' own decisions and of all.
+
+`broken`: share of certificates with a true loss beyond alpha; allowed is delta, and its binomial error.
+`naive`: the same for the boldest setting of the path whose loss on the calibration set is at most alpha.
+`covers`: mean share of states that the certified networks decide, over that of the boldest setting on the path whose
+true loss is at most alpha (the oracle).
+`mapie`: certificates for which MAPIE's Learn-then-Test passes the same settings. It needs the extra `bench`.
+
+The calibrators are fitted once, to states outside of the population: they have no part in the promise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+from scipy.stats import binomtest
+
+from escalade.domains.catalog import load_domain
+from escalade.neural.bundle import read_bundle
+from escalade.neural.fixed_sequence import least_count, p_value, passed
+from escalade.neural.novelty import fit_novelty
+from escalade.neural.sources import bundle_folder
+from escalade.training.calibrate import fit_calibrator
+from escalade.training.certify import HEADROOM
+from escalade.training.recorded import Recorded, record
+from escalade.training.reference import exact_labels
+from escalade.training.threshold_path import Answers, decide, pareto_path
+
+PROMISES = ((0.05, 0.05), (0.02, 0.05), (0.10, 0.10))
+FIT = 4000
+"""States that the calibrators are fitted to, before the population begins."""
+
+
+def recorded_decisions(bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Recorded:
+    """So many decisions of each rung; the solver's answers are kept in `folder`."""
+    import torch
+
+    torch.set_num_threads(1)
+    domain = load_domain("connect_four")
+    opened = read_bundle(bundle_folder(bundle), domain)
+    with Progress(console=Console(stderr=True)) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(what: str, done: int, of: int) -> None:
+            bars.setdefault(what, progress.add_task(what, total=of))
+            progress.update(bars[what], completed=done)
+
+        labelled = exact_labels(
+            domain, count=states, seed=seed, folder=folder, on_progress=lambda done, of: tell("solver", done, of)
+        )
+        return record(domain, opened, labelled, simulations=simulations, seed=seed, on_progress=tell)
+
+
+def population(recorded: Recorded, seed: int) -> Answers:
+    """The decisions with the confidences that calibrators, fitted to others, make of them."""
+    order = np.random.default_rng(seed).permutation(len(recorded))
+    fitted, rest = recorded.take(order[:FIT]), recorded.take(order[FIT:])
+    calibrators = {
+        rung: fit_calibrator(rung, fitted.features[rung], fitted.right[:, place], seed=seed)
+        for place, rung in enumerate(recorded.rungs[:-1])
+    }
+    return rest.answers(calibrators, fit_novelty(fitted.observations, fitted.states))
+
+
+@dataclasses.dataclass
+class Tried:
+    """What one certification came to. worst: the larger of its two true losses. alone: share of states that its
+    networks decide; None: nothing was proven."""
+
+    worst: float | None
+    alone: float
+    naive_worst: float | None
+    oracle_alone: float
+    as_mapie: bool
+
+
+class Losses:
+    """Counts of a set of decisions for each setting of a path: networks' own and wrong ones, all and wrong ones."""
+
+    def __init__(self, answers: Answers, path: NDArray[np.float64]) -> None:
+        neural = len(answers.rungs) - 1
+        rows = []
+        for vector in path:
+            found = decide(answers, vector)
+            own = found.source < neural
+            rows.append((own.sum(), found.wrong[own].sum(), len(own), found.wrong.sum()))
+        self.counts = np.array(rows, np.int64).reshape(-1, 4)
+
+    @property
+    def worst(self) -> NDArray[np.float64]:
+        """The larger of both shares, for each setting."""
+        own, wrong_own, every, wrong = self.counts.T
+        return np.maximum(wrong_own / np.maximum(own, 1), wrong / every)
+
+    def doubts(self, alpha: float) -> list[float]:
+        """The p-value of each setting."""
+        return [max(p_value(b, a, alpha), p_value(d, c, alpha)) for a, b, c, d in self.counts.tolist()]
+
+
+def certification(
+    everything: Answers, random: np.random.Generator, tune: int, calibrate: int, alpha: float, delta: float
+) -> Tried:
+    tuning, proving = (everything.take(random.integers(len(everything), size=size)) for size in (tune, calibrate))
+    at_least = int(np.ceil(2 * least_count(alpha, delta) * tune / calibrate))
+    path = pareto_path(tuning, at_least=at_least, most_loss=HEADROOM * alpha)
+    truth, seen = Losses(everything, path), Losses(proving, path)
+    doubts = seen.doubts(alpha)
+    proven = passed(doubts, delta)
+    alone = truth.counts[:, 0] / len(everything)
+    good, naive = np.flatnonzero(truth.worst <= alpha), np.flatnonzero(seen.worst <= alpha)
+    return Tried(
+        worst=float(truth.worst[proven - 1]) if proven else None,
+        alone=float(alone[proven - 1]) if proven else 0.0,
+        naive_worst=float(truth.worst[naive[-1]]) if len(naive) else None,
+        oracle_alone=float(alone[good].max()) if len(good) else 0.0,
+        as_mapie=mapie_passes(seen, alpha, delta) in (None, proven),
+    )
+
+
+def mapie_passes(seen: Losses, alpha: float, delta: float) -> int | None:
+    """How many settings MAPIE passes; None where it is not installed."""
+    try:
+        from mapie.risk_control._base_controller import ltt_procedure
+    except ImportError:
+        return None
+    own, wrong_own, every, wrong = seen.counts.T
+    if (own == 0).any():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        valid, _ = ltt_procedure(
+            np.stack([wrong_own / own, wrong / every]),
+            np.full((2, 1), alpha),
+            delta,
+            np.stack([own, every]),
+            binary=True,
+            fwer_method="split_fixed_sequence",
+        )
+    return len(valid[0])
+
+
+def row_of(alpha: float, delta: float, tried: list[Tried]) -> dict[str, Any]:
+    """The figures of many certifications."""
+    made = [one.worst for one in tried if one.worst is not None]
+    broken = sum(worst > alpha for worst in made)
+    naive = [one.naive_worst for one in tried if one.naive_worst is not None]
+    interval = binomtest(broken, len(tried)).proportion_ci(0.95, "wilson")
+    covers = [one.alone / one.oracle_alone for one in tried if one.oracle_alone > 0]
+    return {
+        "alpha": alpha,
+        "delta": delta,
+        "certifications": len(tried),
+        "certificates": len(made),
+        "broken": broken / len(tried),
+        "broken_95": [interval.low, interval.high],
+        "naive_broken": sum(worst > alpha for worst in naive) / len(tried),
+        "networks_decide": float(np.mean([one.alone for one in tried])),
+        "covers": float(np.mean(covers)) if covers else None,
+        "as_mapie": sum(one.as_mapie for one in tried) / len(tried),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="builtin:connect_four", help="builtin:NAME or a folder")
+    parser.add_argument("--states", type=int, default=20_000, help="recorded decisions, those for calibrators included")
+    parser.add_argument("--simulations", type=int, default=600, help="of the search behind the networks")
+    parser.add_argument("--certifications", type=int, default=500)
+    parser.add_argument("--tune", type=int, default=3000, help="states of each tune set")
+    parser.add_argument("--calibrate", type=int, default=3000, help="states of each calibration set")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("out/promise"), help="where solved states are kept")
+    parser.add_argument("--json", action="store_true", help="print the rows instead of a table")
+    options = parser.parse_args()
+    if options.states < 2 * FIT:
+        parser.error(f"--states: at least {2 * FIT}, not {options.states}")
+    recorded = recorded_decisions(options.bundle, options.states, options.simulations, options.seed, options.folder)
+    everything = population(recorded, options.seed)
+    rows = []
+    for alpha, delta in PROMISES:
+        random = np.random.default_rng((options.seed, int(alpha * 1000)))
+        numbers = track(range(options.certifications), description=f"alpha {alpha:g}", console=Console(stderr=True))
+        tried = [certification(everything, random, options.tune, options.calibrate, alpha, delta) for _ in numbers]
+        rows.append(row_of(alpha, delta, tried))
+    if options.json:
+        print(json.dumps(rows))
+        return
+    losses = (~everything.right).mean(axis=0).tolist()
+    wrong = ", ".join(f"{rung} {share:.2%}" for rung, share in zip(everything.rungs, losses, strict=True))
+    title = (
+        f"{options.certifications} certifications from {len(everything)} decisions, {options.tune} to tune and "
+        f"{options.calibrate} to prove, seed {options.seed}\nwrong alone: {wrong}"
+    )
+    table = Table(title=title)
+    for column in ("alpha", "delta", "proven", "broken", "95 %", "naive", "networks decide", "covers", "mapie"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        low, high = row["broken_95"]
+        table.add_row(
+            f"{row['alpha']:g}",
+            f"{row['delta']:g}",
+            f"{row['certificates']}",
+            f"{row['broken']:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{row['naive_broken']:.1%}",
+            f"{row['networks_decide']:.1%}",
+            "" if row["covers"] is None else f"{row['covers']:.1%}",
+            f"{row['as_mapie']:.0%}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

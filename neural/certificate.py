@@ -1,0 +1,115 @@
+"""Certificates: how often a ladder that accepts from these thresholds on is wrong, proven for one set of weights.
+
+What is promised. Draw a state as the calibration states were drawn. With confidence 1 - delta over the draw of those:
+
+- of the decisions that the neural rungs make alone, at most a share alpha is worse than the reference's;
+- of all decisions of the ladder, those of the rung behind them included, at most a share alpha is.
+
+Both must pass at each setting of the path, so the setting's p-value is the larger of the two (R. Berger,
+"Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982); the path is walked by
+`escalade.neural.fixed_sequence`. The promise is void for other weights, calibrators or novelty limits, hence `bundle`,
+and says nothing of states that are drawn otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+NeuralRung = Literal["policy", "value"]
+
+
+class Tally(BaseModel):
+    """n cases, k of them wrong; the risk is below `bound` with confidence 1 - delta."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int = Field(ge=0)
+    k: int = Field(ge=0)
+    bound: Share
+
+    @model_validator(mode="after")
+    def _possible(self) -> Tally:
+        if self.k > self.n:
+            raise ValueError("k cannot be more than n")
+        return self
+
+
+class Setting(BaseModel):
+    """One place on the path: the threshold of each neural rung (1: it accepts nothing), and what the calibration states
+    said. shares: of all decisions, by the rung that made them. cost_s: mean seconds of work a decision."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thresholds: dict[NeuralRung, Share]
+    accepted: Tally
+    all: Tally
+    shares: dict[str, Share]
+    cost_s: FiniteFloat = Field(ge=0)
+
+
+class Split(BaseModel):
+    """A set of states: how many, and the SHA-256 of their texts, a line each, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(ge=1)
+    sha256: Sha256
+
+
+class Certificate(BaseModel):
+    """bundle: identity of all that decides. reference: what quality was measured against, such as "exact". states:
+    where they were from, in words. ladder: the rungs, the neural ones first, then the one behind them. simulations: of
+    that one, if it is a search; tried: so many it runs on average over all states, as it stops at a proof. path: the
+    settings tested, from timid to bold, up to the first that failed; passed: how many did not; chosen: the place of the
+    one in use. novel: share of the calibration states that were. cost_s: mean seconds of a visit to each rung, one
+    decision at a time, on the machine `measured_on`. behind: what the last rung gets wrong, asked always. max_cost_s:
+    the most that a decision was to cost, if that was said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    bundle: Sha256
+    alpha: float = Field(gt=0, lt=1)
+    delta: float = Field(gt=0, lt=1)
+    reference: str = Field(min_length=1, max_length=100)
+    states: str = Field(min_length=1, max_length=500)
+    ladder: tuple[str, ...] = Field(min_length=2)
+    simulations: int | None = Field(default=None, ge=1)
+    tried: FiniteFloat | None = Field(default=None, ge=0)
+    tune: Split
+    calibrate: Split
+    path: tuple[Setting, ...] = Field(min_length=1, max_length=1000)
+    passed: int = Field(ge=1)
+    chosen: int = Field(ge=0)
+    novel: Share = 0.0
+    cost_s: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default_factory=dict)
+    behind: Tally
+    measured_on: str = ""
+    created: AwareDatetime
+    max_cost_s: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Certificate:
+        if not self.chosen < self.passed <= len(self.path):
+            raise ValueError("chosen must be a place on the path that passed")
+        return self
+
+    @property
+    def setting(self) -> Setting:
+        """The one in use."""
+        return self.path[self.chosen]
+
+    def threshold(self, rung: str) -> float | None:
+        """From which confidence on a neural rung accepts; None for one that has no part in it."""
+        return next((threshold for name, threshold in self.setting.thresholds.items() if name == rung), None)
+
+
+def best_certificate(certificates: Sequence[Certificate], alpha: float, delta: float) -> Certificate | None:
+    """The boldest one that promises at most alpha with confidence 1 - delta at least; None if there is none."""
+    fitting = [one for one in certificates if one.alpha <= alpha and one.delta <= delta]
+    return max(fitting, key=lambda one: (one.alpha, one.delta), default=None)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from escalade.domains.base import Domain
+from escalade.domains.catalog import load_domain
+from escalade.domains.errors import BundleError, SettingsError
+from escalade.neural.bundle import Bundle, read_bundle
+from escalade.neural.certificate import best_certificate
+from escalade.neural.fixed_sequence import p_value
+from escalade.neural.manifest import parse_manifest
+from escalade.neural.sources import bundle_folder
+from escalade.training.certified_report import measured, reliability
+from escalade.training.certify import CertificationError, certify, split
+from escalade.training.certify_config import Promise
+from escalade.training.recorded import Recorded, record
+from escalade.training.reference import Labelled, exact_labels
+
+PROMISES = (Promise(0.1, 0.05), Promise(0.05, 0.05))
+SIMULATIONS = 32
+
+
+@pytest.fixture(scope="module")
+def domain() -> Domain[Any]:
+    return load_domain("tic_tac_toe")
+
+
+@pytest.fixture(scope="module")
+def champion(domain: Domain[Any]) -> Bundle:
+    return read_bundle(bundle_folder("builtin:tic_tac_toe"), domain)
+
+
+@pytest.fixture(scope="module")
+def labelled(domain: Domain[Any]) -> Labelled:
+    return exact_labels(domain)
+
+
+@pytest.fixture(scope="module")
+def worse(labelled: Labelled) -> Labelled:
+    """The champion knows all of tic-tac-toe; so a reference that calls an eighth of the states' moves wrong, more often
+    those where many moves are good."""
+    random = np.random.default_rng(0)
+    flawed = random.random(len(labelled)) < 0.2 * labelled.acceptable.mean(axis=1)
+    acceptable = labelled.acceptable.copy()
+    acceptable[flawed] = ~acceptable[flawed]
+    return replace(labelled, acceptable=acceptable)
+
+
+@pytest.fixture(scope="module")
+def recorded(domain: Domain[Any], champion: Bundle, worse: Labelled) -> Recorded:
+    return record(domain, champion, worse, simulations=SIMULATIONS)
+
+
+@pytest.fixture(scope="module")
+def certified(
+    domain: Domain[Any], champion: Bundle, recorded: Recorded, worse: Labelled, tmp_path_factory: Any
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("certified") / "bundle"
+    # What is behind is right as often as the networks here, so it is said to be always.
+    flawless = replace(recorded, right=np.concatenate((recorded.right[:, :2], recorded.right[:, 2:] | True), axis=1))
+    return certify(champion, flawless, PROMISES, folder, domain=domain, labelled=worse, simulations=SIMULATIONS)
+
+
+def test_what_is_recorded_is_what_the_rungs_say(domain: Domain[Any], champion: Bundle, labelled: Labelled) -> None:
+    few = labelled.take(np.arange(0, len(labelled), 40))
+    found = record(domain, champion, few, simulations=SIMULATIONS)
+    assert found.rungs == ("policy", "value", "search")
+    for row, text in enumerate(few.states):
+        legal = domain.legal_actions(domain.parse(text))
+        assert all(action in legal for action in found.actions[row].tolist())
+        assert found.right[row].tolist() == few.acceptable[row, found.actions[row]].tolist()
+    assert (found.cost_s > 0).all()
+    assert found.cost_s[2] > found.cost_s[0]
+
+
+def test_a_certificate_is_what_its_numbers_say(certified: Bundle) -> None:
+    assert [one.alpha for one in certified.certificates] == [0.1, 0.05]
+    for one in certified.certificates:
+        assert one.bundle == certified.hash
+        assert one.reference == "exact"
+        for place, setting in enumerate(one.path):
+            doubt = max(p_value(tally.k, tally.n, one.alpha) for tally in (setting.accepted, setting.all))
+            assert (doubt <= one.delta) == (place < one.passed)
+            assert sum(setting.shares.values()) == pytest.approx(1)
+        assert one.setting.accepted.bound <= one.alpha
+        assert one.tune.count + one.calibrate.count == 4520
+        assert one.tune.sha256 != one.calibrate.sha256
+    bold, timid = (one.setting for one in certified.certificates)
+    assert bold.cost_s <= timid.cost_s
+    assert bold.accepted.n >= timid.accepted.n
+
+
+def test_the_boldest_that_keeps_the_promise_is_used(certified: Bundle) -> None:
+    held = certified.certificates
+    assert best_certificate(held, 0.05, 0.05) is held[1]
+    assert best_certificate(held, 0.2, 0.1) is held[0]
+    assert best_certificate(held, 0.01, 0.05) is None
+    assert best_certificate(held, 0.1, 0.01) is None
+
+
+def test_it_survives_reading_and_no_other_bundle_can_take_it(certified: Bundle, domain: Domain[Any]) -> None:
+    again = read_bundle(certified.path, domain)
+    assert again.certificates == certified.certificates
+    assert again.calibrators == certified.calibrators
+    assert again.novelty is not None
+    text = (certified.path / "bundle.json").read_text()
+    data = json.loads(text)
+    for change in (
+        {"certificates": [data["certificates"][0] | {"bundle": "0" * 64}]},
+        {"novelty": data["novelty"] | {"limit": 1e9}},
+        {"calibrators": data["calibrators"] | {"policy": {"kind": "identity"}}},
+    ):
+        with pytest.raises(BundleError):
+            parse_manifest(json.dumps(data | change).encode())
+
+
+def test_the_whole_is_measured_as_the_path_said(certified: Bundle, recorded: Recorded) -> None:
+    one = certified.certificates[0]
+    _, calibrate = split(recorded, 0)
+    flawless = replace(calibrate, right=np.concatenate((calibrate.right[:, :2], calibrate.right[:, 2:] | True), axis=1))
+    found = measured(certified, one, flawless, "again")
+    assert (found.wrong_alone.hits, found.wrong_alone.count) == (one.setting.accepted.k, one.setting.accepted.n)
+    assert found.wrong.hits == one.setting.all.k
+    assert found.shares == pytest.approx(one.setting.shares)
+
+
+def test_confidences_are_about_as_right_as_they_say(certified: Bundle, recorded: Recorded) -> None:
+    _, calibrate = split(recorded, 0)
+    for rung, calibration in reliability(certified, calibrate).items():
+        assert calibration.error < 0.05, rung
+
+
+def test_a_cost_limit_takes_the_most_accurate_setting_within(
+    domain: Domain[Any], champion: Bundle, recorded: Recorded, worse: Labelled, certified: Bundle, tmp_path: Path
+) -> None:
+    flawless = replace(recorded, right=np.concatenate((recorded.right[:, :2], recorded.right[:, 2:] | True), axis=1))
+    path = certified.certificates[0].path[: certified.certificates[0].passed]
+    limit = (path[0].cost_s + path[-1].cost_s) / 2
+    made = certify(
+        champion, flawless, [Promise(0.1, 0.05, limit)], tmp_path / "b", domain=domain, labelled=worse, simulations=32
+    )
+    one = made.certificates[0]
+    assert one.setting.cost_s <= limit
+    assert one.chosen == 0 or one.path[one.chosen - 1].cost_s > limit
+    with pytest.raises(CertificationError, match="cheapest"):
+        certify(
+            champion,
+            flawless,
+            [Promise(0.1, 0.05, 1e-9)],
+            tmp_path / "c",
+            domain=domain,
+            labelled=worse,
+            simulations=32,
+        )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b"]
+
+
+def test_too_little_is_refused_with_the_number_it_takes(
+    domain: Domain[Any], champion: Bundle, labelled: Labelled, recorded: Recorded, worse: Labelled, tmp_path: Path
+) -> None:
+    def tried(data: Recorded, promise: Promise) -> None:
+        certify(champion, data, [promise], tmp_path / "b", domain=domain, labelled=labelled, simulations=32)
+
+    with pytest.raises(CertificationError, match="at least 200"):
+        tried(recorded.take(np.arange(100)), Promise())
+    with pytest.raises(CertificationError, match="needs at least 598"):
+        tried(recorded.take(np.arange(600)), Promise(0.01))
+    with pytest.raises(CertificationError, match="more states would not help"):
+        tried(recorded, Promise(0.01))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"alpha": 1.0}, {"delta": -0.1}, {"delta": float("nan")}])
+def test_promises_that_are_none_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        Promise(**wrong)
+
+
+def test_states_of_one_game_are_never_split(recorded: Recorded) -> None:
+    grouped = replace(recorded, group=np.arange(len(recorded)) // 7)
+    tune, calibrate = split(grouped, 3)
+    assert not set(tune.group.tolist()) & set(calibrate.group.tolist())
+    assert len(set(calibrate.group.tolist())) == len(calibrate)  # what proves must be independent

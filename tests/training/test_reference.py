@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from escalade.domains.catalog import load_domain
+from escalade.domains.decision import Decision
+from escalade.domains.errors import SettingsError
+from escalade.neural.bundle import read_bundle
+from escalade.neural.sources import bundle_folder
+from escalade.training.decisions import decision_rows
+from escalade.training.exact import solved_positions
+from escalade.training.reference import exact_labels, file_labels, recorded_labels, search_labels
+from escalade.training.store import ExperienceStore
+
+DOMAIN = load_domain("tic_tac_toe")
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "states.csv"
+    path.write_text(text)
+    return path
+
+
+def test_the_exact_reference_calls_every_optimal_move_right() -> None:
+    found, positions = exact_labels(DOMAIN), solved_positions(DOMAIN)
+    assert found.states == positions.states
+    assert (found.acceptable == positions.optimal).all()
+    assert found.reference == "exact"
+
+
+def test_its_casual_games_are_other_than_those_of_evaluation(tmp_path: Path) -> None:
+    domain = load_domain("connect_four")
+    late = [30, 31, 32, 33]
+    evaluation = set(solved_positions(domain, count=20, seed=0, plies=late).states)
+    found = exact_labels(domain, count=27, seed=0, folder=tmp_path)
+    assert not evaluation & set(found.states)
+    assert found.source == "positions of 27 casual games, from move 9 on, seed 0"
+    assert all(len(text) >= 8 for text in found.states)
+    again = exact_labels(domain, count=27, seed=0, folder=tmp_path)
+    assert again.states == found.states
+    assert (again.acceptable == found.acceptable).all()
+
+
+def test_labels_of_a_file_with_games(tmp_path: Path) -> None:
+    found = file_labels(DOMAIN, written(tmp_path, "state,action,game\n5,1,a\n51,9,a\n15,3,b\n"))
+    assert found.states == ("5", "51", "15")
+    assert found.acceptable.sum(axis=1).tolist() == [1, 1, 1]
+    assert found.acceptable.argmax(axis=1).tolist() == [0, 8, 2]
+    assert found.group[0] == found.group[1] != found.group[2]
+    assert (found.reference, found.source) == ("labels", "states.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("board,action\n5,1\n", "a column is missing, one of state, moves, text"),
+        ("state\n5\n", "a column is missing, one of action"),
+        ("state,action\n5,5\n", "line 2, column action: 5 is not legal"),
+        ("state,action\n5,x\n", "line 2, column action"),
+        ("state,action\n55,1\n", "line 2, column state"),
+        ("state,action\n14253,6\n", "line 2, column state: the game is over"),
+        ("state,action\n5,1\n5,2\n", "line 3: the same state has another action before"),
+        ("state,action\n", "there are none in it"),
+    ],
+)
+def test_faults_of_a_file_are_named_by_line_and_column(tmp_path: Path, text: str, what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        file_labels(DOMAIN, written(tmp_path, text))
+
+
+def test_a_search_calls_right_what_it_proves_as_good() -> None:
+    network = read_bundle(bundle_folder("builtin:tic_tac_toe"), DOMAIN).network
+    found = search_labels(DOMAIN, network, 400, count=60, seed=1)
+    exact = dict(zip(*_all(), strict=True))
+    assert len(found) == 60
+    assert found.reference == "search:400"
+    right = np.array([exact[_canonical(text)] for text in found.states])
+    assert (found.acceptable & ~right).sum() / found.acceptable.sum() < 0.02
+    assert found.acceptable.any(axis=1).all()
+
+
+def test_a_search_needs_a_simulator(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("label\na\nb\n")
+    domain = load_domain("intents", {"labels": str(labels)})
+    with pytest.raises(SettingsError, match="no simulator"):
+        search_labels(domain, None, 10)  # type: ignore[arg-type]
+
+
+def test_decisions_of_persons_and_models_are_read_from_a_store(tmp_path: Path) -> None:
+    def decided(number: int, state: str, action: int, source: str) -> Decision:
+        return Decision(
+            decision_id=str(number),
+            domain="tic_tac_toe",
+            state=state,
+            action=action,
+            action_name=str(action + 1),
+            source=source,  # type: ignore[arg-type]
+            certified=False,
+            best_effort=False,
+            cost_usd=0.0,
+            latency_ms=1.0,
+            rungs=[],
+        )
+
+    decisions = [decided(1, "5", 0, "human"), decided(2, "51", 8, "reason"), decided(3, "15", 2, "policy")]
+    ExperienceStore(tmp_path, DOMAIN).add(decision_rows(DOMAIN, decisions), "decisions")
+    person, model = recorded_labels(DOMAIN, tmp_path, "person"), recorded_labels(DOMAIN, tmp_path, "llm")
+    assert (person.states, person.acceptable.argmax(axis=1).tolist()) == (("5",), [0])
+    assert (model.states, model.acceptable.argmax(axis=1).tolist()) == (("51",), [8])
+    ExperienceStore(tmp_path / "empty", DOMAIN)
+    with pytest.raises(SettingsError, match="no decision of a person"):
+        recorded_labels(DOMAIN, tmp_path / "empty", "person")
+
+
+def _all() -> tuple[list[str], list[np.ndarray]]:
+    positions = solved_positions(DOMAIN)
+    return [_canonical(text) for text in positions.states], list(positions.optimal)
+
+
+def _canonical(text: str) -> str:
+    """The position, whatever the order of its moves."""
+    state = DOMAIN.parse(text)
+    return DOMAIN.encode([state]).tobytes().hex()

@@ -1,0 +1,235 @@
+"""From a bundle and labelled states to a bundle with calibrators, novelty and certificates.
+
+The states are split once, at random, into *tune* and *calibrate*. On tune the calibrators, the limit of novelty and
+the path of thresholds are fitted; calibrate is looked at only to walk the path. Its states must be drawn apart from
+all that trained the network; states of new games are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import EscaladeError
+from escalade.neural.bundle import Bundle, write_bundle
+from escalade.neural.certificate import Certificate, NeuralRung, Setting, Split, Tally
+from escalade.neural.fixed_sequence import count_for, least_count, p_value, passed, upper_bound
+from escalade.neural.novelty import fit_novelty
+from escalade.training.calibrate import fit_calibrator
+from escalade.training.certify_config import Promise
+from escalade.training.recorded import Recorded
+from escalade.training.reference import Labelled
+from escalade.training.threshold_path import Answers, decide, pareto_path
+
+FEWEST_TUNE = 100
+"""States that calibrators are fitted to at least."""
+_NEURAL: dict[str, NeuralRung] = {"policy": "policy", "value": "value"}
+HEADROOM = 1.5
+"""Settings whose loss on tune is beyond so many alphas are not tried."""
+
+
+class CertificationError(EscaladeError):
+    """What was asked for cannot be proven with these states. The message says what is needed."""
+
+
+def split(recorded: Recorded, seed: int) -> tuple[Recorded, Recorded]:
+    """Tune and calibrate, half of the games each, at random. Of each game of calibrate one state is kept: what proves
+    must be independent."""
+    random = np.random.default_rng((seed, 0x5EED))
+    groups, first = np.unique(recorded.group[order := random.permutation(len(recorded))], return_index=True)
+    mixed = random.permutation(len(groups))
+    half = len(groups) // 2
+    tunes = np.isin(recorded.group, groups[mixed[:half]])
+    return recorded.take(tunes), recorded.take(np.sort(order[first[mixed[half:]]]))
+
+
+def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path: Path, *, seed: int = 0) -> Bundle:
+    """A copy of a bundle, written to the new folder `path`, with a calibrator for each rung and the limit of novelty,
+    fitted to the tune states. Raises CertificationError for too few."""
+    if len(tune) < FEWEST_TUNE:
+        raise CertificationError(f"{len(tune)} states are too few to tune with: give at least {2 * FEWEST_TUNE} in all")
+    calibrators = {
+        rung: fit_calibrator(rung, features, tune.right[:, tune.rungs.index(rung)], seed=seed)
+        for rung, features in tune.features.items()
+    }
+    return write_bundle(
+        path,
+        domain=domain,
+        network=bundle.network,
+        value_network=bundle.value_network,
+        calibrators=calibrators,
+        novelty=fit_novelty(tune.observations, tune.states),
+        metrics=bundle.metrics,
+        created=bundle.manifest.created,
+    )
+
+
+def certificate_of(
+    bundle: Bundle,
+    tune: Recorded,
+    calibrate: Recorded,
+    promise: Promise,
+    *,
+    labelled: Labelled,
+    simulations: int,
+) -> Certificate:
+    """What can be proven for a calibrated bundle. Raises CertificationError, with the number of states it would take,
+    where that is nothing."""
+    calibrators = {rung: bundle.calibrator(rung) for rung in tune.rungs[:-1]}
+    tuned, proving = (part.answers(calibrators, bundle.novelty) for part in (tune, calibrate))
+    least = least_count(promise.alpha, promise.delta)
+    at_least = 2 * least * len(tuned) / max(len(proving), 1)
+    path = pareto_path(tuned, at_least=int(np.ceil(at_least)), most_loss=HEADROOM * promise.alpha)
+    settings, proven = _walked(proving, path, promise)
+    if not proven:
+        raise CertificationError(_too_little(proving, settings, promise, least))
+    chosen = proven - 1
+    if promise.max_cost_s is not None:
+        within = [place for place in range(proven) if settings[place].cost_s <= promise.max_cost_s]
+        if not within:
+            cheapest = min(setting.cost_s for setting in settings[:proven])
+            raise CertificationError(
+                f"nothing that costs {promise.max_cost_s:g} s a decision is proven to lose at most {promise.alpha:g}: "
+                f"the cheapest that is costs {cheapest:.3g} s"
+            )
+        chosen = within[0]
+    wrong, searches = int((~proving.right[:, -1]).sum()), tune.rungs[-1] == "search"
+    return Certificate(
+        bundle=bundle.hash,
+        alpha=promise.alpha,
+        delta=promise.delta,
+        reference=labelled.reference,
+        states=labelled.source,
+        ladder=tune.rungs,
+        simulations=simulations if searches else None,
+        tried=float(calibrate.tried.mean()) if searches else None,
+        tune=_stamp(tune),
+        calibrate=_stamp(calibrate),
+        path=tuple(settings),
+        passed=proven,
+        chosen=chosen,
+        novel=float(proving.novel.mean()),
+        cost_s=dict(zip(tune.rungs, tune.cost_s.tolist(), strict=True)),
+        behind=Tally(n=len(proving), k=wrong, bound=upper_bound(wrong, len(proving), promise.delta)),
+        measured_on=f"one core of {os.cpu_count()} ({platform.machine()})",
+        created=datetime.now(UTC),
+        max_cost_s=promise.max_cost_s,
+    )
+
+
+def certify(
+    bundle: Bundle,
+    recorded: Recorded,
+    promises: Sequence[Promise],
+    folder: Path,
+    *,
+    domain: Domain[Any],
+    labelled: Labelled,
+    simulations: int,
+    seed: int = 0,
+    on_unproven: Callable[[Promise, str], None] | None = None,
+) -> Bundle:
+    """Write a copy of a bundle to the new folder `folder`, calibrated, with a certificate for each promise; each holds
+    by itself, with its own delta. Raises CertificationError if one cannot be proven, and BundleError if the folder
+    exists; nothing is left then.
+
+    on_unproven: hears of promises that cannot be proven, and why, which are then left out; unless none can be.
+    """
+    tune, calibrate = split(recorded, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.draft"
+    try:
+        drafted = calibrated_bundle(bundle, tune, domain, draft, seed=seed)
+        certificates = []
+        for promise in promises:
+            try:
+                given = certificate_of(drafted, tune, calibrate, promise, labelled=labelled, simulations=simulations)
+                certificates.append(given)
+            except CertificationError as error:
+                if on_unproven is None:
+                    raise
+                on_unproven(promise, str(error))
+        if not certificates:
+            raise CertificationError("none of the promises is proven")
+        return write_bundle(
+            folder,
+            domain=domain,
+            network=drafted.network,
+            value_network=drafted.value_network,
+            calibrators=drafted.calibrators,
+            novelty=drafted.novelty,
+            certificates=certificates,
+            metrics=drafted.metrics,
+            created=drafted.manifest.created,
+        )
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _walked(proving: Answers, path: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
+    """The settings tested, up to the first that fails, and how many passed."""
+    settings = [_setting(proving, thresholds, promise.delta) for thresholds in path]
+    doubts = [
+        max(p_value(tally.k, tally.n, promise.alpha) for tally in (setting.accepted, setting.all))
+        for setting in settings
+    ]
+    proven = passed(doubts, promise.delta)
+    return settings[: proven + 1], proven
+
+
+def _setting(proving: Answers, thresholds: NDArray[np.float64], delta: float) -> Setting:
+    found = decide(proving, thresholds)
+    neural = proving.rungs[:-1]
+    tallies = []
+    for inside in (found.source < len(neural), np.ones(len(proving), np.bool_)):
+        n, k = int(inside.sum()), int(found.wrong[inside].sum())
+        tallies.append(Tally(n=n, k=k, bound=upper_bound(k, n, delta)))
+    shares = np.bincount(found.source, minlength=len(proving.rungs)) / len(proving)
+    return Setting(
+        thresholds={_NEURAL[rung]: each for rung, each in zip(neural, thresholds.tolist(), strict=True)},
+        accepted=tallies[0],
+        all=tallies[1],
+        shares=dict(zip(proving.rungs, shares.tolist(), strict=True)),
+        cost_s=float(found.cost_s.mean()),
+    )
+
+
+def _too_little(proving: Answers, settings: list[Setting], promise: Promise, least: int) -> str:
+    """Why nothing was proven, and what it would take."""
+    asked = f"a loss of at most {promise.alpha:g} with confidence {1 - promise.delta:g}"
+    if not settings:
+        return (
+            f"{asked} needs at least {2 * least} states of calibration that the networks may decide, and of "
+            f"{len(proving)} they may not so many: give about {4 * least} states or more"
+        )
+    first = settings[0]
+    worst = max((first.accepted, first.all), key=lambda tally: p_value(tally.k, tally.n, promise.alpha))
+    rate = worst.k / max(worst.n, 1)
+    what = (
+        "of all decisions, those of the rung behind the networks included," if worst is first.all else "accepted ones"
+    )
+    enough = count_for(rate, promise.alpha, promise.delta)
+    told = f"{asked} is not proven: {worst.k} of {worst.n} {what} were wrong ({rate:.2%}) at the most timid setting"
+    if enough is None:
+        behind = float((~proving.right[:, -1]).mean())
+        return (
+            f"{told}; the rung behind the networks is wrong in {behind:.2%}: more states would not help, but a better "
+            "network, more simulations or a larger alpha would"
+        )
+    return f"{told}; about {2 * int(np.ceil(enough * len(proving) / max(worst.n, 1)))} states in all would be needed"
+
+
+def _stamp(part: Recorded) -> Split:
+    text = "".join(f"{state}\n" for state in part.states)
+    return Split(count=len(part), sha256=hashlib.sha256(text.encode()).hexdigest())

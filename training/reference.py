@@ -1,0 +1,270 @@
+"""States, and what a reference holds to be right in each: what loss is measured against.
+
+- `exact`: the domain's exact solver, on casual games of its own or on a file of positions with exact scores.
+- `labels`: a CSV file of states and the action that is right in each.
+- `search:N`: a search of N simulations with the bundle's own network; on a file of states, or casual games.
+- `llm`, `person`: what a language model or a person decided, from an experience store.
+
+Whatever a reference thinks as good as its own choice counts as right. Only the first two are the truth; with the
+others what is proven is agreement, and so named.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import BoolArray, Domain, IntArray, legal_mask
+from escalade.domains.errors import ActionError, EscaladeError, SettingsError, StateError
+from escalade.domains.evaluator import AnyEvaluator
+from escalade.search.config import SearchConfig
+from escalade.search.engine import search
+from escalade.search.results import SearchResult
+from escalade.search.solvers import exact_solver, optimal_actions
+from escalade.training.agreement import BATCH, OnDone
+from escalade.training.casual import casual_positions
+from escalade.training.exact import (
+    FIRST_PLY,
+    ExactPositions,
+    read_positions,
+    solved,
+    solved_positions,
+    write_positions,
+)
+from escalade.training.store import ExperienceStore
+
+STATE_COLUMNS = ("state", "moves", "text")
+ACTION_COLUMNS = ("action", "label", "category", "intent")
+GAME_COLUMNS = ("game", "conversation")
+AS_GOOD = 0.02
+"""Actions that a search values so close to its choice, in [-1, 1], are as good to it."""
+RECORDED = {"llm": "llm", "person": "human"}
+"""References, and the source of their rows in an experience store."""
+SEED = 0xCE47
+"""Sets the casual games of references apart from those that networks are trained and evaluated on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """N states that are not finished. acceptable `[N, A]` bool: the actions that the reference holds for as good as its
+    own. group `[N]` int64: states of one game or conversation share a number, and are never split."""
+
+    states: tuple[str, ...]
+    acceptable: BoolArray
+    group: IntArray
+    reference: str
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def take(self, places: IntArray) -> Labelled:
+        """Some of them."""
+        chosen = tuple(self.states[place] for place in places.tolist())
+        return replace(self, states=chosen, acceptable=self.acceptable[places], group=self.group[places])
+
+
+def exact_labels(
+    domain: Domain[Any],
+    *,
+    path: Path | None = None,
+    count: int = 4000,
+    seed: int = 0,
+    folder: Path | None = None,
+    on_progress: OnDone | None = None,
+) -> Labelled:
+    """By the exact solver: the positions of a file; or every one there is, where it lists them; or one of each of
+    `count` casual games, at any time from FIRST_PLY on (earlier ones take a solver long), as players meet them. Kept in
+    `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither solver nor file."""
+    if path is not None:
+        return of_positions(read_positions(path, domain), path.name)
+    if hasattr(exact_solver(domain), "reachable_positions"):
+        every = solved_positions(domain, on_progress=on_progress)
+        return of_positions(every, every.source)
+    kept = None if folder is None else folder / f"decisions-{count}-{seed}.csv"
+    if kept is not None and kept.exists():
+        found = read_positions(kept, domain)
+    else:
+        states = casual_states(domain, count, seed, FIRST_PLY)
+        found = solved(domain, states, "casual games", seed, on_progress=on_progress)
+        if kept is not None:
+            write_positions(kept, found)
+    return of_positions(found, f"positions of {len(found)} casual games, from move {FIRST_PLY + 1} on, seed {seed}")
+
+
+def casual_states(domain: Domain[Any], count: int, seed: int, first_ply: int = 0) -> list[Any]:
+    """So many different unfinished states, one of a casual game each, any time from `first_ply` on equally likely
+    within a game; fewer where games hardly ever last so long."""
+    own = int(np.random.SeedSequence((SEED, seed)).generate_state(1)[0])
+    found: dict[bytes, Any] = {}
+    for _, _, state in casual_positions(domain, range(2 * count), first_ply, seed=own):
+        found.setdefault(domain.encode([state]).tobytes(), state)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def of_positions(positions: ExactPositions, source: str) -> Labelled:
+    """Positions whose exact worth is known, each of a game of its own."""
+    return Labelled(positions.states, positions.optimal, np.arange(len(positions)), "exact", source)
+
+
+def acceptable_actions(
+    domain: Domain[Any], reference: str, text: str, evaluator: AnyEvaluator | None = None
+) -> set[int] | None:
+    """The actions that a reference holds for right in one state; None if it cannot be asked. evaluator: for a search.
+
+    Raises StateError for a text that is no state, and SettingsError for what is no reference."""
+    state = domain.parse(text)
+    if reference == "exact":
+        solver = exact_solver(domain)
+        return None if solver is None else set(optimal_actions(solver.scores(state)))
+    size = re.fullmatch(r"search:([1-9]\d{0,8})", reference)
+    if size is None:
+        if reference in ("labels", *RECORDED):
+            return None
+        raise SettingsError(f"there is no reference '{reference}'")
+    if evaluator is None or not domain.has_simulator:
+        return None
+    (found,) = search(domain, [state], evaluator, SearchConfig(simulations=int(size[1])), seed=[SEED])
+    return set(np.flatnonzero(as_good(found)).tolist())
+
+
+def as_good(found: SearchResult) -> BoolArray:
+    """`[A]` bool: the actions that a search holds for as good as its choice."""
+    worth = np.where(found.lower == found.upper, found.lower, found.action_values)
+    right: BoolArray = worth >= worth[found.action] - AS_GOOD  # NaN, which is unvisited or illegal, is not
+    right[found.action] = True
+    return right
+
+
+def file_labels(domain: Domain[Any], path: Path) -> Labelled:
+    """A CSV file with a column of states (`state`, `moves` or `text`) and one of the actions that are right (`action`,
+    `label`, `category` or `intent`), and perhaps one of games or conversations (`game`, `conversation`).
+    Raises SettingsError naming the line and the column at fault."""
+    texts, actions, group = _read(domain, path, wants_action=True)
+    acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
+    acceptable[np.arange(len(texts)), actions] = True
+    return Labelled(texts, acceptable, group, "labels", path.name)
+
+
+def search_labels(
+    domain: Domain[Any],
+    evaluator: AnyEvaluator,
+    simulations: int,
+    *,
+    path: Path | None = None,
+    count: int = 4000,
+    seed: int = 0,
+    on_progress: OnDone | None = None,
+) -> Labelled:
+    """By a search: of the states of a file (columns as in `file_labels`, the action left out), or of casual games.
+    Raises SettingsError for a domain that cannot look ahead."""
+    if not domain.has_simulator:
+        raise SettingsError(f"domain '{domain.name}' has no simulator, so no search can be its reference")
+    if path is not None:
+        texts, _, group = _read(domain, path, wants_action=False)
+        source = path.name
+    else:
+        texts = tuple(domain.format(state) for state in casual_states(domain, count, seed))
+        group, source = np.arange(len(texts)), f"positions of {len(texts)} casual games, seed {seed}"
+    states = [domain.parse(text) for text in texts]
+    acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
+    config = SearchConfig(simulations=simulations)
+    seeds: list[int] = np.random.SeedSequence((SEED, seed, simulations)).generate_state(len(states), np.uint64).tolist()
+    for first in range(0, len(states), BATCH):
+        part = slice(first, first + BATCH)
+        for place, found in enumerate(search(domain, states[part], evaluator, config, seed=seeds[part]), start=first):
+            acceptable[place] = as_good(found)
+        if on_progress is not None:
+            on_progress(min(first + BATCH, len(states)), len(states))
+    return Labelled(texts, acceptable, group, f"search:{simulations}", source)
+
+
+def recorded_labels(domain: Domain[Any], folder: Path, reference: str) -> Labelled:
+    """What a language model ("llm") or a person ("person") decided, from the experience store in `folder`.
+    Raises SettingsError if it holds no such decision."""
+    source = RECORDED[reference]
+    store = ExperienceStore(folder, domain)
+    texts: dict[str, tuple[int, str]] = {}
+    for entry in store.entries:
+        rows = store.read(entry.name) if entry.sources.get(source) else None
+        if rows is None:
+            continue
+        for place in np.flatnonzero((rows.source == source) & (rows.action >= 0)).tolist():
+            texts[str(rows.state[place])] = (int(rows.action[place]), str(rows.game[place]))
+    if not texts:
+        raise SettingsError(f"the store '{folder}' holds no decision of a {reference}: give another by --experience")
+    acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
+    acceptable[np.arange(len(texts)), [action for action, _ in texts.values()]] = True
+    group = _numbered([game for _, game in texts.values()])
+    return Labelled(tuple(texts), acceptable, group, reference, f"decisions in {folder.name}")
+
+
+def _read(
+    domain: Domain[Any], path: Path, *, wants_action: bool
+) -> tuple[tuple[str, ...], NDArray[np.int64], IntArray]:
+    """Texts, actions `[N]` (-1 where they are not wanted) and groups `[N]` of a file; each state once."""
+    found: dict[str, tuple[int, str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            names = reader.fieldnames or []
+            state_column = _column(path, names, STATE_COLUMNS)
+            action_column = _column(path, names, ACTION_COLUMNS) if wants_action else None
+            game_column = next((name for name in GAME_COLUMNS if name in names), None)
+            for line in reader:
+                where = f"'{path}', line {reader.line_num}"
+                if line.get(state_column) is None:
+                    raise SettingsError(f"{where}: there is no {state_column}")
+                text, action = _parsed(domain, line, state_column, action_column, where)
+                game = line[game_column] if game_column else text
+                if found.setdefault(text, (action, game))[0] != action:
+                    raise SettingsError(f"{where}: the same {state_column} has another {action_column} before")
+    except OSError as error:
+        raise SettingsError(f"states '{path}' cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"states '{path}' are no CSV file: {error}") from None
+    if not found:
+        raise SettingsError(f"states '{path}': there are none in it")
+    actions = np.array([action for action, _ in found.values()], np.int64)
+    return tuple(found), actions, _numbered([game for _, game in found.values()])
+
+
+def _parsed(
+    domain: Domain[Any], line: dict[str, str], state_column: str, action_column: str | None, where: str
+) -> tuple[str, int]:
+    try:
+        state = domain.parse(line[state_column])
+        if domain.is_terminal(state):
+            raise StateError("the game is over")
+    except EscaladeError as error:
+        raise SettingsError(f"{where}, column {state_column}: {error}") from None
+    if action_column is None:
+        return domain.format(state), -1
+    try:
+        action = domain.parse_action(line[action_column] or "")
+    except ActionError as error:
+        raise SettingsError(f"{where}, column {action_column}: {error}") from None
+    if not legal_mask(domain, [state])[0, action]:
+        raise SettingsError(f"{where}, column {action_column}: {line[action_column]} is not legal there")
+    return domain.format(state), action
+
+
+def _column(path: Path, names: Sequence[str], known: Sequence[str]) -> str:
+    for name in known:
+        if name in names:
+            return name
+    raise SettingsError(f"states '{path}': a column is missing, one of {', '.join(known)}")
+
+
+def _numbered(names: Sequence[str]) -> IntArray:
+    """`[N]` int64: equal names, equal numbers."""
+    return np.unique(np.array(names, np.str_), return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,122 @@
+"""From the tune states: a path of threshold vectors, from timid to bold, on which a certificate is then looked for.
+
+Of all vectors of a grid those are kept that no other beats in both loss and cost, and their order is that of their
+cost (B. Laufer-Goldshtein et al., "Efficiently controlling multiple risks with Pareto testing", ICLR 2023). What was
+seen here decides only what is tested, so it costs the certificate nothing but power.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.domains.base import BoolArray, IntArray
+
+STEPS = 60
+"""Thresholds of each rung in the grid."""
+LENGTH = 50
+"""Places on the path at most: each is tested, and the last one that passes counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What each rung of a ladder said of N states, the neural rungs first.
+
+    rungs: R names, the last one that of the rung behind the neural ones, which accepts all that reaches it.
+    confidence `[N, R - 1]` float64, calibrated. right `[N, R]` bool: whether each rung's action is as good as the
+    reference's. novel `[N]` bool: states that the neural rungs may not decide. cost_s `[R]`: mean seconds of a visit.
+    """
+
+    rungs: tuple[str, ...]
+    confidence: NDArray[np.float64]
+    right: BoolArray
+    novel: BoolArray
+    cost_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    def take(self, chosen: IntArray | BoolArray) -> Answers:
+        """Of some of the states."""
+        return Answers(self.rungs, self.confidence[chosen], self.right[chosen], self.novel[chosen], self.cost_s)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a ladder with certain thresholds does: `source` `[N]` int64, the place of the rung that decides each state,
+    `wrong` `[N]` bool, `cost_s` `[N]` of all rungs asked on the way."""
+
+    source: IntArray
+    wrong: BoolArray
+    cost_s: NDArray[np.float64]
+
+
+def decide(answers: Answers, thresholds: NDArray[np.float64]) -> Outcome:
+    """thresholds: `[R - 1]`, of each neural rung; 1 accepts nothing."""
+    count, last = len(answers), len(answers.rungs) - 1
+    source = np.full(count, last, np.int64)
+    for rung in range(last - 1, -1, -1):
+        source[accepts(answers, rung, thresholds[rung])] = rung
+    climbed = np.cumsum(answers.cost_s)[source]
+    # A novel state is known as such once the first rung was asked; the other neural ones are passed by.
+    climbed[answers.novel] = answers.cost_s[0] + answers.cost_s[last]
+    return Outcome(source, ~answers.right[np.arange(count), source], climbed)
+
+
+def accepts(answers: Answers, rung: int, threshold: float) -> BoolArray:
+    """`[N]` bool: the states that one neural rung would decide, were it asked."""
+    if threshold >= 1:
+        return np.zeros(len(answers), np.bool_)
+    return (answers.confidence[:, rung] >= threshold) & ~answers.novel
+
+
+def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np.float64]:
+    """`[L, R - 1]` float64, L from 1 to LENGTH: threshold vectors from timid to bold, as the tune states have them.
+
+    at_least: tune states that the first one is to accept: with fewer even a faultless one proves nothing. most_loss:
+    bolder ones than the first beyond this share of wrong decisions are left out, as they would hardly pass.
+    """
+    grids = [_grid(tune, rung) for rung in range(len(tune.rungs) - 1)]
+    vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
+    neural = len(tune.rungs) - 1
+    accepted, wrong, wrong_all, cost = (np.empty(len(vectors)) for _ in range(4))
+    for place, vector in enumerate(vectors):
+        found = decide(tune, vector)
+        inside = found.source < neural
+        accepted[place] = inside.sum()
+        wrong[place] = found.wrong[inside].sum()
+        wrong_all[place] = found.wrong.mean()
+        cost[place] = found.cost_s.mean()
+    loss = np.maximum(wrong / np.maximum(accepted, 1), wrong_all)
+    enough = np.flatnonzero(accepted >= at_least)
+    if not len(enough):
+        return np.zeros((0, neural))
+    order = enough[np.lexsort((loss[enough], cost[enough]))[::-1]]  # dearest first
+    # From the cheap end each must be better than all cheaper ones.
+    front, best = [], np.inf
+    for place in order[::-1]:
+        if loss[place] < best:
+            front.append(place)
+            best = loss[place]
+    front = front[::-1]
+    within = [place for place in front if loss[place] <= most_loss]
+    kept = within or front[:1]
+    if len(kept) > LENGTH:
+        kept = [kept[place] for place in np.unique(np.linspace(0, len(kept) - 1, LENGTH).round().astype(int))]
+    path: NDArray[np.float64] = vectors[kept]
+    return path
+
+
+def _grid(tune: Answers, rung: int) -> NDArray[np.float64]:
+    """Thresholds of a rung: confidences it gave, denser where it is sure, none of the states at first."""
+    known = np.sort(tune.confidence[~tune.novel, rung])
+    if not len(known):
+        return np.ones(1)
+    # Equal steps of the states that would be accepted, and of those that would not: both ends matter.
+    shares = np.unique(np.concatenate((np.linspace(0, 1, STEPS // 2), np.geomspace(0.002, 1, STEPS // 2))))
+    places = np.clip(np.ceil((1 - shares) * len(known)).astype(int), 0, len(known) - 1)
+    chosen = known[places]
+    grid: NDArray[np.float64] = np.unique(np.concatenate((chosen[chosen < 1], [1.0])))
+    return grid
