@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from escalade.domains.decision import Decision, RungReport
 
@@ -46,6 +46,18 @@ class Metrics:
             ["domain", "kind", "fate"],
             registry=self.registry,
         )
+        self.audits = Counter(
+            "audits",
+            "Audits of decisions that a certificate let a network make: right, wrong, failed, pending or shed.",
+            ["domain", "result"],
+            registry=self.registry,
+        )
+        self.alarms = Gauge(
+            "certificate_alarm",
+            "1 where audits found a certificate broken.",
+            ["domain", "alpha"],
+            registry=self.registry,
+        )
         self.confidence = Histogram(
             "model_confidence",
             "Calibrated confidence of a rung's proposals.",
@@ -82,6 +94,14 @@ class Metrics:
     def record_experience(self, domain: str, kind: str, fate: str, rows: int) -> None:
         """kind: decisions or outcomes. fate: written or shed."""
         self.experience.labels(domain, kind, fate).inc(rows)
+
+    def record_audit(self, domain: str, result: str) -> None:
+        """result: right, wrong, failed, pending or shed."""
+        self.audits.labels(domain, result).inc()
+
+    def record_alarm(self, domain: str, alpha: float, raised: bool) -> None:
+        """Whether the certificate for this alpha is broken."""
+        self.alarms.labels(domain, f"{alpha:g}").set(float(raised))
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""

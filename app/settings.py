@@ -49,11 +49,34 @@ class Settings(BaseSettings):
         default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'
     )
     rollouts: int = Field(default=8, ge=1, le=10_000, description="Random games a leaf when search has no network.")
-    compute_usd_per_hour: float = Field(
-        default=0.0,
+    compute_usd_per_hour: float | None = Field(
+        default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Price of this machine's time; 0: only provider bills count.",
+        description="Price of this machine's time; empty: as in the file of prices, else only provider bills count.",
+    )
+    prices: Path | None = Field(
+        default=None,
+        description="TOML file of prices, of models and of this machine's time; settings of the same come before it.",
+    )
+    ledger: Path | None = Field(
+        default=None,
+        description="SQLite file where the cost of decisions is added up, and what one dear rung alone would have "
+        "cost; empty: nowhere.",
+    )
+    watch: Path | None = Field(
+        default=None,
+        description="SQLite file of what audits of certified decisions found; empty: none are made, and certificates "
+        "are taken at their word.",
+    )
+    audit_share: float = Field(
+        default=0.05, gt=0, le=1, description="Share of the certified decisions that are audited."
+    )
+    false_alarms: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Chance that may be of a false alarm within 100,000 certified decisions.",
     )
     llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
     llm_api_key: SecretStr | None = Field(

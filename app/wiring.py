@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from escalade.app.metrics import METRICS
+from escalade.app.counterfactual import Counterfactuals
+from escalade.app.ledger import Ledger
+from escalade.app.metrics import METRICS, Metrics
+from escalade.app.prices import ModelPrice, Prices, read_prices
 from escalade.app.settings import Settings
+from escalade.app.watch import Watch, WatchConfig
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
@@ -22,6 +26,7 @@ from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
+from escalade.training.reference import acceptable_actions
 
 NO_BUNDLE = "none"
 """In place of a bundle: no network, although one came with the package."""
@@ -29,13 +34,15 @@ NO_BUNDLE = "none"
 
 @dataclass(frozen=True)
 class Decider:
-    """One domain, ready to decide. experience, outcomes: where its decisions go, and what becomes of them; None where
-    the settings name no folder for it."""
+    """One domain, ready to decide. experience, outcomes, ledger, watch: where its decisions go, what becomes of them,
+    what they cost, and how true its certificates are; None where the settings name no place for it."""
 
     resources: Resources
     graph: DecisionGraph
     experience: ExperienceSink | None = None
     outcomes: OutcomeSink | None = None
+    ledger: Ledger | None = None
+    watch: Watch | None = None
 
     @property
     def domain(self) -> Domain[Any]:
@@ -48,7 +55,7 @@ class Decider:
         for network in {self.resources.network, self.resources.value_network}:
             if network is not None:
                 network.close()
-        for sink in (self.experience, self.outcomes):
+        for sink in (self.experience, self.outcomes, self.ledger, self.watch):
             if sink is not None:
                 sink.close()
 
@@ -60,14 +67,13 @@ def open_decider(
     options: Mapping[str, Any] | None = None,
     bundle: str | Path | None = None,
     sinks: Sequence[Sink] = (),
-    on_experience: Callable[[str, str, str, int], None] = METRICS.record_experience,
+    metrics: Metrics = METRICS,
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
     bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry;
     "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias
-    points at is looked up now: one who is open keeps the bundle it was opened with. on_experience: hears of rows, as
-    `Metrics.record_experience`.
+    points at is looked up now: one who is open keeps the bundle it was opened with. metrics: hear of rows and audits.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
@@ -79,14 +85,17 @@ def open_decider(
 
         torch.set_num_threads(1)
     rollouts = RolloutEvaluator(domain, settings.rollouts) if domain.has_simulator and not bundle else None
+    prices = read_prices(settings.prices)
+    usd_per_hour = compute_price(settings, prices)
+    language_model = open_language_model(settings, prices)
     resources = make_resources(
         domain,
         bundle=registered_folder(bundle, settings) if isinstance(bundle, str) else bundle,
-        language_model=open_language_model(settings),
+        language_model=language_model,
         evaluator=rollouts,
         defaults=settings.defaults,
         sinks=sinks,
-        compute_usd_per_hour=settings.compute_usd_per_hour,
+        compute_usd_per_hour=usd_per_hour,
     )
     experience, outcomes = None, None
     if settings.experience is not None:
@@ -95,11 +104,60 @@ def open_decider(
             folder,
             domain,
             model=resources.bundle_version or "rollouts",
-            on_fate=partial(on_experience, domain.name, "decisions"),
+            on_fate=partial(metrics.record_experience, domain.name, "decisions"),
         )
-        outcomes = OutcomeSink(folder, domain, on_fate=partial(on_experience, domain.name, "outcomes"))
+        outcomes = OutcomeSink(folder, domain, on_fate=partial(metrics.record_experience, domain.name, "outcomes"))
         resources = replace(resources, sinks=(*resources.sinks, experience))
-    return Decider(resources, wire(resources).compile(name=f"decide_{domain.name}"), experience, outcomes)
+    ledger = None
+    if settings.ledger is not None:
+        ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices))
+        resources = replace(resources, sinks=(*resources.sinks, ledger))
+    watch = open_watch(settings, resources, metrics) if settings.watch is not None else None
+    if watch is not None:
+        resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
+    return Decider(
+        resources, wire(resources).compile(name=f"decide_{domain.name}"), experience, outcomes, ledger, watch
+    )
+
+
+def open_watch(settings: Settings, resources: Resources, metrics: Metrics) -> Watch | None:
+    """What audits the decisions that certificates let networks make; None where there is no certificate."""
+    assert settings.watch is not None
+    held, domain = resources.certificates, resources.domain
+    if not held:
+        return None
+    evaluator = None if resources.search is None else resources.search.evaluator
+    watch = Watch(
+        settings.watch,
+        domain,
+        held,
+        lambda text: acceptable_actions(domain, held[0].reference, text, evaluator),
+        WatchConfig(settings.audit_share, settings.false_alarms),
+        on_audit=partial(metrics.record_audit, domain.name),
+        on_alarm=lambda certificate: metrics.record_alarm(domain.name, certificate.alpha, True),
+    )
+    for one in held:
+        metrics.record_alarm(domain.name, one.alpha, watch.problem(one) is not None)
+    return watch
+
+
+def compute_price(settings: Settings, prices: Prices) -> float:
+    """USD per hour of this machine: the setting, else the file's, else nothing."""
+    given = settings.compute_usd_per_hour
+    return given if given is not None else prices.compute_usd_per_hour or 0.0
+
+
+def counterfactuals_of(resources: Resources, prices: Prices) -> Counterfactuals:
+    """What the ledger compares with: the language model that is configured, or the one that the prices name."""
+    model, price = resources.language_model, None
+    if model is not None and model.input_usd_per_mtok is not None and model.output_usd_per_mtok is not None:
+        price = ModelPrice(input_usd_per_mtok=model.input_usd_per_mtok, output_usd_per_mtok=model.output_usd_per_mtok)
+    elif model is None and prices.llm_only is not None:
+        price = prices.models[prices.llm_only]
+    known = Counterfactuals(resources.domain, price, resources.compute_usd_per_hour)
+    for one in resources.certificates[:1]:
+        known.search_seconds, known.search_simulations = one.cost_s.get("search"), one.tried
+    return known
 
 
 def champion_of(domain: Domain[Any]) -> str | None:
@@ -117,8 +175,9 @@ def registered_folder(bundle: str, settings: Settings) -> str | Path:
     return Registry(settings.registry).folder(bundle)
 
 
-def open_language_model(settings: Settings) -> LanguageModel | None:
-    """The configured chat model behind any OpenAI-compatible endpoint, None if there is none."""
+def open_language_model(settings: Settings, prices: Prices | None = None) -> LanguageModel | None:
+    """The configured chat model behind any OpenAI-compatible endpoint, None if there is none. Its prices are those of
+    the settings, else those of the file."""
     if settings.llm_model is None:
         return None
     if settings.llm_api_key is None and settings.llm_base_url is None:
@@ -131,6 +190,8 @@ def open_language_model(settings: Settings) -> LanguageModel | None:
 
     key = settings.llm_api_key or SecretStr("none")
     model = settings.llm_model
+    price = None if prices is None else prices.models.get(model)
+    listed = (None, None) if price is None else (price.input_usd_per_mtok, price.output_usd_per_mtok)
 
     def make_chat() -> ChatOpenAI:
         return ChatOpenAI(
@@ -149,6 +210,10 @@ def open_language_model(settings: Settings) -> LanguageModel | None:
         settings.llm_model,
         max_tokens=settings.llm_max_tokens,
         timeout_s=settings.llm_timeout_s,
-        input_usd_per_mtok=settings.llm_input_usd_per_mtok,
-        output_usd_per_mtok=settings.llm_output_usd_per_mtok,
+        input_usd_per_mtok=_first(settings.llm_input_usd_per_mtok, listed[0]),
+        output_usd_per_mtok=_first(settings.llm_output_usd_per_mtok, listed[1]),
     )
+
+
+def _first(given: float | None, listed: float | None) -> float | None:
+    return listed if given is None else given

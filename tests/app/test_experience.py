@@ -43,7 +43,7 @@ def cli(folder: Path, *command: str) -> Any:
 @pytest.fixture
 def decided(tmp_path: Path) -> str:
     """The id of a decision that the command line made and recorded."""
-    done = cli(tmp_path, "decide", "tic_tac_toe", "51", "--simulations", "20", "--json")
+    done = cli(tmp_path, "decide", "tic_tac_toe", "51", "--mode", "search_only", "--simulations", "20", "--json")
     return str(json.loads(done.stdout)["decision_id"])
 
 

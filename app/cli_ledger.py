@@ -1,0 +1,84 @@
+"""`escalade ledger`: what decisions cost, and what they saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from escalade.app.cli_options import JsonOption
+from escalade.app.measured import table_of
+from escalade.app.render import money
+from escalade.app.settings import read_settings
+from escalade.domains.errors import SettingsError
+
+if TYPE_CHECKING:
+    from escalade.app.ledger import Saving, Totals
+
+
+def ledger(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The ledger.", show_default="ESCALADE_LEDGER")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Of this domain only.", show_default="all")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Of the last so many days only.", show_default="all")] = None,
+    by_day: Annotated[bool, typer.Option("--by-day", help="A line a day.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add up what decisions cost, and what the language model alone, or the search alone, would have.
+
+    Decisions go to the ledger where ESCALADE_LEDGER names a file.
+    """
+    from escalade.app.ledger import totals
+
+    path = file or read_settings().ledger
+    if path is None:
+        raise SettingsError("there is no ledger: name its FILE, or set ESCALADE_LEDGER")
+    if not path.exists():
+        raise SettingsError(f"there is no ledger '{path}' yet: decisions are added where ESCALADE_LEDGER names it")
+    since = None if days is None else f"{datetime.now(UTC) - timedelta(days=days - 1):%Y-%m-%d}"
+    found = totals(path, domain=domain, since=since, by_day=by_day)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found]))
+        return
+    if not found:
+        typer.echo("no decisions")
+        return
+    _print(found)
+
+
+def _print(found: list[Totals]) -> None:
+    console = Console()
+    table = table_of("domain", "day", "decisions", "cost", "by rung")
+    for one in found:
+        shares = ", ".join(f"{rung} {share:.1%}" for rung, share in one.shares.items())
+        unpriced = f" + {one.unpriced:,} unpriced" if one.unpriced else ""
+        table.add_row(escape(one.domain), one.day, f"{one.decisions:,}", f"{money(one.usd)}{unpriced}", shares)
+    console.print(table)
+    table = table_of("domain", "day", "against", "it would cost", "saved", "estimated")
+    for one in found:
+        for what, saving, unit in (
+            ("language model alone", one.llm, "USD"),
+            ("search alone", one.search, "USD"),
+            ("search alone, work", one.search_work, "s"),
+        ):
+            if saving is not None and saving.saved is not None:
+                cells = (what, f"{saving.alone:.4g} {unit}", _saved(saving), f"{saving.estimated / saving.count:.0%}")
+                table.add_row(escape(one.domain), one.day, *cells)
+    if table.row_count:
+        console.print(table)
+        console.print("[dim]saved: with its 95 % interval; estimated: decisions that did not ask that rung[/]")
+
+
+def _saved(saving: Saving) -> str:
+    told = f"{saving.saved:.1%}"
+    if saving.low is not None and saving.high is not None:
+        told += f" ({100 * saving.low:.1f}–{100 * saving.high:.1f})"
+    return re.sub(r"-0\.0", "0.0", told)

@@ -1,0 +1,60 @@
+"""`escalade watch`: how true certificates have been."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from escalade.app.cli_options import JsonOption
+from escalade.app.measured import table_of
+from escalade.app.settings import read_settings
+from escalade.domains.errors import SettingsError
+
+
+def watch(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The watch's file.", show_default="ESCALADE_WATCH")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Of this domain only.", show_default="all")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what audits of certified decisions found, and which certificates are broken. Exit code 1 if one is.
+
+    Audits are made where ESCALADE_WATCH names a file.
+    """
+    from escalade.app.watch import WatchConfig, watched
+
+    settings = read_settings()
+    path = file or settings.watch
+    if path is None:
+        raise SettingsError("nothing is watched: name the watch's FILE, or set ESCALADE_WATCH")
+    if not path.exists():
+        raise SettingsError(f"there is no watch '{path}' yet: audits are made where ESCALADE_WATCH names it")
+    found = watched(path, domain)
+    limit = WatchConfig(settings.audit_share, settings.false_alarms).limit
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) | {"limit": limit} for one in found]))
+    elif not found:
+        typer.echo("no audits yet")
+    else:
+        console = Console()
+        table = table_of("domain", "alpha", "since", "audits", "wrong", "detector", "alarm at")
+        for one in found:
+            since = time.strftime("%Y-%m-%d", time.gmtime(one.since))
+            wrong = f"{one.wrong} ({one.wrong / max(one.audits, 1):.1%})"
+            cells = (since, f"{one.audits:,}", wrong, f"{one.value:.3g}", f"{limit:.3g}")
+            table.add_row(escape(one.domain), f"{one.alpha:g}", *cells)
+        console.print(table)
+        for one in found:
+            if one.problem is not None:
+                told = f"[red]broken:[/] {escape(one.domain)}, alpha {one.alpha:g}: {escape(one.problem)}"
+                console.print(told, highlight=False, soft_wrap=True)
+    if any(one.problem is not None for one in found):
+        raise typer.Exit(1)

@@ -1,0 +1,220 @@
+"""The ledger: what decisions cost, and what they would have cost, by day and domain, in one SQLite file.
+
+Only sums are kept, so it stays small however many decisions there are: of the cost of the ladder, of that of the
+language model alone and of the search alone for the same decisions, of their squares and products (for intervals), and
+of how many decisions each rung made. Many processes may write to one file. A decision counts once, whatever rungs it
+climbed: one that fell back to the language model costs what the networks and the model cost together, so if all fall
+back nothing is saved, or less than nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from escalade.app.counterfactual import Alone, Averages, Counterfactuals, work_seconds
+from escalade.app.sqlite_file import open_file
+from escalade.domains.decision import Decision
+from escalade.training.background import Background, OnFate
+from escalade.training.intervals import NORMAL
+
+SCHEMA_VERSION = 1
+_SUMS = ("n", "x", "y", "xx", "yy", "xy", "estimated")
+"""Of pairs: x what the ladder cost, y what the one rung would have."""
+_KINDS = ("llm_usd", "search_usd", "search_s")
+_PAIRS = tuple(f"{kind}_{name}" for kind in _KINDS for name in _SUMS)
+_COLUMNS = ("decisions", "best_effort", "unpriced", "usd", "seconds", *_PAIRS)
+_AVERAGES = tuple(vars(Averages()))
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS totals (
+  day TEXT NOT NULL, domain TEXT NOT NULL, source TEXT NOT NULL,
+  {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _COLUMNS)},
+  PRIMARY KEY (day, domain, source)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS averages (
+  domain TEXT PRIMARY KEY, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AVERAGES)}) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """1 - cost / cost of one rung alone, over `count` decisions of which `estimated` did not ask that rung, with its
+    95 % interval (a ratio of means, by the delta method); None where nothing was spent."""
+
+    count: int
+    estimated: int
+    cost: float
+    alone: float
+    saved: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of one domain over some days. usd: of the priced decisions. shares: of decisions, by the rung that made them.
+    llm, search: money against that rung alone; search_work: seconds of this machine against the search alone."""
+
+    domain: str
+    day: str
+    decisions: int
+    best_effort: int
+    unpriced: int
+    usd: float
+    seconds: float
+    shares: dict[str, float]
+    llm: Saving | None
+    search: Saving | None
+    search_work: Saving | None
+
+
+class Ledger:
+    """A decision sink that adds to the file, from a thread of its own. Close it; what it holds when the process ends is
+    written, a killed process loses at most `seconds`. Raises SettingsError for a file that is none."""
+
+    def __init__(
+        self,
+        path: Path,
+        counterfactuals: Counterfactuals,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_fate: OnFate | None = None,
+        seconds: float = 2.0,
+    ) -> None:
+        self.path, self._counterfactuals, self._clock = path, counterfactuals, clock
+        with closing(open_ledger(path)) as database:
+            wanted = f"SELECT {', '.join(_AVERAGES)} FROM averages WHERE domain = ?"  # noqa: S608 -- names of ours
+            row = database.execute(wanted, (counterfactuals.domain.name,)).fetchone()
+        if row is not None:
+            counterfactuals.averages.add(Averages(*row))
+        self._background: Background[tuple[str, Decision]] = Background(
+            self._write, what="ledger entries", on_fate=on_fate, seconds=seconds
+        )
+
+    def __call__(self, decision: Decision) -> None:
+        """Take it in, if there is room."""
+        self._background.offer((time.strftime("%Y-%m-%d", time.gmtime(self._clock())), decision))
+
+    def close(self) -> None:
+        self._background.close()
+
+    def _write(self, entries: list[tuple[str, Decision]]) -> int:
+        learned = Averages()
+        sums: dict[tuple[str, str, str], dict[str, float]] = {}
+        for day, decision in entries:
+            own = self._counterfactuals.learned(decision)
+            self._counterfactuals.averages.add(own)
+            learned.add(own)
+            line = sums.setdefault((day, decision.domain, decision.source), dict.fromkeys(_COLUMNS, 0.0))
+            for name, value in entry_of(decision, self._counterfactuals).items():
+                line[name] += value
+        with closing(open_ledger(self.path)) as database, database:
+            for key, line in sums.items():
+                _upsert(database, "totals", ("day", "domain", "source"), key, line)
+            _upsert(database, "averages", ("domain",), (self._counterfactuals.domain.name,), vars(learned))
+        return len(entries)
+
+
+def entry_of(decision: Decision, counterfactuals: Counterfactuals) -> dict[str, float]:
+    """What one decision adds to the sums of its day, domain and source, by column."""
+    seconds = work_seconds(decision)
+    line = {"decisions": 1.0, "best_effort": float(decision.best_effort), "seconds": seconds}
+    if decision.cost_usd is None:
+        line["unpriced"] = 1.0
+    else:
+        line["usd"] = decision.cost_usd
+    llm, search = counterfactuals.llm_alone(decision), counterfactuals.search_alone(decision)
+    if decision.cost_usd is not None:
+        _pair(line, "llm_usd", decision.cost_usd, llm, None if llm is None else llm.usd)
+        _pair(line, "search_usd", decision.cost_usd, search, None if search is None else search.usd)
+    _pair(line, "search_s", seconds, search, None if search is None else search.seconds)
+    return line
+
+
+def _pair(line: dict[str, float], kind: str, x: float, alone: Alone | None, y: float | None) -> None:
+    if alone is None or y is None:
+        return
+    values = {"n": 1.0, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "estimated": float(alone.estimated)}
+    line.update({f"{kind}_{name}": value for name, value in values.items()})
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """The database, made if there is none. Raises SettingsError for a file that is no ledger of this version."""
+    return open_file(path, "ledger", "ESCALADE_LEDGER", _TABLES, SCHEMA_VERSION)
+
+
+def _upsert(
+    database: sqlite3.Connection, table: str, keys: Sequence[str], key: Sequence[str], values: dict[str, float]
+) -> None:
+    names = (*keys, *values)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in values)
+    database.execute(
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 -- as above
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {added}",
+        (*key, *values.values()),
+    )
+
+
+# Reading
+
+
+def totals(path: Path, *, domain: str | None = None, since: str | None = None, by_day: bool = False) -> list[Totals]:
+    """What the file says of each domain, over all days from `since` (YYYY-MM-DD) on together or each by itself."""
+    day = "day" if by_day else "'all'"
+    columns = ", ".join(f"sum({name})" for name in _COLUMNS)
+    where, given = ["1"], []
+    for clause, value in (("domain = ?", domain), ("day >= ?", since)):
+        if value is not None:
+            where.append(clause)
+            given.append(value)
+    with closing(open_ledger(path)) as database:
+        rows = database.execute(
+            f"SELECT domain, {day} AS d, source, {columns} FROM totals WHERE {' AND '.join(where)} "  # noqa: S608
+            "GROUP BY domain, d, source ORDER BY domain, d, source",
+            given,
+        ).fetchall()
+    groups: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for name, told_day, source, *values in rows:
+        groups.setdefault((name, told_day), {})[source] = dict(zip(_COLUMNS, values, strict=True))
+    return [_totals(name, told_day, sources) for (name, told_day), sources in groups.items()]
+
+
+def _totals(domain: str, day: str, sources: dict[str, dict[str, float]]) -> Totals:
+    whole = {name: sum(line[name] for line in sources.values()) for name in _COLUMNS}
+    count = whole["decisions"]
+    savings = [saving_of({name: whole[f"{kind}_{name}"] for name in _SUMS}) for kind in _KINDS]
+    return Totals(
+        domain=domain,
+        day=day,
+        decisions=int(count),
+        best_effort=int(whole["best_effort"]),
+        unpriced=int(whole["unpriced"]),
+        usd=whole["usd"],
+        seconds=whole["seconds"],
+        shares={source: line["decisions"] / count for source, line in sources.items()},
+        llm=savings[0],
+        search=savings[1],
+        search_work=savings[2],
+    )
+
+
+def saving_of(sums: dict[str, float]) -> Saving | None:
+    """From the sums of pairs; None where there were none."""
+    n = sums["n"]
+    if n == 0:
+        return None
+    x, y = sums["x"] / n, sums["y"] / n
+    known = (int(n), int(sums["estimated"]), sums["x"], sums["y"])
+    if y <= 0:
+        return Saving(*known, None, None, None)
+    ratio = x / y
+    if n < 2:
+        return Saving(*known, 1 - ratio, None, None)
+    # Of x - ratio * y, whose mean is 0 (W. Cochran, Sampling Techniques, 1977, section 2.11).
+    variance = (sums["xx"] - 2 * ratio * sums["xy"] + ratio**2 * sums["yy"]) / (n - 1)
+    margin = NORMAL * math.sqrt(max(variance, 0.0) / n) / y
+    return Saving(*known, 1 - ratio, 1 - ratio - margin, 1 - ratio + margin)

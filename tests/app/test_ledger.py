@@ -1,0 +1,227 @@
+"""What the ledger adds up, on decisions whose costs are known."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from escalade.app.cli import app
+from escalade.app.counterfactual import Averages, Counterfactuals
+from escalade.app.ledger import Ledger, saving_of, totals
+from escalade.app.prices import ModelPrice, read_prices
+from escalade.domains.catalog import load_domain
+from escalade.domains.decision import Decision, RungReport
+from escalade.domains.errors import SettingsError
+
+DOMAIN = load_domain("tic_tac_toe")
+PRICE = ModelPrice(input_usd_per_mtok=1.0, output_usd_per_mtok=10.0)
+A_CALL = PRICE.cost(200, 10)
+
+
+def decision(number: int, *reports: RungReport, unpriced: bool = False) -> Decision:
+    costs = [report.cost_usd or 0.0 for report in reports]
+    return Decision(
+        decision_id=str(number),
+        domain="tic_tac_toe",
+        state="51",
+        action=2,
+        action_name="3",
+        source=reports[-1].rung,
+        certified=False,
+        best_effort=False,
+        cost_usd=None if unpriced else sum(costs),
+        latency_ms=sum(report.latency_ms for report in reports),
+        rungs=list(reports),
+    )
+
+
+def policy(outcome: str = "accepted", usd: float = 0.0, ms: float = 1.0) -> RungReport:
+    return RungReport(rung="policy", outcome=outcome, reason="x", action=2, cost_usd=usd, latency_ms=ms)  # type: ignore[arg-type]
+
+
+def llm() -> RungReport:
+    details = {"tokens": {"input_tokens": 200, "output_tokens": 10}}
+    return RungReport(
+        rung="reason", outcome="accepted", reason="trusted", action=2, cost_usd=A_CALL, latency_ms=500, details=details
+    )
+
+
+def search(ms: float = 50.0) -> RungReport:
+    return RungReport(rung="search", outcome="accepted", reason="trusted", action=2, cost_usd=0.0, latency_ms=ms)
+
+
+def filled(path: Path, decisions: list[Decision], clock: Any = lambda: 0.0, **known: Any) -> list[Any]:
+    ledger = Ledger(path, Counterfactuals(DOMAIN, PRICE, **known), clock=clock)
+    for one in decisions:
+        ledger(one)
+    ledger.close()
+    return totals(path)
+
+
+def test_a_decision_that_falls_back_counts_once_and_saves_nothing(tmp_path: Path) -> None:
+    (found,) = filled(tmp_path / "l", [decision(n, policy("escalated"), llm()) for n in range(20)])
+    assert found.decisions == 20
+    assert found.shares == {"reason": 1.0}
+    assert found.usd == pytest.approx(20 * A_CALL)
+    assert found.llm.saved == pytest.approx(0.0)
+    assert found.llm.estimated == 0
+
+
+def test_networks_that_cost_something_and_always_fall_back_lose(tmp_path: Path) -> None:
+    decisions = [decision(n, policy("escalated", usd=A_CALL / 4), llm()) for n in range(20)]
+    (found,) = filled(tmp_path / "l", decisions)
+    assert found.llm.saved == pytest.approx(-0.25)
+
+
+def test_what_networks_decide_is_saved_by_what_calls_have_cost(tmp_path: Path) -> None:
+    decisions = [decision(n, policy("escalated"), llm()) for n in range(10)]
+    decisions += [decision(n, policy()) for n in range(10, 40)]
+    (found,) = filled(tmp_path / "l", decisions)
+    assert found.shares == {"policy": 0.75, "reason": 0.25}
+    assert found.llm.saved == pytest.approx(0.75)  # all prompts are alike here
+    assert found.llm.estimated == 30
+    assert found.llm.low < 0.75 < found.llm.high
+
+
+def test_a_search_is_compared_in_work(tmp_path: Path) -> None:
+    decisions = [decision(n, policy(ms=1.0)) for n in range(9)] + [decision(9, policy("escalated"), search(50.0))]
+    (found,) = filled(tmp_path / "l", decisions)
+    assert found.search_work.alone == pytest.approx(0.05)  # nothing was known of a search before the first
+    assert found.search_work.count == 1
+    (found,) = filled(tmp_path / "m", decisions[:9], search_seconds=0.04)
+    assert found.search_work.alone == pytest.approx(9 * 0.04)
+    assert found.search_work.cost == pytest.approx(9 * 0.001)
+    assert found.search_work.saved == pytest.approx(1 - 0.001 / 0.04)
+
+
+def test_searches_of_hard_states_do_not_stand_for_all(tmp_path: Path) -> None:
+    """Those that networks leave to a search run 400 simulations in 40 ms; over all states a search runs 100."""
+    hard = search(40.0).model_copy(update={"details": {"rootInfo": {"visits": 400}}})
+    decisions = [decision(0, policy("escalated", ms=0.0), hard)] + [decision(n, policy(ms=0.0)) for n in range(1, 11)]
+    (found,) = filled(tmp_path / "l", decisions, search_seconds=99.0, search_simulations=100.0)
+    assert found.search_work.alone == pytest.approx(0.040 + 10 * 0.010)
+
+
+def test_an_unpriced_decision_is_counted_as_such_and_saves_nothing(tmp_path: Path) -> None:
+    (found,) = filled(tmp_path / "l", [decision(0, policy(), unpriced=True), decision(1, policy())])
+    assert (found.decisions, found.unpriced) == (2, 1)
+    assert found.llm.count == 1
+
+
+def test_without_a_price_there_is_no_comparison_in_money(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l", Counterfactuals(DOMAIN))
+    ledger(decision(0, policy()))
+    ledger.close()
+    (found,) = totals(tmp_path / "l")
+    assert found.llm is None
+    assert found.search is None
+
+
+def test_days_and_domains_are_kept_apart_and_added_up(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    filled(path, [decision(0, policy())], clock=lambda: 0.0)
+    filled(path, [decision(1, policy()), decision(2, policy())], clock=lambda: 86_400.0)
+    assert [(one.day, one.decisions) for one in totals(path, by_day=True)] == [("1970-01-01", 1), ("1970-01-02", 2)]
+    assert [one.decisions for one in totals(path)] == [3]
+    assert [one.decisions for one in totals(path, since="1970-01-02")] == [2]
+    assert totals(path, domain="chess") == []
+
+
+def test_what_calls_cost_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    filled(path, [decision(0, policy("escalated"), llm())])
+    (found,) = filled(path, [decision(1, policy())])
+    assert found.llm.alone == pytest.approx(2 * A_CALL)
+
+
+def test_the_interval_covers_the_true_saving() -> None:
+    random, inside = np.random.default_rng(1), 0
+    for _ in range(400):
+        y = random.gamma(4, 1, 300)
+        x = y * (random.random(300) < 0.3) + 0.05
+        sums = {"n": 300, "x": x.sum(), "y": y.sum(), "xx": (x * x).sum(), "yy": (y * y).sum(), "xy": (x * y).sum()}
+        saving = saving_of({name: float(value) for name, value in sums.items()} | {"estimated": 0.0})
+        assert saving is not None
+        inside += saving.low <= 1 - (0.3 + 0.05 / 4) <= saving.high
+    assert 0.91 <= inside / 400 <= 0.98
+
+
+def test_many_processes_write_to_one_file(tmp_path: Path) -> None:
+    code = """
+import sys; from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_ledger import *
+filled(Path(sys.argv[1]), [decision(n, policy()) for n in range(200)])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "l"), str(Path(__file__).parent)]
+    workers = [subprocess.Popen(command) for _ in range(4)]
+    assert [worker.wait(120) for worker in workers] == [0] * 4
+    assert totals(tmp_path / "l")[0].decisions == 800
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, but a long enough text to be sure of it" * 10)
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("CREATE TABLE things (a)")
+    other.commit()
+    for name in ("text", "other"):
+        with pytest.raises(SettingsError, match="ledger"):
+            Ledger(tmp_path / name, Counterfactuals(DOMAIN))
+
+
+def test_the_averages_are_plain_sums() -> None:
+    averages = Averages(calls=1, read=10)
+    averages.add(Averages(calls=2, read=5, seconds=1))
+    assert averages == Averages(calls=3, read=15, seconds=1)
+
+
+# Prices
+
+
+def test_prices_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(
+        'compute_usd_per_hour = 0.5\nllm_only = "m"\n[models.m]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 10.0\n'
+    )
+    found = read_prices(path)
+    assert (found.compute_usd_per_hour, found.models["m"]) == (0.5, PRICE)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("compute_usd_per_hour = -1", "compute_usd_per_hour"),
+        ("compute_usd_per_hour = nan", "compute_usd_per_hour"),
+        ("[models.m]\ninput_usd_per_mtok = 1", "output_usd_per_mtok"),
+        ('llm_only = "m"', "llm_only"),
+        ("a = ", "not TOML"),
+        ("typo = 1", "typo"),
+    ],
+)
+def test_faults_of_the_file_are_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        read_prices(path)
+
+
+def test_the_command_line_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.sqlite"
+    runner = CliRunner()
+    monkeypatch.setenv("ESCALADE_LEDGER", str(path))
+    for number in range(3):
+        given = ["decide", "tic_tac_toe", "51", "--threshold", "policy=0.01", "--seed", str(number)]
+        assert runner.invoke(app, given).exit_code == 0
+    shown = runner.invoke(app, ["ledger"])
+    assert shown.exit_code == 0, shown.output
+    for word in ("tic_tac_toe", "3", "policy 100.0%"):
+        assert word in shown.output
+    missing = runner.invoke(app, ["ledger", str(tmp_path / "none")])
+    assert "there is no ledger" in str(missing.exception)

@@ -1,0 +1,183 @@
+"""Audits of certified decisions, and what an alarm changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from certificates import certificate
+from typer.testing import CliRunner
+
+from escalade.app.cli import app
+from escalade.app.watch import Watch, WatchConfig, accepted_action, is_chosen, watched
+from escalade.domains.catalog import load_domain
+from escalade.domains.decision import Decision, RungReport
+from escalade.neural.certificate import Certificate
+
+DOMAIN = load_domain("tic_tac_toe")
+BOLD, TIMID = certificate(0.05, policy=0.8, value=0.7), certificate(0.01, policy=0.95, value=0.9)
+EVERY = WatchConfig(share=1.0, false_alarms=0.05)
+
+
+def decision(number: int, confidence: float = 0.99, action: int = 4, **more: Any) -> Decision:
+    report = RungReport(
+        rung="policy", outcome="accepted", reason="over_threshold", action=action, confidence=confidence
+    )
+    known: dict[str, Any] = {
+        "decision_id": f"d{number}",
+        "domain": "tic_tac_toe",
+        "state": "1",
+        "action": action,
+        "action_name": str(action + 1),
+        "source": "policy",
+        "certified": True,
+        "best_effort": False,
+        "cost_usd": 0.0,
+        "latency_ms": 1.0,
+        "rungs": [report],
+    }
+    return Decision(**known | more)
+
+
+def always_four(text: str) -> set[int]:
+    return {4}
+
+
+def unknown(text: str) -> None:
+    return None
+
+
+def opened(path: Path, *, config: WatchConfig = EVERY, right: Any = always_four, **more: Any) -> Watch:
+    return Watch(path, DOMAIN, (BOLD, TIMID), right, config, **more)
+
+
+def test_good_decisions_raise_no_alarm(tmp_path: Path) -> None:
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", on_audit=heard.append)
+    for number in range(200):
+        watch(decision(number))
+    watch.close()
+    assert heard == ["right"] * 200
+    assert watch.problem(BOLD) is None
+    found = {one.alpha: one for one in watched(tmp_path / "w")}
+    assert (found[0.05].audits, found[0.05].wrong, found[0.05].problem) == (200, 0, None)
+
+
+def test_bad_decisions_raise_one_and_it_survives_a_restart(tmp_path: Path) -> None:
+    alarms: list[Certificate] = []
+    watch = opened(tmp_path / "w", on_alarm=alarms.append)
+    for number in range(200):
+        watch(decision(number, action=0))
+    watch.close()
+    assert {one.alpha for one in alarms} == {0.05, 0.01}
+    assert len(alarms) == 2
+    said = opened(tmp_path / "w").problem(BOLD)
+    assert said is not None
+    assert "certify again, with --delta" in said
+
+
+def test_only_certificates_that_would_have_accepted_learn(tmp_path: Path) -> None:
+    """What the bold one accepts, and the timid one would not, says nothing of the timid one."""
+    watch = opened(tmp_path / "w")
+    for number in range(200):
+        watch(decision(number, confidence=0.85, action=0))
+    watch.close()
+    assert watch.problem(BOLD) is not None
+    assert watch.problem(TIMID) is None
+    assert [one.alpha for one in watched(tmp_path / "w")] == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("reports", "action"),
+    [
+        ([("policy", 0.85, 4, 0.0)], 4),
+        ([("policy", 0.5, 4, 0.0), ("value", 0.7, 3, 0.0)], 3),
+        ([("policy", 0.5, 4, 0.0), ("value", 0.6, 3, 0.0)], None),
+        ([("policy", 0.5, 4, 0.0)], None),
+        ([("value", 0.9, 3, 0.0)], None),
+        ([("policy", 0.9, 4, 1.2)], None),
+    ],
+)
+def test_what_a_certificate_would_have_accepted(reports: list[tuple[Any, ...]], action: int | None) -> None:
+    rungs = [
+        RungReport(
+            rung=rung, outcome="escalated", reason="x", confidence=confidence, action=chosen, details={"novelty": far}
+        )
+        for rung, confidence, chosen, far in reports
+    ]
+    assert accepted_action(BOLD, decision(0, rungs=rungs)) == action
+
+
+def test_the_share_is_kept_and_settled_by_the_id_alone() -> None:
+    chosen = [is_chosen(f"id-{number}", 0.05) for number in range(20_000)]
+    assert 0.045 < sum(chosen) / len(chosen) < 0.055
+    assert all(is_chosen(f"id-{number}", 0.5) for number in range(20_000) if chosen[number])
+
+
+def test_uncertified_decisions_are_not_audited(tmp_path: Path) -> None:
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", on_audit=heard.append)
+    watch(decision(1, certified=False))
+    watch.close()
+    assert heard == []
+
+
+def test_where_the_reference_cannot_be_asked_outcomes_are_waited_for(tmp_path: Path) -> None:
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", right=unknown, on_audit=heard.append)
+    for number in range(3):
+        watch(decision(number))
+    watch.outcome("d1", 4)
+    watch.outcome("d2", 0)
+    watch.outcome("d2", 0)
+    watch.outcome("unheard of", 0)
+    watch.close()
+    assert heard == ["pending"] * 3 + ["right", "wrong"]
+    assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(2, 1)}
+
+
+def test_a_reference_that_fails_costs_an_audit_and_no_more(tmp_path: Path) -> None:
+    def failing(text: str) -> set[int]:
+        raise RuntimeError("no connection")
+
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", right=failing, on_audit=heard.append)
+    watch(decision(1))
+    watch.close()
+    assert heard == ["failed"]
+
+
+def test_many_processes_count_every_audit_once(tmp_path: Path) -> None:
+    code = """
+import sys; from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from test_watch import *
+watch = opened(Path(sys.argv[1]))
+for number in range(100):
+    watch(decision(int(sys.argv[2]) * 1000 + number))
+watch.close()
+"""
+    places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "w"), str(number), *places]) for number in range(3)
+    ]
+    assert [worker.wait(120) for worker in workers] == [0] * 3
+    assert {one.audits for one in watched(tmp_path / "w")} == {300}
+
+
+def test_the_command_line_shows_it_and_fails_on_an_alarm(tmp_path: Path) -> None:
+    watch = opened(tmp_path / "w")
+    watch(decision(0))
+    watch.flush()
+    shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
+    assert shown.exit_code == 0, shown.output
+    assert "tic_tac_toe" in shown.output
+    for number in range(1, 200):
+        watch(decision(number, action=0))
+    watch.close()
+    shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
+    assert shown.exit_code == 1
+    assert "broken" in shown.output

@@ -1,0 +1,191 @@
+"""The frontier: what every choice of thresholds costs, and what it is worth, on states that had no part in choosing.
+
+Half of the states choose the thresholds to sweep (`escalade.training.threshold_path`), the other half measures them:
+points that were chosen on the states they are measured on look better than they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escalade.neural.bundle import Bundle
+from escalade.neural.files import write_whole
+from escalade.training.certify import split
+from escalade.training.drawing import COLOURS, marks, new_figure, save_figure
+from escalade.training.intervals import Share, share_of
+from escalade.training.recorded import Recorded
+from escalade.training.threshold_path import Answers, decide, pareto_path
+
+BY_HAND = (0.5, 0.7, 0.9)
+"""Thresholds people try first, the same for every network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One way to decide. kind: "sweep", "certified", "hand" or "alone" (a baseline: one rung for everything).
+    thresholds: by neural rung; none of a baseline. right: share of decisions as good as the reference's. cost_s: mean
+    seconds of work; cost_low, cost_high: its 95 % interval. shares: of decisions, by rung."""
+
+    kind: str
+    name: str
+    thresholds: dict[str, float]
+    right: Share
+    cost_s: float
+    cost_low: float
+    cost_high: float
+    shares: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frontier:
+    """Points measured on `states` states (`source`); simulations: of the search behind the networks."""
+
+    reference: str
+    source: str
+    states: int
+    simulations: int
+    seed: int
+    points: tuple[Point, ...]
+
+
+def frontier(
+    bundle: Bundle, recorded: Recorded, *, reference: str, source: str, simulations: int, seed: int = 0
+) -> Frontier:
+    """Sweep a bundle's thresholds over recorded states, with its calibrators (or none) and its certificates."""
+    choosing, measuring = split(recorded, seed)
+    neural = recorded.rungs[:-1]
+    calibrators = {rung: bundle.calibrator(rung) for rung in neural}
+    chosen, answers = (part.answers(calibrators, bundle.novelty) for part in (choosing, measuring))
+    path = pareto_path(chosen, at_least=1, most_loss=1.0)
+    points = [_measured("sweep", f"sweep {place + 1}", answers, vector) for place, vector in enumerate(path)]
+    for one in bundle.certificates:
+        vector = np.array([one.setting.thresholds.get(rung, 1.0) for rung in _known(neural)])
+        points.append(_measured("certified", f"certified at alpha {one.alpha:g}", answers, vector))
+    for threshold in BY_HAND:
+        vector = np.full(len(neural), threshold)
+        points.append(_measured("hand", f"{threshold:g} by hand", answers, vector))
+    points += [_alone(rung, answers) for rung in answers.rungs]
+    if answers.rungs[-1] != "reference":
+        points.append(_reference_alone(reference, len(answers)))
+    return Frontier(reference, source, len(answers), simulations, seed, tuple(points))
+
+
+def _known(rungs: Sequence[str]) -> list[Any]:
+    return list(rungs)
+
+
+def _measured(kind: str, name: str, answers: Answers, vector: NDArray[np.float64]) -> Point:
+    found = decide(answers, vector)
+    shares = np.bincount(found.source, minlength=len(answers.rungs)) / len(answers)
+    cost, low, high = _cost(found.cost_s)
+    thresholds = dict(zip(answers.rungs[:-1], vector.tolist(), strict=True))
+    told = dict(zip(answers.rungs, shares.tolist(), strict=True))
+    return Point(kind, name, thresholds, share_of(~found.wrong), cost, low, high, told)
+
+
+def _alone(rung: str, answers: Answers) -> Point:
+    """Everything decided by one rung."""
+    place = answers.rungs.index(rung)
+    cost = float(answers.cost_s[place])
+    return Point("alone", f"{rung} alone", {}, share_of(answers.right[:, place]), cost, cost, cost, {rung: 1.0})
+
+
+def _reference_alone(reference: str, count: int) -> Point:
+    """Right by definition; what it costs is no rung's cost."""
+    nothing = float("nan")
+    right = share_of(np.ones(count, np.bool_))
+    return Point("alone", f"{reference} alone", {}, right, nothing, nothing, nothing, {})
+
+
+def _cost(seconds: NDArray[np.float64]) -> tuple[float, float, float]:
+    mean = float(seconds.mean())
+    margin = 1.96 * float(seconds.std(ddof=1)) / len(seconds) ** 0.5 if len(seconds) > 1 else 0.0
+    return mean, max(0.0, mean - margin), mean + margin
+
+
+# Files
+
+
+def plain(found: Frontier) -> dict[str, Any]:
+    """For JSON, which knows no NaN."""
+    told = dataclasses.asdict(found)
+    for point in told["points"]:
+        for name in ("cost_s", "cost_low", "cost_high"):
+            point[name] = None if np.isnan(point[name]) else point[name]
+    return told
+
+
+def write_csv(found: Frontier, path: Path) -> None:
+    """A line a point, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rungs = sorted({rung for point in found.points for rung in (*point.thresholds, *point.shares)})
+    writer.writerow(
+        ["kind", "name", "right", "right_low", "right_high", "count", "cost_s", "cost_low", "cost_high"]
+        + [f"threshold_{rung}" for rung in rungs]
+        + [f"share_{rung}" for rung in rungs]
+    )
+    for point, told in zip(found.points, plain(found)["points"], strict=True):
+        right = point.right
+        writer.writerow(
+            [point.kind, point.name, right.share, right.low, right.high, right.count]
+            + [told[name] for name in ("cost_s", "cost_low", "cost_high")]
+            + [point.thresholds.get(rung) for rung in rungs]
+            + [point.shares.get(rung) for rung in rungs]
+        )
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def draw(found: Frontier, path: Path) -> None:
+    """Cost against quality. Raises SettingsError without matplotlib."""
+    figure = new_figure((8.0, 5.0))
+    axes = figure.subplots()
+    styles = {"sweep": ("thresholds swept", "."), "certified": ("certified", "*"), "hand": ("by hand", "s")}
+    for (kind, (label, marker)), colour in zip(styles.items(), COLOURS, strict=False):
+        points = [point for point in found.points if point.kind == kind]
+        if points:
+            style = {"marker": marker, "linestyle": "-" if kind == "sweep" else "", "markersize": 5, "linewidth": 1}
+            if kind == "certified":
+                style |= {"markersize": 14, "zorder": 5}
+            marks(
+                axes,
+                [1000 * point.cost_s for point in points],
+                [point.right for point in points],
+                label,
+                colour,
+                **style,
+            )
+    for point in found.points:
+        if point.kind == "alone" and not np.isnan(point.cost_s):
+            marks(axes, [1000 * point.cost_s], [point.right], point.name, COLOURS[3], marker="D", linestyle="")
+            axes.annotate(
+                point.name,
+                (1000 * point.cost_s, float(point.right.share or 0)),
+                xytext=(6, -12),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        elif point.kind in ("hand", "certified"):
+            axes.annotate(
+                point.name,
+                (1000 * point.cost_s, float(point.right.share or 0)),
+                xytext=(6, 6),
+                textcoords="offset points",
+                fontsize=8,
+            )
+    axes.set_xscale("log")
+    axes.set(xlabel="mean work a decision, ms of one core", ylabel=f"as good as {found.reference}")
+    axes.set_title(f"cost against quality: {found.states} states of {found.source}, seed {found.seed}", fontsize=10)
+    axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    kept = {label: handle for handle, label in zip(handles, labels, strict=True) if not label.endswith(" alone")}
+    axes.legend(kept.values(), kept.keys(), loc="lower right")
+    save_figure(figure, path)
