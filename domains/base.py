@@ -122,6 +122,11 @@ class Domain(Protocol[S]):
         """
         return None
 
+    def rungs_for(self, state: S) -> Sequence[str] | None:
+        """The rungs that may decide this state; None, the default: all of the ladder. For rules of the domain's own,
+        such as that large refunds are for people. What is left out is skipped, and the decision says so (`rule`)."""
+        return None
+
     # Words
 
     def describe(self, state: S) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault, EscaladeError, StateError
@@ -17,9 +18,13 @@ MAX_ID_LENGTH = 200
 
 def parse_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        text = canonical_text(resources.domain, state.get("state"))
+        domain = resources.domain
+        text = canonical_text(domain, state.get("state"))
+        rungs, legal = guarded(domain, lambda parsed: (domain.rungs_for(parsed), domain.legal_actions(parsed)), text)
         return {
             "text": text,
+            "rungs": None if rungs is None else list(rungs),
+            "forced": len(legal) == 1,
             "id": _decision_id(state.get("decision_id")),
             # A thread may decide many times: what the last run left behind is cleared, the caller's id with it.
             "decision_id": None,
@@ -36,9 +41,20 @@ def canonical_text(domain: Domain[Any], source: Any) -> str:
     domain itself fails."""
     if source is None:
         raise StateError("no state was given: put it in the field 'state'")
+    text, finished = guarded(domain, lambda state: (domain.format(state), domain.is_terminal(state)), source)
+    if finished:
+        raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))
+    return text
+
+
+T = TypeVar("T")
+
+
+def guarded(domain: Domain[Any], ask: Callable[[Any], T], source: Any) -> T:
+    """What a domain says of the state in a text. Raises StateError if there is none in it, and DomainFault if the
+    domain itself fails."""
     try:
-        state = domain.parse(source)
-        text, finished = domain.format(state), domain.is_terminal(state)
+        return ask(domain.parse(source))
     except EscaladeError:
         raise
     except Exception as error:
@@ -46,9 +62,6 @@ def canonical_text(domain: Domain[Any], source: Any) -> str:
         raise DomainFault(
             f"domain '{domain.name}' failed on this state ({what}); `escalade domains check` finds out why"
         ) from error
-    if finished:
-        raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))
-    return text
 
 
 def _decision_id(given: Any) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from escalade.domains.errors import ActionError
+from escalade.nodes.certified import NEURAL
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import in_daemon_thread
-from escalade.nodes.language_model import LanguageModel, chosen_name
+from escalade.nodes.language_model import LanguageModel, chosen_name, evaluation_of
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, failed, log
@@ -29,12 +30,21 @@ def reason_node(resources: Resources) -> RungStep:
         assert model is not None  # the router asks only if there is one
         parsed = domain.parse(state["text"])
         legal = domain.legal_actions(parsed)
-        bound, messages = model.question(domain.describe(parsed), [domain.action_name(action) for action in legal])
+        names = [domain.action_name(action) for action in legal]
+        bound, messages = model.question(domain.describe(parsed), names, evaluates=domain.has_simulator)
         allowance = state.get("allowance_ms")
         timeout = model.timeout_s if allowance is None else min(model.timeout_s, allowance / 1000)
         return model, bound, messages, legal, timeout
 
-    def proposal(model: LanguageModel, message: Any, legal: Sequence[int], started: float) -> Update:
+    def proposal(
+        model: LanguageModel,
+        message: Any,
+        legal: Sequence[int],
+        started: float,
+        network: float | None,
+        weight: float,
+    ) -> Update:
+        """network: the value of a network that was unsure, with this weight; None if there is none."""
         usage = getattr(message, "usage_metadata", None)
         cost = model.cost(usage)
         tokens = {key: usage.get(key) for key in ("input_tokens", "output_tokens")} if usage else None
@@ -53,10 +63,9 @@ def reason_node(resources: Resources) -> RungStep:
         return {
             "action": action,
             "confidence": None,
-            "value": None,
+            **blended(evaluation_of(message), network, weight, details),
             "policy": None,
             "cost_usd": cost,
-            "details": details,
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
@@ -67,7 +76,7 @@ def reason_node(resources: Resources) -> RungStep:
             message = in_daemon_thread(lambda: bound.invoke(messages, timeout=timeout)).result(timeout)
         except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
             return failure(error, model)
-        return proposal(model, message, legal, started)
+        return proposal(model, message, legal, started, network_value(state), context.network_weight)
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         model, bound, messages, legal, timeout = prepare(state)
@@ -76,9 +85,30 @@ def reason_node(resources: Resources) -> RungStep:
             message = await asyncio.wait_for(bound.ainvoke(messages, timeout=timeout), timeout)
         except Exception as error:  # noqa: BLE001 -- any provider's errors; told apart by `failure`
             return failure(error, model)
-        return proposal(model, message, legal, started)
+        return proposal(model, message, legal, started, network_value(state), context.network_weight)
 
     return RungStep("reason", resources, run, async_run)
+
+
+def network_value(state: DecisionState) -> float | None:
+    """What the last network that was asked, and was not sure enough to decide, thinks the state is worth."""
+    values = [
+        report["value"]
+        for report in state["reports"]
+        if report["rung"] in NEURAL and report["outcome"] == "escalated" and report.get("value") is not None
+    ]
+    return float(values[-1]) if values else None
+
+
+def blended(evaluation: float | None, network: float | None, weight: float, details: dict[str, Any]) -> dict[str, Any]:
+    """`value` of the state by the model and an unsure network together, and `details` with both; by the one that says
+    anything, where the other does not."""
+    known = {"evaluation": evaluation, "network_value": network, "network_weight": weight}
+    if evaluation is None:
+        return {"value": network, "details": details if network is None else {**details, "network_value": network}}
+    if network is None:
+        return {"value": evaluation, "details": {**details, "evaluation": evaluation}}
+    return {"value": weight * network + (1 - weight) * evaluation, "details": {**details, **known}}
 
 
 def failure(error: Exception, model: LanguageModel) -> Update:

@@ -15,11 +15,14 @@ class DecisionInput(TypedDict, total=False):
 
 class DecisionState(DecisionInput, total=False):
     """id: the decision's. text: the state's canonical text. reports: rung reports judged so far, as dicts, with the
-    rung's `policy` besides. proposal: what the last rung said, until the router has judged it. next_rung: where the
+    rung's `policy` besides. rungs: those that the domain lets decide this state, None for all. forced: whether only one
+    action is legal. proposal: what the last rung said, until the router has judged it. next_rung: where the
     router goes, and why. allowance_ms: time the next rung may take. elapsed_ms, marked_at: see `nodes/step.py`."""
 
     id: str
     text: str
+    rungs: list[str] | None
+    forced: bool
     reports: list[dict[str, Any]]
     proposal: dict[str, Any] | None
     next_rung: str

@@ -16,7 +16,7 @@ from escalade import Decision, RungReport
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-TRAINING = (ROOT / "docs" / "training.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text() + (ROOT / "docs" / "certificates.md").read_text()
 DECISION = (ROOT / "docs" / "decision.md").read_text()
 
 
