@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
 from escalade.app.labelling import (
@@ -21,7 +20,7 @@ from escalade.app.labelling import (
     StoreOfDecisionsOption,
     Wanted,
 )
-from escalade.app.measured import open_bundle, percent, table_of
+from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import Settings, read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -90,13 +89,7 @@ def certify(
     folder = out or Path("out/certified") / loaded.name
     if (folder / BUNDLE).exists():
         raise SettingsError(f"--out: '{folder / BUNDLE}' exists already, and bundles never change: give another folder")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(escape(what), total=total)
-            progress.update(tasks[what], completed=done)
+    with progress_bars() as tell:
 
         def labels(path: Path | None) -> Labelled:
             given = Wanted(reference, path, count, experience, seed, folder)
@@ -157,8 +150,6 @@ def _write(
     folder: Path, made: Bundle, before: Bundle, calibrations: dict[str, Calibration], tested: list[Measured]
 ) -> dict[str, Any]:
     """report.json; what it says."""
-    from escalade.neural.files import write_whole
-
     report = {
         "schema_version": 1,
         "bundle": {"path": str(made.path), "version": made.version, "hash": made.hash, "made_from": before.hash},
@@ -166,8 +157,7 @@ def _write(
         "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
         "tested": [dataclasses.asdict(one) for one in tested],
     }
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_whole(folder / REPORT, lambda file: file.write(text.encode()))
+    write_report(report, folder / REPORT)
     return report
 
 

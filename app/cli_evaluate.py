@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
-from escalade.app.measured import open_bundle, percent, table_of
+from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -76,14 +75,7 @@ def evaluate(
     folder = out or Path("out/evaluation") / loaded.name
     count = count or (QUICK_COUNT if quick else COUNT)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            tasks: dict[str, TaskID] = {}
-
-            def tell(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(escape(what), total=total)
-                progress.update(tasks[what], completed=done)
-
+        with progress_bars() as tell:
             given = None
             if positions is not None or exact_solver(loaded) is not None:
                 given = open_positions(
@@ -133,7 +125,6 @@ def _config(seed: int, simulations: str | None, games: int | None, quick: bool) 
 
 def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path) -> dict[str, Any]:
     """Write plots and report.json; the report."""
-    from escalade.neural.files import write_whole
     from escalade.training.plots import write_plots
 
     plots: list[str] = []
@@ -146,9 +137,7 @@ def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path
         for bundle in (opened, rival)
     ]
     report = {**found.to_json(), "bundle": named[0], "against": named[1], "plots": plots}
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    write_whole(folder / "report.json", lambda file: file.write(text.encode()))
+    write_report(report, folder / "report.json")
     return report
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
 from escalade.app.labelling import (
@@ -20,7 +19,7 @@ from escalade.app.labelling import (
     StoreOfDecisionsOption,
     Wanted,
 )
-from escalade.app.measured import open_bundle, percent, table_of
+from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError
@@ -62,14 +61,7 @@ def frontier(
     source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
     opened = open_bundle(source, loaded, settings, "--bundle")
     folder = out or Path("out/frontier") / loaded.name
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(escape(what), total=total)
-            progress.update(tasks[what], completed=done)
-
+    with progress_bars() as tell:
         wanted = Wanted(reference, states, count, experience, seed + HELD_OUT, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
         recorded = record(
@@ -86,7 +78,7 @@ def frontier(
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(found, folder / TABLE)
     report = {"schema_version": 1, "bundle": opened.version, **plain(found)}
-    _write_json(report, folder / REPORT)
+    write_report(report, folder / REPORT)
     try:
         draw(found, folder / PLOT)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -95,13 +87,6 @@ def frontier(
         typer.echo(json.dumps(report))
         return
     _print(found, folder)
-
-
-def _write_json(report: dict[str, object], path: Path) -> None:
-    from escalade.neural.files import write_whole
-
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _print(found: Frontier, folder: Path) -> None:

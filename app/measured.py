@@ -1,9 +1,16 @@
-"""What commands that measure a bundle share: opening it, and telling shares."""
+"""What commands that measure a bundle share: opening it, showing progress, writing reports, telling shares."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from escalade.app.settings import Settings
@@ -32,6 +39,29 @@ def open_bundle(source: str | None, domain: Domain[Any], settings: Settings, opt
         source = f"{BUILTIN}{domain.name}"
     torch.set_num_threads(1)  # see neural/networks.py
     return read_bundle(bundle_folder(registered_folder(source, settings)), domain)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is told of: what, how much of it is done, and of how much."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(escape(what), total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield tell
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write JSON, whole, into a folder that is made if there is none."""
+    from escalade.neural.files import write_whole
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def percent(share: Share) -> str:
