@@ -145,47 +145,34 @@ def write_csv(found: Frontier, path: Path) -> None:
 
 
 def draw(found: Frontier, path: Path) -> None:
-    """Cost against quality. Raises SettingsError without matplotlib."""
+    """Cost against quality, with 95 % intervals. Raises SettingsError without matplotlib."""
     figure = new_figure((8.0, 5.0))
     axes = figure.subplots()
-    styles = {"sweep": ("thresholds swept", "."), "certified": ("certified", "*"), "hand": ("by hand", "s")}
-    for (kind, (label, marker)), colour in zip(styles.items(), COLOURS, strict=False):
-        points = [point for point in found.points if point.kind == kind]
-        if points:
-            style = {"marker": marker, "linestyle": "-" if kind == "sweep" else "", "markersize": 5, "linewidth": 1}
-            if kind == "certified":
-                style |= {"markersize": 14, "zorder": 5}
-            marks(
-                axes,
-                [1000 * point.cost_s for point in points],
-                [point.right for point in points],
-                label,
-                colour,
-                **style,
-            )
-    for point in found.points:
-        if point.kind == "alone" and not np.isnan(point.cost_s):
-            marks(axes, [1000 * point.cost_s], [point.right], point.name, COLOURS[3], marker="D", linestyle="")
-            axes.annotate(
-                point.name,
-                (1000 * point.cost_s, float(point.right.share or 0)),
-                xytext=(6, -12),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        elif point.kind in ("hand", "certified"):
-            axes.annotate(
-                point.name,
-                (1000 * point.cost_s, float(point.right.share or 0)),
-                xytext=(6, 6),
-                textcoords="offset points",
-                fontsize=8,
-            )
+    sweep = [point for point in found.points if point.kind == "sweep"]
+    costs = [1000 * point.cost_s for point in sweep]
+    axes.plot(costs, [point.right.share for point in sweep], ".-", color=COLOURS[0], linewidth=1, label="swept")
+    low, high = ([getattr(point.right, end) for point in sweep] for end in ("low", "high"))
+    axes.fill_between(costs, low, high, color=COLOURS[0], alpha=0.12, linewidth=0)
+    kinds = {"certified": ("*", 14, COLOURS[1]), "hand": ("s", 5, COLOURS[2]), "alone": ("D", 5, COLOURS[3])}
+    names: dict[tuple[float, float], list[str]] = {}
+    for kind, (marker, size, colour) in kinds.items():
+        points = [point for point in found.points if point.kind == kind and not np.isnan(point.cost_s)]
+        places, shares = [1000 * point.cost_s for point in points], [point.right for point in points]
+        label = {"certified": "certified", "hand": "by hand", "alone": "one rung alone"}[kind]
+        marks(axes, places, shares, label, colour, marker=marker, markersize=size, linestyle="", zorder=5)
+        for place, point in zip(places, points, strict=True):
+            near = (round(float(np.log10(place)) * 40), float(point.right.share or 0))  # as one on the paper
+            names.setdefault(near, []).append(point.name)
     axes.set_xscale("log")
+    middle = float(np.log10(axes.get_xlim()).mean())
+    for (place, share), told in names.items():
+        left = place / 40 > middle  # what lies to the right is told to its left, within the frame
+        offset, side = ((-8, -4), "right") if left else ((8, -4), "left")
+        axes.annotate(
+            "\n".join(told), (10 ** (place / 40), share), offset, textcoords="offset points", ha=side, fontsize=8
+        )
     axes.set(xlabel="mean work a decision, ms of one core", ylabel=f"as good as {found.reference}")
     axes.set_title(f"cost against quality: {found.states} states of {found.source}, seed {found.seed}", fontsize=10)
     axes.grid(alpha=0.3)
-    handles, labels = axes.get_legend_handles_labels()
-    kept = {label: handle for handle, label in zip(handles, labels, strict=True) if not label.endswith(" alone")}
-    axes.legend(kept.values(), kept.keys(), loc="lower right")
+    axes.legend(loc="lower right")
     save_figure(figure, path)
