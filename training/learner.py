@@ -178,7 +178,7 @@ class Learner:
         """One step; both losses before it, None if they are no numbers. weight: sums of the policies' and the values'
         weights over the whole batch, of which this process may have a part."""
         observation, legal, policy, value, policies, values = (
-            torch.from_numpy(array).to(self.device, non_blocking=True) for array in batch
+            torch.from_numpy(np.asarray(array)).to(self.device, non_blocking=True) for array in batch
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._short):
             logits, output = (head.float() for head in self._trained(observation.float()))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.errors import EscaladeError
+from escalade.training.packed import Observations, concatenated
 
 SOURCES = ("self_play", "solver", "search", "llm", "human", "decision")
 
@@ -32,8 +33,8 @@ class Rows:
     """`[N]`: its place there, from 0."""
     state: NDArray[np.str_]
     """`[N]`: as `Domain.format` writes it, so that it can be labelled or encoded anew."""
-    observation: FloatArray
-    """`[N, *O]` float32, or a smaller type that holds the same numbers (`compact`)."""
+    observation: Observations
+    """`[N, *O]` float32, or a smaller kind that holds the same numbers (`packed.compact`)."""
     legal: BoolArray
     """`[N, A]` bool."""
     policy: FloatArray
@@ -74,7 +75,9 @@ class Rows:
         told: Any = ~np.isnan(self.policy).all(axis=1)
         total = np.where(told[:, None], self.policy, 0).sum(axis=1)
         no_distribution = told & ~((self.policy >= 0).all(axis=1) & (abs(total - 1) < 1e-3))
-        self._refuse("observation", ~np.isfinite(self.observation.reshape(count, -1)).all(axis=1), "is not finite")
+        self._refuse(
+            "observation", ~np.isfinite(np.asarray(self.observation).reshape(count, -1)).all(axis=1), "is not finite"
+        )
         self._refuse("legal", ~self.legal.any(axis=1), "allows no action")
         self._refuse("policy", no_distribution, "does not add to 1")
         self._refuse("policy", told & (np.where(self.legal, 0, self.policy) > 0).any(axis=1), "plays illegal actions")
@@ -93,17 +96,6 @@ class Rows:
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Rows one after another; at least one part."""
-    return Rows(**{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)})
-
-
-def compact(observation: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers in the smallest of uint8, float16 and float32 that holds them exactly: planes of zeros and ones
-    then take a quarter of the memory."""
-    for kind in (np.uint8, np.float16):
-        if observation.dtype.itemsize <= np.dtype(kind).itemsize:
-            return observation
-        with np.errstate(all="ignore"):
-            smaller = observation.astype(kind)
-        if np.array_equal(smaller, observation):
-            return smaller
-    return observation
+    arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Rows)}
+    observation = concatenated(arrays.pop("observation"))
+    return Rows(observation=observation, **{name: np.concatenate(some) for name, some in arrays.items()})

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from escalade.domains.base import legal_mask
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.training.exact import ExactPositions
-from escalade.training.rows import Rows, compact, joined
+from escalade.training.packed import compact
+from escalade.training.rows import Rows, joined
 from escalade.training.run import Run, RunError
 from escalade.training.td import shared_td_values
 from escalade.training.window import Targets, position_keys, split
@@ -63,7 +64,9 @@ def _later(name: str, iteration: int) -> bool:
 
 
 def _small(rows: Rows) -> Rows:
-    return dataclasses.replace(rows, observation=compact(rows.observation))
+    """Without what is not learned from: texts are most of the memory of millions of rows."""
+    nothing = np.full(len(rows), "")
+    return dataclasses.replace(rows, observation=compact(rows.observation), model=nothing, decision=nothing)
 
 
 def _keys_of(run: Run, positions: ExactPositions) -> NDArray[np.void]:

@@ -149,7 +149,9 @@ def rows_table(rows: Rows, schema: pa.Schema) -> pa.Table:
         "game": pa.array(rows.game),
         "ply": pa.array(rows.ply.astype(np.int32)),
         "state": pa.array(rows.state),
-        "observation": _lists(rows.observation.reshape(count, -1).astype(np.float32), schema.field("observation").type),
+        "observation": _lists(
+            np.asarray(rows.observation).reshape(count, -1).astype(np.float32), schema.field("observation").type
+        ),
         "legal": _lists(rows.legal, schema.field("legal").type),
         "policy": _lists(np.nan_to_num(rows.policy), schema.field("policy").type, ~told),
         "action": pa.array(rows.action.astype(np.int32), mask=rows.action < 0),

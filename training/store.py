@@ -28,7 +28,8 @@ from escalade.domains.errors import EscaladeError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
 from escalade.training.outcomes import OutcomeShards, with_outcomes
-from escalade.training.rows import Rows, compact, joined
+from escalade.training.packed import compact
+from escalade.training.rows import Rows, joined
 from escalade.training.shards import SCHEMA_VERSION, SUFFIX, ShardError, read_shard, write_shard
 
 ROWS_A_SHARD = 65_536

@@ -84,7 +84,7 @@ def _worth(rows: Rows, asked: IntArray, evaluator: Evaluator) -> FloatArray:
     asked = asked[np.isnan(values[asked])]
     for start in range(0, len(asked), ROWS):
         part = asked[start : start + ROWS]
-        values[part] = evaluator.evaluate(rows.observation[part].astype(np.float32), rows.legal[part])[1]
+        values[part] = evaluator.evaluate(np.asarray(rows.observation[part]).astype(np.float32), rows.legal[part])[1]
     return values
 
 

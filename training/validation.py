@@ -34,7 +34,9 @@ def validate(network: PolicyValueNetwork, targets: Targets, rows: int = 4096) ->
     device, sums, weights = network.device, np.zeros(4), np.zeros(2)
     for start in range(0, len(targets.value), rows):
         batch = targets.take(np.arange(start, min(start + rows, len(targets.value))))
-        observation, legal, policy, value, policies, values = (torch.from_numpy(array).to(device) for array in batch)
+        observation, legal, policy, value, policies, values = (
+            torch.from_numpy(np.asarray(array)).to(device) for array in batch
+        )
         logits, output = network(observation.float())
         chosen = logits.masked_fill(~legal, -torch.inf).argmax(dim=1, keepdim=True)
         agrees = policy.gather(1, chosen)[:, 0] >= policy.amax(dim=1) - 1e-6

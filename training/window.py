@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, FloatArray, Symmetry
 from escalade.domains.errors import SettingsError
+from escalade.training.packed import Observations
 from escalade.training.rows import Rows
 
 PHASE = 10
@@ -27,12 +28,13 @@ PHASE = 10
 class Targets(NamedTuple):
     """N distinct positions, ready to be learned from.
 
-    observation `[N, *O]` float32, or a smaller type that holds the same numbers (`rows.compact`); legal `[N, A]` bool.
+    observation `[N, *O]` float32, or a smaller kind that holds the same numbers (`packed.compact`).
+    legal `[N, A]` bool.
     policy `[N, A]` float32, value `[N]` float32 in [-1, 1]. policy_weight, value_weight `[N]` float32: how much each
     target counts; 0 where there is none.
     """
 
-    observation: FloatArray
+    observation: Observations
     legal: BoolArray
     policy: FloatArray
     value: FloatArray
@@ -78,19 +80,21 @@ def is_validation(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
     return np.array(chosen, np.bool_)[inverse]
 
 
-def position_keys(observation: NDArray[Any], legal: BoolArray) -> NDArray[np.void]:
+def position_keys(observation: Observations, legal: BoolArray) -> NDArray[np.void]:
     """`[N]` of 16 bytes each, equal for positions that look the same to a network: same observation `[N, *O]`, same
     legal actions `[N, A]`. (A state's text may tell how it was reached.) Two sums over random numbers, one for each
     value at each place: positions that differ share a key with a chance of about 2^-100."""
     count = len(legal)
-    seen = observation.reshape(count, math.prod(observation.shape[1:]))  # there may be none, which -1 could not tell
+    size = math.prod(observation.shape[1:])
     random = np.random.default_rng(0x5EED)
     keys = np.zeros((count, 2), np.uint64)
     for lane in range(2):
-        factors = random.integers(1, 2**64, seen.shape[1] + legal.shape[1], np.uint64) | np.uint64(1)
+        factors = random.integers(1, 2**64, size + legal.shape[1], np.uint64) | np.uint64(1)
         for start in range(0, count, 4096):
-            numbers = (seen[start : start + 4096] + np.float32(0)).astype(np.float32).view(np.uint32)  # -0 is 0
-            part = np.concatenate((numbers, legal[start : start + 4096]), axis=1)
+            allowed = legal[start : start + 4096]
+            seen = np.asarray(observation[start : start + 4096]).reshape(len(allowed), size)
+            numbers = (seen + np.float32(0)).astype(np.float32).view(np.uint32)  # -0 is 0
+            part = np.concatenate((numbers, allowed), axis=1)
             mixed = (part.astype(np.uint64) + np.uint64(lane + 1)) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
             keys[start : start + 4096, lane] = (mixed * factors).sum(axis=1, dtype=np.uint64)
@@ -205,7 +209,8 @@ def batches(
 def relabelled(found: Targets, symmetries: Sequence[Symmetry], which: NDArray[np.int64]) -> Targets:
     """Each position by symmetry `which` `[N]`, observations as float32; the number after the last one leaves it as it
     is."""
-    observation, legal, policy = found.observation.astype(np.float32), found.legal.copy(), found.policy.copy()
+    observation = np.asarray(found.observation).astype(np.float32)
+    legal, policy = found.legal.copy(), found.policy.copy()
     for number, symmetry in enumerate(symmetries):
         rows = np.flatnonzero(which == number)
         observation[rows] = symmetry.observations(observation[rows])

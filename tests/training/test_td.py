@@ -212,7 +212,7 @@ def random_games(count: int) -> Rows:
 
 def error(network: Evaluator, rows: Rows) -> float:
     """Mean squared error of the value against how games ended."""
-    values = network.evaluate(rows.observation.astype(np.float32), rows.legal)[1]
+    values = network.evaluate(np.asarray(rows.observation).astype(np.float32), rows.legal)[1]
     return float(((values - rows.outcome) ** 2).mean())
 
 
