@@ -58,7 +58,7 @@ def certify(
         ),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also measure on these states, which no part was fitted to.")
+        Path | None, typer.Option(metavar="FILE", help="Also measure on those of these states that had no part in it.")
     ] = None,
     bundle: MeasuredBundleOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
@@ -80,6 +80,7 @@ def certify(
     from escalade.training.certify import split
     from escalade.training.certify_config import Promise
     from escalade.training.recorded import record
+    from escalade.training.reference import apart
 
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
@@ -118,7 +119,7 @@ def certify(
         calibrations = reliability(made, calibrate, seed)
         tested: list[Measured] = []
         if test is not None:
-            fresh = record(loaded, made, labels(test), simulations=simulations, seed=seed + 1)
+            fresh = record(loaded, made, apart(loaded, labels(test), labelled), simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, fresh, test.name) for one in made.certificates]
     report = _write(folder, made, opened, calibrations, tested)
     try:

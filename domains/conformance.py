@@ -53,6 +53,7 @@ LAWS = (
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
     Law("ending_actions agrees with step", laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
     Law("describe gives a text", laws.describes),
+    Law("rungs_for names rungs", laws.rules_name_rungs),
     Law(ENCODE, laws.encodes),
     Law(ALIKE, play.alike_play_alike, (GAMES, LEGAL, OUTCOMES, ENCODE)),
     Law("symmetries leave the rules unchanged", play.symmetries_hold, (GAMES, LEGAL, OUTCOMES, ENCODE, ALIKE)),

@@ -287,6 +287,18 @@ def describes(probe: Probe) -> Cases:
     return None
 
 
+def rules_name_rungs(probe: Probe) -> Cases:
+    for state in probe.open_states(256):
+        rungs = probe.ask("rungs_for", fresh(state))
+        good = isinstance(rungs, (tuple, list)) and rungs and all(isinstance(r, str) and r in RUNGS for r in rungs)
+        if rungs is not None and not good:
+            raise LawBroken(
+                f"{probe.call('rungs_for', state)} is {short(rungs)}; give None for all, or some of {RUNGS}"
+            )
+        yield
+    return None
+
+
 def encodes(probe: Probe) -> Cases:
     states = probe.open_states(256)
     wanted = (len(states), *probe.domain.observation_shape)

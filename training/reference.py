@@ -39,6 +39,7 @@ from escalade.training.exact import (
     write_positions,
 )
 from escalade.training.store import ExperienceStore
+from escalade.training.window import position_keys
 
 STATE_COLUMNS = ("state", "moves", "text")
 ACTION_COLUMNS = ("action", "label", "category", "intent")
@@ -69,6 +70,18 @@ class Labelled:
         """Some of them."""
         chosen = tuple(self.states[place] for place in places.tolist())
         return replace(self, states=chosen, acceptable=self.acceptable[places], group=self.group[places])
+
+
+def apart(domain: Domain[Any], labelled: Labelled, others: Labelled) -> Labelled:
+    """Those that look to a network like none of the others. Raises SettingsError if all do."""
+    own, known = (
+        position_keys(domain.encode(states), legal_mask(domain, states))
+        for states in ([domain.parse(text) for text in each.states] for each in (labelled, others))
+    )
+    fresh = np.flatnonzero(~np.isin(own, known))
+    if not len(fresh):
+        raise SettingsError(f"all {len(labelled)} states had a part in the certificate: {labelled.source}")
+    return labelled.take(fresh)
 
 
 def exact_labels(

@@ -210,6 +210,7 @@ ATTRIBUTES, GAMES, INVERSE = "its attributes", "games can be played", "parse and
 REFUSES, NAMES, LEGAL, OVER = "parse refuses", "action names", "legal actions are", "finished states, and only they"
 ILLEGAL, CHANGE, SAME, PLAIN = "step refuses", "no call changes", "the same question", "answers are plain"
 PLAYER, OUTCOME, VIEW, WORDS = "the player to move", "outcomes are finite", "outcomes are seen", "describe gives"
+RULED = "rungs_for names"
 ENCODE, ALIKE, SYMMETRY = "encode gives", "states that encode alike", "symmetries leave"
 ENDINGS = "ending_actions agrees"
 
@@ -296,6 +297,9 @@ PLAIN_MUTANTS = [
         ending_actions=lambda right, state: {action: end for action, end in right(state).items() if end},
     ),
     breaks(WORDS, "is ' '", describe=lambda *_: " "),
+    breaks(RULED, "is 'search'; give None for all", rungs_for=lambda *_: "search"),
+    breaks(RULED, "is (); give None", rungs_for=lambda *_: ()),
+    breaks(RULED, "is ('search', 'oracle')", rungs_for=lambda *_: ("search", "oracle")),
     breaks(ENCODE, "encode gives float64", encode=lambda right, states: right(states).astype(np.float64)),
     breaks(ENCODE, "encode gives list", encode=lambda right, states: right(states).tolist()),
     breaks(ENCODE, "has shape", encode=lambda right, states: right(states).reshape(len(states), 27)),

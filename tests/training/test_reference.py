@@ -12,7 +12,7 @@ from escalade.neural.bundle import read_bundle
 from escalade.neural.sources import bundle_folder
 from escalade.training.decisions import decision_rows
 from escalade.training.exact import solved_positions
-from escalade.training.reference import exact_labels, file_labels, recorded_labels, search_labels
+from escalade.training.reference import apart, exact_labels, file_labels, recorded_labels, search_labels
 from escalade.training.store import ExperienceStore
 
 DOMAIN = load_domain("tic_tac_toe")
@@ -51,6 +51,16 @@ def test_labels_of_a_file_with_games(tmp_path: Path) -> None:
     assert found.acceptable.argmax(axis=1).tolist() == [0, 8, 2]
     assert found.group[0] == found.group[1] != found.group[2]
     assert (found.reference, found.source) == ("labels", "states.csv")
+
+
+def test_what_had_a_part_is_left_out_however_it_was_reached(tmp_path: Path) -> None:
+    others = file_labels(DOMAIN, written(tmp_path, "state,action\n519,3\n5,1\n"))
+    found = file_labels(DOMAIN, written(tmp_path, "state,action\n915,3\n51,9\n5,1\n"))
+    fresh = apart(DOMAIN, found, others)
+    assert fresh.states == ("51",)  # 915 is 519 in another order
+    assert fresh.acceptable.argmax(axis=1).tolist() == [8]
+    with pytest.raises(SettingsError, match="all 3 states had a part"):
+        apart(DOMAIN, found, found)
 
 
 @pytest.mark.parametrize(
