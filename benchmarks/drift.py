@@ -238,10 +238,8 @@ def main() -> None:
         table.add_column(column, justify="right")
     for row in rows:
         wrong = row["wrong"]
-        shares = (
-            ("", "") if not wrong["count"] else (f"{wrong['share']:.2%}", f"{wrong['low']:.2%}–{wrong['high']:.2%}")
-        )
-        cells = (f"{row['decisions']:,}", f"{row['certified']:.1%}", *shares, f"{row['wrong_of_all']['share']:.2%}")
+        own = f"{wrong['share']:.1%} ({wrong['low']:.1%}–{wrong['high']:.1%})" if wrong["count"] else ""
+        cells = (f"{row['decisions']:,}", f"{row['certified']:.1%}", own, f"{row['wrong_of_all']['share']:.1%}")
         table.add_row(row["when"], *cells, f"{row['audits']:,}")
     Console().print(table)
     if alarm is None:
