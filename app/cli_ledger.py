@@ -56,11 +56,12 @@ def ledger(
 
 def _print(found: list[Totals]) -> None:
     console = Console()
-    table = table_of("domain", "day", "decisions", "cost", "by rung")
+    table = table_of("domain", "day", "decisions", "cost", "audits", "by rung")
     for one in found:
         shares = ", ".join(f"{rung} {share:.1%}" for rung, share in one.shares.items())
         unpriced = f" + {one.unpriced:,} unpriced" if one.unpriced else ""
-        table.add_row(escape(one.domain), one.day, f"{one.decisions:,}", f"{money(one.usd)}{unpriced}", shares)
+        cost = f"{money(one.usd)}{unpriced}"
+        table.add_row(escape(one.domain), one.day, f"{one.decisions:,}", cost, _audits(one), shares)
     console.print(table)
     table = table_of("domain", "day", "against", "it would cost", "saved", "estimated")
     for one in found:
@@ -74,7 +75,16 @@ def _print(found: list[Totals]) -> None:
                 table.add_row(escape(one.domain), one.day, *cells)
     if table.row_count:
         console.print(table)
-        console.print("[dim]saved: with its 95 % interval; estimated: decisions that did not ask that rung[/]")
+        console.print(
+            "[dim]saved: audits counted, with its 95 % interval; estimated: decisions that did not ask that rung[/]"
+        )
+
+
+def _audits(one: Totals) -> str:
+    if not one.audits:
+        return ""
+    unpriced = f", {one.audits_unpriced:,} unpriced" if one.audits_unpriced else ""
+    return f"{one.audits:,}: {money(one.audits_usd)}{unpriced}"
 
 
 def _saved(saving: Saving) -> str:

@@ -29,12 +29,16 @@ _SUMS = ("n", "x", "y", "xx", "yy", "xy", "estimated")
 _KINDS = ("llm_usd", "search_usd", "search_s")
 _PAIRS = tuple(f"{kind}_{name}" for kind in _KINDS for name in _SUMS)
 _COLUMNS = ("decisions", "best_effort", "unpriced", "usd", "seconds", *_PAIRS)
+_AUDITS = ("audits", "audits_unpriced", "audits_usd", "audits_seconds")
 _AVERAGES = tuple(vars(Averages()))
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS totals (
   day TEXT NOT NULL, domain TEXT NOT NULL, source TEXT NOT NULL,
   {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _COLUMNS)},
   PRIMARY KEY (day, domain, source)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS audits (
+  day TEXT NOT NULL, domain TEXT NOT NULL, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AUDITS)},
+  PRIMARY KEY (day, domain)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS averages (
   domain TEXT PRIMARY KEY, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AVERAGES)}) WITHOUT ROWID;
 """
@@ -43,7 +47,8 @@ CREATE TABLE IF NOT EXISTS averages (
 @dataclass(frozen=True)
 class Saving:
     """1 - cost / cost of one rung alone, over `count` decisions of which `estimated` did not ask that rung, with its
-    95 % interval (a ratio of means, by the delta method); None where nothing was spent."""
+    95 % interval (a ratio of means, by the delta method); None where nothing was spent. cost: that of audits, which
+    would not be made without networks, included."""
 
     count: int
     estimated: int
@@ -56,8 +61,9 @@ class Saving:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of one domain over some days. usd: of the priced decisions. shares: of decisions, by the rung that made them.
-    llm, search: money against that rung alone; search_work: seconds of this machine against the search alone."""
+    """Of one domain over some days. usd: of the priced decisions; seconds: of work; audits cost that much more. shares:
+    of decisions, by the rung that made them. llm, search: money against that rung alone; search_work: seconds of this
+    machine against the search alone."""
 
     domain: str
     day: str
@@ -66,10 +72,26 @@ class Totals:
     unpriced: int
     usd: float
     seconds: float
+    audits: int
+    audits_unpriced: int
+    audits_usd: float
+    audits_seconds: float
     shares: dict[str, float]
     llm: Saving | None
     search: Saving | None
     search_work: Saving | None
+
+
+@dataclass(frozen=True)
+class AuditCost:
+    """Of one audit. usd: None if it has no price."""
+
+    usd: float | None
+    seconds: float
+
+    def sums(self) -> dict[str, float]:
+        """What it adds to the sums of its day and domain."""
+        return dict(zip(_AUDITS, (1.0, float(self.usd is None), self.usd or 0.0, self.seconds), strict=True))
 
 
 class Ledger:
@@ -91,21 +113,34 @@ class Ledger:
             row = database.execute(wanted, (counterfactuals.domain.name,)).fetchone()
         if row is not None:
             counterfactuals.averages.add(Averages(*row))
-        self._background: Background[tuple[str, Decision]] = Background(
+        self._background: Background[tuple[str, Decision | AuditCost]] = Background(
             self._write, what="ledger entries", on_fate=on_fate, seconds=seconds
         )
 
     def __call__(self, decision: Decision) -> None:
         """Take it in, if there is room."""
-        self._background.offer((time.strftime("%Y-%m-%d", time.gmtime(self._clock())), decision))
+        self._background.offer((self._today(), decision))
+
+    def audited(self, usd: float | None, seconds: float) -> None:
+        """Take in what an audit cost; None: unpriced."""
+        self._background.offer((self._today(), AuditCost(usd, seconds)))
 
     def close(self) -> None:
         self._background.close()
 
-    def _write(self, entries: list[tuple[str, Decision]]) -> int:
+    def _today(self) -> str:
+        return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
+
+    def _write(self, entries: list[tuple[str, Decision | AuditCost]]) -> int:
         learned = Averages()
+        audits: dict[str, dict[str, float]] = {}
         sums: dict[tuple[str, str, str], dict[str, float]] = {}
         for day, decision in entries:
+            if isinstance(decision, AuditCost):
+                line = audits.setdefault(day, dict.fromkeys(_AUDITS, 0.0))
+                for name, value in decision.sums().items():
+                    line[name] += value
+                continue
             own = self._counterfactuals.learned(decision)
             self._counterfactuals.averages.add(own)
             learned.add(own)
@@ -115,6 +150,8 @@ class Ledger:
         with closing(open_ledger(self.path)) as database, database:
             for key, line in sums.items():
                 _upsert(database, "totals", ("day", "domain", "source"), key, line)
+            for day, line in audits.items():
+                _upsert(database, "audits", ("day", "domain"), (day, self._counterfactuals.domain.name), line)
             _upsert(database, "averages", ("domain",), (self._counterfactuals.domain.name,), vars(learned))
         return len(entries)
 
@@ -177,16 +214,24 @@ def totals(path: Path, *, domain: str | None = None, since: str | None = None, b
             "GROUP BY domain, d, source ORDER BY domain, d, source",
             given,
         ).fetchall()
+        audited = database.execute(
+            f"SELECT domain, {day} AS d, {', '.join(f'sum({name})' for name in _AUDITS)} FROM audits "  # noqa: S608
+            f"WHERE {' AND '.join(where)} GROUP BY domain, d",
+            given,
+        ).fetchall()
+    audits = {(name, told): dict(zip(_AUDITS, values, strict=True)) for name, told, *values in audited}
     groups: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for name, told_day, source, *values in rows:
         groups.setdefault((name, told_day), {})[source] = dict(zip(_COLUMNS, values, strict=True))
-    return [_totals(name, told_day, sources) for (name, told_day), sources in groups.items()]
+    none = dict.fromkeys(_AUDITS, 0.0)
+    return [_totals(*key, sources, audits.get(key, none)) for key, sources in groups.items()]
 
 
-def _totals(domain: str, day: str, sources: dict[str, dict[str, float]]) -> Totals:
+def _totals(domain: str, day: str, sources: dict[str, dict[str, float]], audits: dict[str, float]) -> Totals:
     whole = {name: sum(line[name] for line in sources.values()) for name in _COLUMNS}
     count = whole["decisions"]
-    savings = [saving_of({name: whole[f"{kind}_{name}"] for name in _SUMS}) for kind in _KINDS]
+    beside = {"llm_usd": audits["audits_usd"], "search_usd": audits["audits_usd"], "search_s": audits["audits_seconds"]}
+    savings = [saving_of({name: whole[f"{kind}_{name}"] for name in _SUMS}, beside[kind]) for kind in _KINDS]
     return Totals(
         domain=domain,
         day=day,
@@ -195,6 +240,10 @@ def _totals(domain: str, day: str, sources: dict[str, dict[str, float]]) -> Tota
         unpriced=int(whole["unpriced"]),
         usd=whole["usd"],
         seconds=whole["seconds"],
+        audits=int(audits["audits"]),
+        audits_unpriced=int(audits["audits_unpriced"]),
+        audits_usd=audits["audits_usd"],
+        audits_seconds=audits["audits_seconds"],
         shares={source: line["decisions"] / count for source, line in sources.items()},
         llm=savings[0],
         search=savings[1],
@@ -202,19 +251,20 @@ def _totals(domain: str, day: str, sources: dict[str, dict[str, float]]) -> Tota
     )
 
 
-def saving_of(sums: dict[str, float]) -> Saving | None:
-    """From the sums of pairs; None where there were none."""
+def saving_of(sums: dict[str, float], beside: float = 0.0) -> Saving | None:
+    """From the sums of pairs; None where there were none. beside: spent for all of them together."""
     n = sums["n"]
     if n == 0:
         return None
     x, y = sums["x"] / n, sums["y"] / n
-    known = (int(n), int(sums["estimated"]), sums["x"], sums["y"])
+    known = (int(n), int(sums["estimated"]), sums["x"] + beside, sums["y"])
     if y <= 0:
         return Saving(*known, None, None, None)
     ratio = x / y
+    saved = 1 - ratio - beside / sums["y"]
     if n < 2:
-        return Saving(*known, 1 - ratio, None, None)
+        return Saving(*known, saved, None, None)
     # Of x - ratio * y, whose mean is 0 (W. Cochran, Sampling Techniques, 1977, section 2.11).
     variance = (sums["xx"] - 2 * ratio * sums["xy"] + ratio**2 * sums["yy"]) / (n - 1)
     margin = NORMAL * math.sqrt(max(variance, 0.0) / n) / y
-    return Saving(*known, 1 - ratio, 1 - ratio - margin, 1 - ratio + margin)
+    return Saving(*known, saved, saved - margin, saved + margin)

@@ -69,14 +69,12 @@ class Settings(BaseSettings):
         description="SQLite file of what audits of certified decisions found; empty: none are made, and certificates "
         "are taken at their word.",
     )
-    audit_share: float = Field(
-        default=0.05, gt=0, le=1, description="Share of the certified decisions that are audited."
-    )
+    audit_share: float = Field(default=0.05, gt=0, le=1, description="Share of the decisions that are audited.")
     false_alarms: float = Field(
         default=0.05,
         gt=0,
         le=1,
-        description="Chance that may be of a false alarm within 100,000 certified decisions.",
+        description="Chance that may be of a false alarm within 100,000 decisions.",
     )
     llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
     llm_api_key: SecretStr | None = Field(

@@ -24,7 +24,7 @@ def open_file(path: Path, what: str, setting: str, tables: str, version: int) ->
         if known not in (0, version) or (known == 0 and not names <= ours):
             database.close()
             raise SettingsError(f"{what} '{path}' is not one of this version: give another file by {setting}")
-        if known == 0:
+        if known == 0 or not ours <= names:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(tables)
             database.execute(f"PRAGMA user_version = {version:d}")

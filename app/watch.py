@@ -1,10 +1,11 @@
 """Keeping certificates true: a share of the decisions that networks made alone is audited, off the request's path.
 
 Which ones is settled by their ids, before anyone knows how they turn out. The certificate's reference says what would
-have been right (a solver or a search at once; labels, persons and language models when their outcomes are reported),
-and every certificate that would have accepted the decision too learns of it. Where the losses show that a promise no
-longer holds (`escalade.neural.e_detector`), its certificate is not used any more, in this process and, once they audit
-next, in all others that watch with the same file, restarts included. A new certificate starts afresh.
+have been right (a solver, a search or a language model at once; labels and persons when their outcomes are reported),
+and every certificate that would have let the networks decide that state, whoever did, learns what had come of it. Where
+the losses show that a promise no longer holds (`escalade.neural.e_detector`), its certificate is not used any more, in
+this process and, once they audit next, in all others that watch with the same file, restarts included. A new
+certificate starts afresh.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from escalade.app.sqlite_file import open_file
 from escalade.domains.base import Domain
-from escalade.domains.decision import Decision
+from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
 from escalade.neural.e_detector import RISKS, EDetector, limit_for
 from escalade.training.background import Background
@@ -40,10 +41,12 @@ CREATE TABLE IF NOT EXISTS detectors (
 CREATE TABLE IF NOT EXISTS pending (
   number INTEGER PRIMARY KEY, domain TEXT NOT NULL, decision TEXT NOT NULL UNIQUE, document TEXT NOT NULL);
 """
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 Acceptable = Callable[[str], set[int] | None]
 """The actions that the reference holds for right in a state's text; None where only an outcome can tell."""
+NeuralReports = Callable[[str], Sequence[RungReport]]
+"""What every network says of a state."""
 OnAudit = Callable[[str], None]
 """Hears of each audit: right, wrong, failed, pending or shed."""
 
@@ -52,7 +55,7 @@ log = logging.getLogger("escalade")
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """share: of the certified decisions that are audited. false_alarms: chance of one within HORIZON of them while the
+    """share: of the decisions that are audited. false_alarms: chance of one within HORIZON of them while the
     promise holds."""
 
     share: float = 0.05
@@ -75,12 +78,11 @@ def is_chosen(decision_id: str, share: float) -> bool:
     return number < share * 2**64
 
 
-def accepted_action(certificate: Certificate, decision: Decision) -> int | None:
-    """What a certificate would have had the networks decide, as far as they were asked; None if it would not have, or
-    that is not known."""
-    reports = {report.rung: report for report in decision.rungs}
+def accepted_action(certificate: Certificate, reports: Sequence[RungReport]) -> int | None:
+    """What a certificate would have had the networks decide that said this; None if it would not have."""
+    known = {report.rung: report for report in reports}
     for name in certificate.ladder:
-        report, threshold = reports.get(name), certificate.threshold(name)  # type: ignore[call-overload]
+        report, threshold = known.get(name), certificate.threshold(name)  # type: ignore[call-overload]
         if threshold is None or report is None or report.confidence is None or report.action is None:
             return None
         if report.details.get("novelty", 0.0) > 1.0:
@@ -103,6 +105,7 @@ class Watch:
         domain: Domain[Any],
         certificates: Sequence[Certificate],
         acceptable: Acceptable,
+        reports: NeuralReports,
         config: WatchConfig | None = None,
         *,
         clock: Callable[[], float] = time.time,
@@ -112,7 +115,8 @@ class Watch:
     ) -> None:
         self.path, self.domain, self.certificates = path, domain, tuple(certificates)
         self._keys = {id(one): certificate_key(one) for one in self.certificates}
-        self._acceptable, self.config, self._clock = acceptable, config or WatchConfig(), clock
+        self._acceptable, self._reports = acceptable, reports
+        self.config, self._clock = config or WatchConfig(), clock
         self._on_audit, self._on_alarm = on_audit or _unheard, on_alarm or _unheard
         self._problems: dict[str, str] = {}
         with closing(_open(path)) as database:
@@ -123,7 +127,7 @@ class Watch:
 
     def __call__(self, decision: Decision) -> None:
         """Audit it if it is one of those to be, and there is room."""
-        if decision.certified and is_chosen(decision.decision_id, self.config.share):
+        if is_chosen(decision.decision_id, self.config.share):
             self._background.offer(decision)
 
     def outcome(self, decision_id: str, action: int) -> None:
@@ -168,25 +172,37 @@ class Watch:
             ).fetchone()
             if row is None:
                 return
-            self._learn(database, Decision.model_validate_json(row[0]), {action})
+            known = json.loads(row[0])
+            self._learn(database, known["action"], known["accepted"], {action})
             with database:
                 database.execute("DELETE FROM pending WHERE decision = ?", (decision_id,))
             return
+        # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what is
+        # learned of another one must not.
+        reports = self._reports(thing.state)
+        accepted: dict[str, int] = {}
+        for one in self.certificates:
+            chosen = accepted_action(one, reports)
+            if chosen is not None:
+                accepted[self._keys[id(one)]] = chosen
+        if not accepted:
+            return  # no promise is about it
         right = self._acceptable(thing.state)
         if right is not None:
-            self._learn(database, thing, right)
+            self._learn(database, thing.action, accepted, right)
             return
         with database:
-            values = (self.domain.name, thing.decision_id, thing.model_dump_json())
+            known = json.dumps({"action": thing.action, "accepted": accepted})
+            values = (self.domain.name, thing.decision_id, known)
             database.execute("INSERT OR IGNORE INTO pending (domain, decision, document) VALUES (?, ?, ?)", values)
             database.execute("DELETE FROM pending WHERE number <= (SELECT max(number) FROM pending) - ?", (PENDING,))
         self._on_audit("pending")
 
-    def _learn(self, database: sqlite3.Connection, decision: Decision, right: set[int]) -> None:
-        """Tell every certificate that would have accepted it."""
-        self._on_audit("right" if decision.action in right else "wrong")
+    def _learn(self, database: sqlite3.Connection, done: int, accepted: Mapping[str, int], right: set[int]) -> None:
+        """Tell every certificate that would have accepted an action, by key. done: the action that was taken."""
+        self._on_audit("right" if done in right else "wrong")
         for certificate in self.certificates:
-            action = accepted_action(certificate, decision)
+            action = accepted.get(self._keys[id(certificate)])
             if action is not None:
                 self._update(database, certificate, action not in right)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from escalade.app.auditor import Auditor
 from escalade.app.counterfactual import Counterfactuals
 from escalade.app.ledger import Ledger
 from escalade.app.metrics import METRICS, Metrics
@@ -26,7 +27,6 @@ from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
-from escalade.training.reference import acceptable_actions
 
 NO_BUNDLE = "none"
 """In place of a bundle: no network, although one came with the package."""
@@ -112,7 +112,7 @@ def open_decider(
     if settings.ledger is not None:
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices))
         resources = replace(resources, sinks=(*resources.sinks, ledger))
-    watch = open_watch(settings, resources, metrics) if settings.watch is not None else None
+    watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
     return Decider(
@@ -120,18 +120,21 @@ def open_decider(
     )
 
 
-def open_watch(settings: Settings, resources: Resources, metrics: Metrics) -> Watch | None:
+def open_watch(
+    settings: Settings, resources: Resources, metrics: Metrics, ledger: Ledger | None = None
+) -> Watch | None:
     """What audits the decisions that certificates let networks make; None where there is no certificate."""
     assert settings.watch is not None
     held, domain = resources.certificates, resources.domain
     if not held:
         return None
-    evaluator = None if resources.search is None else resources.search.evaluator
+    auditor = Auditor(resources, held[0].reference, None if ledger is None else ledger.audited)
     watch = Watch(
         settings.watch,
         domain,
         held,
-        lambda text: acceptable_actions(domain, held[0].reference, text, evaluator),
+        auditor.acceptable,
+        auditor.neural_reports,
         WatchConfig(settings.audit_share, settings.false_alarms),
         on_audit=partial(metrics.record_audit, domain.name),
         on_alarm=lambda certificate: metrics.record_alarm(domain.name, certificate.alpha, True),

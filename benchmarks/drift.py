@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from escalade.app.auditor import Auditor
 from escalade.app.watch import Watch, WatchConfig, watched
 from escalade.domains.catalog import load_domain
 from escalade.graph.decision import decided, make_resources, wire
@@ -73,7 +74,8 @@ class Production:
     def __init__(self, bundle: str, alpha: float, config: WatchConfig, known: dict[str, set[int]], file: Path) -> None:
         self.domain = load_domain("connect_four")
         resources = make_resources(self.domain, bundle=bundle)
-        self.watch = Watch(file, self.domain, resources.certificates, known.get, config)
+        reports = Auditor(resources, "labels").neural_reports
+        self.watch = Watch(file, self.domain, resources.certificates, known.get, reports, config)
         self.resources = dataclasses.replace(resources, sinks=(self.watch,), watch=self.watch)
         self.graph = wire(self.resources).compile()
         self.context = DecisionContext(alpha=alpha)

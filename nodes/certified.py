@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from escalade.domains.decision import Rung
 from escalade.neural.certificate import Certificate, best_certificate
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 
-NEURAL = ("policy", "value")
+NEURAL: tuple[Rung, ...] = ("policy", "value")
 
 
 class Refusal(NamedTuple):

@@ -109,6 +109,34 @@ def test_searches_of_hard_states_do_not_stand_for_all(tmp_path: Path) -> None:
     assert found.search_work.alone == pytest.approx(0.040 + 10 * 0.010)
 
 
+def test_audits_cost_what_they_cost(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l", Counterfactuals(DOMAIN, PRICE), clock=lambda: 0.0)
+    for number in range(10):
+        ledger(decision(number, policy("escalated"), llm()) if number == 0 else decision(number, policy()))
+    ledger.audited(A_CALL, 0.25)
+    ledger.audited(None, 0.5)
+    ledger.close()
+    (found,) = totals(tmp_path / "l")
+    assert (found.audits, found.audits_unpriced) == (2, 1)
+    assert (found.audits_usd, found.audits_seconds) == pytest.approx((A_CALL, 0.75))
+    assert found.usd == pytest.approx(A_CALL)
+    assert found.llm is not None
+    assert found.llm.cost == pytest.approx(2 * A_CALL)
+    assert found.llm.saved == pytest.approx(0.8)
+    shown = CliRunner().invoke(app, ["ledger", str(tmp_path / "l")])
+    assert "2: " in shown.output
+    assert "1 unpriced" in shown.output
+
+
+def test_an_older_ledger_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l", Counterfactuals(DOMAIN, PRICE))
+    ledger(decision(0, policy()))
+    ledger.close()
+    with sqlite3.connect(tmp_path / "l") as database:
+        database.execute("DROP TABLE audits")
+    assert totals(tmp_path / "l")[0].audits == 0
+
+
 def test_an_unpriced_decision_is_counted_as_such_and_saves_nothing(tmp_path: Path) -> None:
     (found,) = filled(tmp_path / "l", [decision(0, policy(), unpriced=True), decision(1, policy())])
     assert (found.decisions, found.unpriced) == (2, 1)

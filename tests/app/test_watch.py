@@ -50,8 +50,16 @@ def unknown(text: str) -> None:
     return None
 
 
-def opened(path: Path, *, config: WatchConfig = EVERY, right: Any = always_four, **more: Any) -> Watch:
-    return Watch(path, DOMAIN, (BOLD, TIMID), right, config, **more)
+def said(confidence: float = 0.99, action: int = 4) -> Any:
+    """What the networks say of any state."""
+    rungs = decision(0, confidence, action).rungs
+    return lambda _: rungs
+
+
+def opened(
+    path: Path, *, config: WatchConfig = EVERY, right: Any = always_four, reports: Any = None, **more: Any
+) -> Watch:
+    return Watch(path, DOMAIN, (BOLD, TIMID), right, reports or said(), config, **more)
 
 
 def test_good_decisions_raise_no_alarm(tmp_path: Path) -> None:
@@ -68,20 +76,20 @@ def test_good_decisions_raise_no_alarm(tmp_path: Path) -> None:
 
 def test_bad_decisions_raise_one_and_it_survives_a_restart(tmp_path: Path) -> None:
     alarms: list[Certificate] = []
-    watch = opened(tmp_path / "w", on_alarm=alarms.append)
+    watch = opened(tmp_path / "w", on_alarm=alarms.append, reports=said(action=0))
     for number in range(200):
         watch(decision(number, action=0))
     watch.close()
     assert {one.alpha for one in alarms} == {0.05, 0.01}
     assert len(alarms) == 2
-    said = opened(tmp_path / "w").problem(BOLD)
-    assert said is not None
-    assert "certify again, with --delta" in said
+    problem = opened(tmp_path / "w").problem(BOLD)
+    assert problem is not None
+    assert "certify again, with --delta" in problem
 
 
 def test_only_certificates_that_would_have_accepted_learn(tmp_path: Path) -> None:
     """What the bold one accepts, and the timid one would not, says nothing of the timid one."""
-    watch = opened(tmp_path / "w")
+    watch = opened(tmp_path / "w", reports=said(0.85, 0))
     for number in range(200):
         watch(decision(number, confidence=0.85, action=0))
     watch.close()
@@ -108,7 +116,7 @@ def test_what_a_certificate_would_have_accepted(reports: list[tuple[Any, ...]], 
         )
         for rung, confidence, chosen, far in reports
     ]
-    assert accepted_action(BOLD, decision(0, rungs=rungs)) == action
+    assert accepted_action(BOLD, rungs) == action
 
 
 def test_the_share_is_kept_and_settled_by_the_id_alone() -> None:
@@ -117,12 +125,21 @@ def test_the_share_is_kept_and_settled_by_the_id_alone() -> None:
     assert all(is_chosen(f"id-{number}", 0.5) for number in range(20_000) if chosen[number])
 
 
-def test_uncertified_decisions_are_not_audited(tmp_path: Path) -> None:
+def test_what_no_certificate_would_have_accepted_is_not_audited(tmp_path: Path) -> None:
     heard: list[str] = []
-    watch = opened(tmp_path / "w", on_audit=heard.append)
-    watch(decision(1, certified=False))
+    watch = opened(tmp_path / "w", on_audit=heard.append, reports=said(0.5))
+    watch(decision(1))
     watch.close()
     assert heard == []
+
+
+def test_a_certificate_learns_what_had_come_of_it_whoever_decided(tmp_path: Path) -> None:
+    """Those that another one, or a search, decided: were only its own to count, what it learns would depend on who else
+    is in use."""
+    watch = opened(tmp_path / "w", reports=said(0.97, 0))
+    watch(decision(1, certified=False, source="search", rungs=[]))
+    watch.close()
+    assert {one.alpha: (one.audits, one.wrong) for one in watched(tmp_path / "w")} == {0.05: (1, 1), 0.01: (1, 1)}
 
 
 def test_where_the_reference_cannot_be_asked_outcomes_are_waited_for(tmp_path: Path) -> None:
@@ -130,13 +147,16 @@ def test_where_the_reference_cannot_be_asked_outcomes_are_waited_for(tmp_path: P
     watch = opened(tmp_path / "w", right=unknown, on_audit=heard.append)
     for number in range(3):
         watch(decision(number))
+    watch.flush()
+    watch.close()
+    watch = opened(tmp_path / "w", right=unknown, on_audit=heard.append, reports=said(0.0))  # a restart later
     watch.outcome("d1", 4)
     watch.outcome("d2", 0)
     watch.outcome("d2", 0)
     watch.outcome("unheard of", 0)
     watch.close()
     assert heard == ["pending"] * 3 + ["right", "wrong"]
-    assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(2, 1)}
+    assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(2, 1)}  # of what was accepted then
 
 
 def test_a_reference_that_fails_costs_an_audit_and_no_more(tmp_path: Path) -> None:
@@ -175,6 +195,8 @@ def test_the_command_line_shows_it_and_fails_on_an_alarm(tmp_path: Path) -> None
     shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
     assert shown.exit_code == 0, shown.output
     assert "tic_tac_toe" in shown.output
+    watch.close()
+    watch = opened(tmp_path / "w", reports=said(action=0))
     for number in range(1, 200):
         watch(decision(number, action=0))
     watch.close()
