@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,7 @@ def certify(
             return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
 
         labelled = labels(states)
+        fresh = None if test is None else apart(loaded, labels(test), labelled)  # what is wrong with it is said first
         recorded = record(
             loaded,
             opened,
@@ -118,9 +120,9 @@ def certify(
         _, calibrate = split(recorded, seed)
         calibrations = reliability(made, calibrate, seed)
         tested: list[Measured] = []
-        if test is not None:
-            fresh = record(loaded, made, apart(loaded, labels(test), labelled), simulations=simulations, seed=seed + 1)
-            tested = [measured(made, one, fresh, test.name) for one in made.certificates]
+        if fresh is not None:
+            told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
+            tested = [measured(made, one, told, fresh.source) for one in made.certificates]
     report = _write(folder, made, opened, calibrations, tested)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
@@ -136,14 +138,14 @@ def _seconds(max_cost: float | None, settings: Settings) -> float | None:
     """So much money in seconds of this machine's time."""
     if max_cost is None:
         return None
+    if not 0 < max_cost < math.inf:
+        raise SettingsError(f"--max-cost must be a positive number, not {max_cost:g}")
     from escalade.app.prices import read_prices
     from escalade.app.wiring import compute_price
 
     usd_per_hour = compute_price(settings, read_prices(settings.prices))
     if usd_per_hour <= 0:
         raise SettingsError("--max-cost needs the price of this machine's time: set ESCALADE_COMPUTE_USD_PER_HOUR")
-    if max_cost <= 0:
-        raise SettingsError(f"--max-cost must be positive, not {max_cost:g}")
     return max_cost * 3600 / usd_per_hour
 
 

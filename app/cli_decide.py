@@ -67,7 +67,7 @@ def decide(
     if input is not None and output is not None:
         # Whatever may change an answer; secrets are masked in it.
         names = [decider.domain.action_name(action) for action in range(decider.domain.num_actions)]
-        answers = settings.model_dump(mode="json", exclude={"experience"})
+        answers = settings.model_dump(mode="json", exclude=WRITTEN)
         told = [domain, option, names, decider.resources.bundle_version, answers]
         with closing(decider):
             _decide_file(decider, context, input, output, told)
@@ -80,6 +80,10 @@ def decide(
         typer.echo(json.dumps(decision, allow_nan=False))
     else:
         Console().print(decision_view(decider.domain, Decision.model_validate(decision)))
+
+
+WRITTEN = {"experience", "ledger", "watch", "audit_share", "false_alarms"}
+"""Settings of what is kept of decisions."""
 
 
 def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path, options: list[Any]) -> None:

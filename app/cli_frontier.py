@@ -22,12 +22,14 @@ from escalade.app.labelling import (
 from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
-from escalade.domains.errors import EscaladeError
+from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
     from escalade.training.frontier import Frontier
 
 TABLE, REPORT, PLOT = "frontier.csv", "frontier.json", "frontier.png"
+FEWEST = 10
+"""States to choose thresholds on, and as many to measure them."""
 HELD_OUT = 2**32
 """Added to the seed: certificates, of any seed people give, were made from other games."""
 
@@ -47,7 +49,7 @@ def frontier(
         Path | None, typer.Option(metavar="FOLDER", help="For table and plot.", show_default="out/frontier/DOMAIN")
     ] = None,
 ) -> None:
-    """Sweep the thresholds of a bundle on states that no part of it was fitted to: cost against quality.
+    """Sweep the thresholds of a bundle on games of their own, or on states of yours: cost against quality.
 
     Writes frontier.csv, frontier.json and frontier.png: the swept thresholds, the certified ones, 0.5, 0.7 and 0.9 by
     hand, and each rung alone.
@@ -64,6 +66,8 @@ def frontier(
     with progress_bars() as tell:
         wanted = Wanted(reference, states, count, experience, seed + HELD_OUT, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
+        if len(set(labelled.group.tolist())) < 2 * FEWEST:
+            raise SettingsError(f"{len(labelled)} states are too few to sweep on: give at least {2 * FEWEST}")
         recorded = record(
             loaded,
             opened,

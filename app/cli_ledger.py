@@ -63,12 +63,12 @@ def _print(found: list[Totals]) -> None:
         cost = f"{money(one.usd)}{unpriced}"
         table.add_row(escape(one.domain), one.day, f"{one.decisions:,}", cost, _audits(one), shares)
     console.print(table)
-    table = table_of("domain", "day", "against", "it would cost", "saved", "estimated")
+    table = table_of("domain", "day", "against", "would cost", "saved", "guessed")
     for one in found:
         for what, saving, unit in (
-            ("language model alone", one.llm, "USD"),
-            ("search alone", one.search, "USD"),
-            ("search alone, work", one.search_work, "s"),
+            ("LLM", one.llm, "USD"),
+            ("search", one.search, "USD"),
+            ("search, work", one.search_work, "s"),
         ):
             if saving is not None and saving.saved is not None:
                 cells = (what, f"{saving.alone:.4g} {unit}", _saved(saving), f"{saving.estimated / saving.count:.0%}")
@@ -76,7 +76,7 @@ def _print(found: list[Totals]) -> None:
     if table.row_count:
         console.print(table)
         console.print(
-            "[dim]saved: audits counted, with its 95 % interval; estimated: decisions that did not ask that rung[/]"
+            "[dim]against one rung alone; saved: audits counted, 95 % interval; guessed: decisions without that rung[/]"
         )
 
 

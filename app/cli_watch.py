@@ -29,19 +29,17 @@ def watch(
 
     Audits are made where ESCALADE_WATCH names a file.
     """
-    from escalade.app.watch import WatchConfig, watched
+    from escalade.app.watch_file import pending, watched
 
-    settings = read_settings()
-    path = file or settings.watch
+    path = file or read_settings().watch
     if path is None:
         raise SettingsError("nothing is watched: name the watch's FILE, or set ESCALADE_WATCH")
     if not path.exists():
         raise SettingsError(f"there is no watch '{path}' yet: audits are made where ESCALADE_WATCH names it")
-    found = watched(path, domain)
-    limit = WatchConfig(settings.audit_share, settings.false_alarms).limit
+    found, waiting = watched(path, domain), pending(path, domain)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) | {"limit": limit} for one in found]))
-    elif not found:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found]))
+    elif not found and not waiting:
         typer.echo("no audits yet")
     else:
         console = Console()
@@ -49,9 +47,12 @@ def watch(
         for one in found:
             since = time.strftime("%Y-%m-%d", time.gmtime(one.since))
             wrong = f"{one.wrong} ({one.wrong / max(one.audits, 1):.1%})"
-            cells = (since, f"{one.audits:,}", wrong, f"{one.value:.3g}", f"{limit:.3g}")
+            cells = (since, f"{one.audits:,}", wrong, f"{one.value:.3g}", f"{one.limit:.3g}")
             table.add_row(escape(one.domain), f"{one.alpha:g}", *cells)
-        console.print(table)
+        if found:
+            console.print(table)
+        for name, count in waiting.items():
+            console.print(f"{escape(name)}: {count:,} audits wait for their outcome (POST /outcomes)", highlight=False)
         for one in found:
             if one.problem is not None:
                 told = f"[red]broken:[/] {escape(one.domain)}, alpha {one.alpha:g}: {escape(one.problem)}"

@@ -4,7 +4,8 @@ Where that rung was asked, the call it made is the one it would have made. Elsew
 the length of the prompt and what calls have used so far; before the first call, three characters a token and ANSWER
 tokens. Seconds of a search: those a simulation has taken here so far, times the simulations that a search runs over
 all kinds of states as the certificate counted them, since the states that networks leave to a search are not like the
-others. Without a certificate they are taken to be; before the first search, its seconds are the certificate's own.
+others; the certificate's own seconds count beside them as CERTIFIED searches do. Without a certificate the searches so
+far are taken to be like the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from escalade.nodes.language_model import CHARACTERS_PER_TOKEN, SYSTEM
 
 ANSWER = 20
 """Tokens of a forced function call that names one action."""
+CERTIFIED = 30
+"""Searches here that are believed as much as the certificate."""
 ASIDE = 60
 """Tokens of the function's own description."""
 
@@ -72,7 +75,7 @@ class Counterfactuals:
             found.read, found.written = tokens
         search = reports.get("search")
         if search is not None and search.action is not None:
-            found.searches, found.seconds = 1.0, search.latency_ms / 1000
+            found.searches, found.seconds = 1.0, search.work_ms / 1000
             ran = search.details.get("rootInfo", {}).get("visits", 0)
             found.simulations = float(ran) if isinstance(ran, int | float) else 0.0
         return found
@@ -97,7 +100,7 @@ class Counterfactuals:
             return None
         search = _by_rung(decision).get("search")
         if search is not None and search.action is not None:
-            seconds, estimated = search.latency_ms / 1000, False
+            seconds, estimated = search.work_ms / 1000, False
         else:
             estimated = True
             known = self._mean_seconds()
@@ -109,11 +112,14 @@ class Counterfactuals:
     def _mean_seconds(self) -> float | None:
         """Of a search, over all kinds of states."""
         a = self.averages
-        if not a.searches:
-            return self.search_seconds
-        if self.search_simulations is not None and a.simulations:
-            return a.seconds / a.simulations * self.search_simulations
-        return a.seconds / a.searches
+        if self.search_seconds is None:
+            return a.seconds / a.searches if a.searches else None
+        # The certificate's own count as so many, for the first few may be of states that are proven at once.
+        seconds = a.seconds + CERTIFIED * self.search_seconds
+        if self.search_simulations:
+            ran = a.simulations + CERTIFIED * self.search_simulations
+            return seconds / ran * self.search_simulations
+        return seconds / (a.searches + CERTIFIED)
 
     def _characters(self, state: str) -> int:
         """Of the prompt that asks about a state."""
@@ -124,7 +130,7 @@ class Counterfactuals:
 
 def work_seconds(decision: Decision) -> float:
     """Seconds of this machine's work: its networks and searches."""
-    return sum(report.latency_ms for report in decision.rungs if report.rung in ("policy", "value", "search")) / 1000
+    return sum(report.work_ms for report in decision.rungs) / 1000
 
 
 def _by_rung(decision: Decision) -> Mapping[str, RungReport]:

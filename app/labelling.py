@@ -64,7 +64,6 @@ class Wanted:
     ) -> Labelled:
         """Those states, labelled. Raises SettingsError for options that do not fit together."""
         from escalade.search.solvers import exact_solver
-        from escalade.training.exact import no_solver
         from escalade.training.reference import (
             RECORDED,
             exact_labels,
@@ -81,7 +80,10 @@ class Wanted:
             )
         if name == "exact":
             if self.path is None and exact_solver(domain) is None:
-                raise no_solver(domain)
+                raise SettingsError(
+                    f"--reference exact: domain '{domain.name}' has no exact solver: give positions with exact "
+                    "scores by --states, or another reference"
+                )
             return exact_labels(
                 domain, path=self.path, count=self.count, seed=self.seed, folder=self.folder, on_progress=on_progress
             )
@@ -91,7 +93,7 @@ class Wanted:
             return file_labels(domain, self.path)
         if name in RECORDED:
             if self.path is not None:
-                return file_labels(domain, self.path)
+                return file_labels(domain, self.path, name)
             kept = self.experience or (settings.experience / domain.name if settings.experience else None)
             if kept is None:
                 raise SettingsError(f"--reference {name} needs --experience FOLDER, a store with their decisions")

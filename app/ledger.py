@@ -267,4 +267,4 @@ def saving_of(sums: dict[str, float], beside: float = 0.0) -> Saving | None:
     # Of x - ratio * y, whose mean is 0 (W. Cochran, Sampling Techniques, 1977, section 2.11).
     variance = (sums["xx"] - 2 * ratio * sums["xy"] + ratio**2 * sums["yy"]) / (n - 1)
     margin = NORMAL * math.sqrt(max(variance, 0.0) / n) / y
-    return Saving(*known, saved, saved - margin, saved + margin)
+    return Saving(*known, saved, saved - margin, min(saved + margin, 1.0))

@@ -187,12 +187,14 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
 
     @app.post("/outcomes", status_code=202)
     async def report_outcome(body: OutcomeReport, request: Request) -> Accepted:
-        """What became of a decision, to learn from; the last report on a decision counts."""
+        """What became of a decision, to learn from, where the last report on it counts; the first one is its audit."""
         decider = _decider(request, body.domain)
-        if decider.outcomes is None:
-            raise HTTPException(404, "outcomes are not kept here: set ESCALADE_EXPERIENCE to a folder for them")
+        if decider.outcomes is None and decider.watch is None:
+            told = "set ESCALADE_EXPERIENCE to a folder for them, or ESCALADE_WATCH to a file of audits"
+            raise HTTPException(404, f"outcomes are not kept here: {told}")
         action = None if body.action is None else decider.domain.parse_action(body.action)
-        decider.outcomes.report(Outcome(body.decision_id, body.value, action, body.by))
+        if decider.outcomes is not None:
+            decider.outcomes.report(Outcome(body.decision_id, body.value, action, body.by))
         if decider.watch is not None and action is not None:
             decider.watch.outcome(body.decision_id, action)
         return Accepted(status="accepted")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,35 +21,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from escalade.app.sqlite_file import open_file
+from escalade.app.watch_file import open_watch_file, problem_of, problems_in
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
-from escalade.neural.e_detector import RISKS, EDetector, limit_for
+from escalade.neural.e_detector import EDetector, limit_for
 from escalade.training.background import Background
 
 HORIZON = 100_000
 """Decisions over which the chance of a false alarm is stated."""
 PENDING = 10_000
 """Audited decisions that wait for their outcome, at most; the oldest go first."""
-_TABLES = """
-CREATE TABLE IF NOT EXISTS detectors (
-  certificate TEXT PRIMARY KEY, domain TEXT NOT NULL, alpha REAL NOT NULL, delta REAL NOT NULL, reference TEXT NOT NULL,
-  bundle TEXT NOT NULL, wealth TEXT NOT NULL, audits INTEGER NOT NULL, wrong INTEGER NOT NULL, since REAL NOT NULL,
-  alarm_at REAL, problem TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pending (
-  number INTEGER PRIMARY KEY, domain TEXT NOT NULL, decision TEXT NOT NULL UNIQUE, document TEXT NOT NULL);
-"""
-_SCHEMA_VERSION = 2
-
+EARLY = 10_000
+"""Outcomes that came before their audit and are kept for it, at most; the oldest go first."""
+LOOK_SECONDS = 5.0
+"""How often is looked for alarms that other processes raised."""
 Acceptable = Callable[[str], set[int] | None]
 """The actions that the reference holds for right in a state's text; None where only an outcome can tell."""
 NeuralReports = Callable[[str], Sequence[RungReport]]
 """What every network says of a state."""
+Reported = tuple[str, int]
+"""A decision's id, and the action that would have been right."""
 OnAudit = Callable[[str], None]
 """Hears of each audit: right, wrong, failed, pending or shed."""
 
 log = logging.getLogger("escalade")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A decision that was looked into. accepted: what each certificate would have had the networks do, by key. right:
+    what the reference holds for right, None where only an outcome can tell."""
+
+    decision: str
+    action: int
+    accepted: dict[str, int]
+    right: set[int] | None
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,11 @@ class Watch:
         self.config, self._clock = config or WatchConfig(), clock
         self._on_audit, self._on_alarm = on_audit or _unheard, on_alarm or _unheard
         self._problems: dict[str, str] = {}
-        with closing(_open(path)) as database:
-            self._refresh(database)
-        self._background: Background[Decision | tuple[str, int]] = Background(
+        self._asked: dict[str, Audit | None] = {}
+        with closing(open_watch_file(path)) as database:
+            self._problems = problems_in(database)
+        self._looked = time.monotonic()
+        self._background: Background[Decision | Reported | None] = Background(
             self._work, what="audits", seconds=0.5, batch=16, most=most, on_fate=self._fate
         )
 
@@ -131,12 +139,16 @@ class Watch:
             self._background.offer(decision)
 
     def outcome(self, decision_id: str, action: int) -> None:
-        """What would have been right in a decision, learned late."""
+        """What would have been right in a decision, learned late. The first that is told counts."""
         if is_chosen(decision_id, self.config.share):
             self._background.offer((decision_id, action))
 
     def problem(self, certificate: Certificate) -> str | None:
         """Why a certificate is not to be used any more, as a clause; None while it is."""
+        now = time.monotonic()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            self._background.offer(None)  # has another process raised an alarm?
         return self._problems.get(self._keys.get(id(certificate), ""))
 
     def flush(self) -> None:
@@ -151,150 +163,130 @@ class Watch:
             for _ in range(count):
                 self._on_audit("shed")
 
-    def _work(self, things: list[Decision | tuple[str, int]]) -> int:
-        with closing(_open(self.path)) as database:
-            for thing in things:
-                try:
-                    self._take(database, thing)
-                except sqlite3.Error as error:
-                    raise OSError(f"the watch's file: {error}") from None  # tried again later
-                except Exception as error:  # noqa: BLE001 -- a reference's own; the next audit may go well
-                    log.warning("an audit failed: %s: %s", type(error).__name__, error)
-                    self._on_audit("failed")
-            self._refresh(database)
+    def _work(self, things: list[Decision | Reported | None]) -> int:
+        """All of them in one transaction: after an error none of them has counted, and all come again."""
+        for thing in things:  # beforehand, as the file is not to be held while a reference thinks
+            if isinstance(thing, Decision) and thing.decision_id not in self._asked:
+                self._asked[thing.decision_id] = self._ask(thing)
+        told: list[str] = []
+        try:
+            with closing(open_watch_file(self.path)) as database:
+                database.execute("BEGIN IMMEDIATE")  # other processes read and write the same detectors
+                with database:
+                    for thing in things:
+                        if isinstance(thing, tuple):
+                            told += self._late(database, *thing)
+                        elif thing is not None and (audit := self._asked[thing.decision_id]) is not None:
+                            told += self._enter(database, audit)
+                problems = problems_in(database)
+        except sqlite3.Error as error:
+            raise OSError(f"the watch's file: {error}") from None
+        self._asked.clear()
+        self._looked = time.monotonic()
+        for result in told:
+            self._on_audit(result)
+        before, self._problems = self._problems, problems
+        for one in self.certificates:
+            key = self._keys[id(one)]
+            if key in problems and key not in before:
+                log.error("certificate of '%s' at alpha %g: %s", self.domain.name, one.alpha, problems[key])
+                self._on_alarm(one)
         return len(things)
 
-    def _take(self, database: sqlite3.Connection, thing: Decision | tuple[str, int]) -> None:
-        if isinstance(thing, tuple):
-            decision_id, action = thing
-            row = database.execute(
-                "SELECT document FROM pending WHERE domain = ? AND decision = ?", (self.domain.name, decision_id)
-            ).fetchone()
-            if row is None:
-                return
-            known = json.loads(row[0])
-            self._learn(database, known["action"], known["accepted"], {action})
-            with database:
-                database.execute("DELETE FROM pending WHERE decision = ?", (decision_id,))
-            return
-        # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what is
-        # learned of another one must not.
-        reports = self._reports(thing.state)
-        accepted: dict[str, int] = {}
-        for one in self.certificates:
-            chosen = accepted_action(one, reports)
-            if chosen is not None:
-                accepted[self._keys[id(one)]] = chosen
-        if not accepted:
-            return  # no promise is about it
-        right = self._acceptable(thing.state)
-        if right is not None:
-            self._learn(database, thing.action, accepted, right)
-            return
-        with database:
-            known = json.dumps({"action": thing.action, "accepted": accepted})
-            values = (self.domain.name, thing.decision_id, known)
-            database.execute("INSERT OR IGNORE INTO pending (domain, decision, document) VALUES (?, ?, ?)", values)
-            database.execute("DELETE FROM pending WHERE number <= (SELECT max(number) FROM pending) - ?", (PENDING,))
-        self._on_audit("pending")
+    def _ask(self, decision: Decision) -> Audit | None:
+        """None where no promise is about the decision, or the reference failed."""
+        try:
+            # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what
+            # is learned of another one must not.
+            reports = self._reports(decision.state)
+            accepted: dict[str, int] = {}
+            for one in self.certificates:
+                chosen = accepted_action(one, reports)
+                if chosen is not None:
+                    accepted[self._keys[id(one)]] = chosen
+            if not accepted:
+                return None
+            return Audit(decision.decision_id, decision.action, accepted, self._acceptable(decision.state))
+        except Exception as error:  # noqa: BLE001 -- a reference's own; the next audit may go well
+            log.warning("an audit failed: %s: %s", type(error).__name__, error)
+            self._on_audit("failed")
+            return None
 
-    def _learn(self, database: sqlite3.Connection, done: int, accepted: Mapping[str, int], right: set[int]) -> None:
+    def _enter(self, database: sqlite3.Connection, audit: Audit) -> list[str]:
+        """Take an audit in; what to tell of it."""
+        if audit.right is not None:
+            return [self._learn(database, audit.action, audit.accepted, audit.right)]
+        name = (self.domain.name, audit.decision)
+        early = database.execute("SELECT action FROM early WHERE domain = ? AND decision = ?", name).fetchone()
+        if early is not None:
+            database.execute("DELETE FROM early WHERE domain = ? AND decision = ?", name)
+            return ["pending", self._learn(database, audit.action, audit.accepted, {early[0]})]
+        known = json.dumps({"action": audit.action, "accepted": audit.accepted})
+        database.execute("INSERT OR IGNORE INTO pending (domain, decision, document) VALUES (?, ?, ?)", (*name, known))
+        database.execute("DELETE FROM pending WHERE number <= (SELECT max(number) FROM pending) - ?", (PENDING,))
+        return ["pending"]
+
+    def _late(self, database: sqlite3.Connection, decision: str, action: int) -> list[str]:
+        """Take in what would have been right in a decision; what to tell of it."""
+        name = (self.domain.name, decision)
+        row = database.execute("SELECT document FROM pending WHERE domain = ? AND decision = ?", name).fetchone()
+        if row is None:  # another process may still be at its audit; or no promise is about it
+            database.execute("INSERT OR IGNORE INTO early (domain, decision, action) VALUES (?, ?, ?)", (*name, action))
+            database.execute("DELETE FROM early WHERE number <= (SELECT max(number) FROM early) - ?", (EARLY,))
+            return []
+        database.execute("DELETE FROM pending WHERE domain = ? AND decision = ?", name)
+        known = json.loads(row[0])
+        return [self._learn(database, known["action"], known["accepted"], {action})]
+
+    def _learn(self, database: sqlite3.Connection, done: int, accepted: Mapping[str, int], right: set[int]) -> str:
         """Tell every certificate that would have accepted an action, by key. done: the action that was taken."""
-        self._on_audit("right" if done in right else "wrong")
         for certificate in self.certificates:
             action = accepted.get(self._keys[id(certificate)])
             if action is not None:
                 self._update(database, certificate, action not in right)
+        return "right" if done in right else "wrong"
 
     def _update(self, database: sqlite3.Connection, certificate: Certificate, wrong: bool) -> None:
-        key, now = self._keys[id(certificate)], self._clock()
-        database.execute("BEGIN IMMEDIATE")  # other processes read and write the same detector
-        with database:
-            row = database.execute(
-                "SELECT wealth, audits, wrong, since, alarm_at FROM detectors WHERE certificate = ?", (key,)
-            ).fetchone()
-            known = EDetector(certificate.alpha, self.config.limit)
-            since, alarm_at = now, None
-            if row is not None:
-                wealth, audits, errors, since, alarm_at = row
-                known = EDetector(certificate.alpha, self.config.limit, json.loads(wealth), audits, errors)
-            raised = known.update(wrong) and alarm_at is None
-            problem = None
-            if raised:
-                alarm_at, problem = now, self._told(database, certificate, known, since, now)
-            database.execute(
-                "INSERT INTO detectors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (certificate) DO UPDATE SET wealth = excluded.wealth, audits = excluded.audits, "
-                "wrong = excluded.wrong, alarm_at = excluded.alarm_at, problem = coalesce(excluded.problem, problem)",
-                (
-                    key,
-                    self.domain.name,
-                    certificate.alpha,
-                    certificate.delta,
-                    certificate.reference,
-                    certificate.bundle,
-                    json.dumps(known.wealth),
-                    known.audits,
-                    known.wrong,
-                    since,
-                    alarm_at,
-                    problem,
-                ),
-            )
-        if raised:
-            log.error("certificate of '%s' at alpha %g: %s", self.domain.name, certificate.alpha, problem)
-            self._on_alarm(certificate)
+        key, now, limit = self._keys[id(certificate)], self._clock(), self.config.limit
+        row = database.execute(
+            "SELECT wealth, audits, wrong, since, alarm_at, alarm_limit FROM detectors WHERE certificate = ?", (key,)
+        ).fetchone()
+        known, since, alarm_at, problem = EDetector(certificate.alpha, limit), now, None, None
+        # With other settings another chance of a false alarm is stated, so it begins afresh.
+        if row is not None and (row[5] == limit or row[4] is not None):
+            known = EDetector(certificate.alpha, limit, json.loads(row[0]), row[1], row[2])
+            since, alarm_at = row[3], row[4]
+        if known.update(wrong) and alarm_at is None:
+            alarm_at, problem = now, self._told(database, certificate, known, since, now)
+        values = {
+            "certificate": key,
+            "domain": self.domain.name,
+            "alpha": certificate.alpha,
+            "delta": certificate.delta,
+            "reference": certificate.reference,
+            "bundle": certificate.bundle,
+            "alarm_limit": limit,
+            "wealth": json.dumps(known.wealth),
+            "audits": known.audits,
+            "wrong": known.wrong,
+            "since": since,
+            "alarm_at": alarm_at,
+            "problem": problem if row is None else problem or problem_of(database, key),
+        }
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        database.execute(f"INSERT OR REPLACE INTO detectors ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
 
     def _told(
         self, database: sqlite3.Connection, certificate: Certificate, known: EDetector, since: float, now: float
     ) -> str:
-        earlier = database.execute(
-            "SELECT count(*) FROM detectors WHERE domain = ? AND alarm_at IS NOT NULL", (self.domain.name,)
-        ).fetchone()[0]
-        # However often it is certified anew, all together are wrong with chance delta at most.
-        delta = certificate.delta * 6 / (math.pi**2 * (earlier + 2) ** 2)
+        earlier, first = database.execute(
+            "SELECT count(*), max(delta) FROM detectors WHERE domain = ? AND alpha = ? AND alarm_at IS NOT NULL",
+            (self.domain.name, certificate.alpha),
+        ).fetchone()
+        # Half as much each time: however often it is certified anew, all together come to twice the first one's.
+        delta = max(first or 0.0, certificate.delta) / 2 ** (earlier + 1)
         days = [time.strftime("%Y-%m-%d", time.gmtime(when)) for when in (since, now)]
         return (
             f"the watch raised the alarm on {days[1]}: {known.wrong} of {known.audits} audits since {days[0]} were "
             f"wrong, so more than {certificate.alpha:g} are by now; certify again, with --delta {delta:.2g}"
         )
-
-    def _refresh(self, database: sqlite3.Connection) -> None:
-        """Read which of our certificates have an alarm, raised here or elsewhere."""
-        rows = database.execute("SELECT certificate, problem FROM detectors WHERE alarm_at IS NOT NULL").fetchall()
-        self._problems = {key: problem or "the watch raised the alarm" for key, problem in rows}
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What the file says of one certificate. value, over limit: how near the alarm is."""
-
-    domain: str
-    alpha: float
-    delta: float
-    reference: str
-    bundle: str
-    audits: int
-    wrong: int
-    since: float
-    value: float
-    problem: str | None
-
-
-def watched(path: Path, domain: str | None = None) -> list[Watched]:
-    """All certificates in a watch's file."""
-    with closing(_open(path)) as database:
-        rows = database.execute(
-            "SELECT domain, alpha, delta, reference, bundle, audits, wrong, since, problem, wealth FROM detectors "
-            "WHERE domain = coalesce(?, domain) ORDER BY domain, alpha, since",
-            (domain,),
-        ).fetchall()
-    found = []
-    for name, alpha, delta, reference, bundle, audits, wrong, since, problem, wealth in rows:
-        value = sum(json.loads(wealth)) / len(RISKS)
-        found.append(Watched(name, alpha, delta, reference, bundle, audits, wrong, since, value, problem))
-    return found
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return open_file(path, "watch", "ESCALADE_WATCH", _TABLES, _SCHEMA_VERSION)

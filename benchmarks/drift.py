@@ -28,7 +28,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from escalade.app.auditor import Auditor
-from escalade.app.watch import Watch, WatchConfig, watched
+from escalade.app.watch import Watch, WatchConfig
+from escalade.app.watch_file import watched
 from escalade.domains.catalog import load_domain
 from escalade.graph.decision import decided, make_resources, wire
 from escalade.nodes.context import DecisionContext

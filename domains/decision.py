@@ -28,6 +28,9 @@ class RungReport(BaseModel):
     )
     cost_usd: float | None = Field(default=0.0, ge=0, description="What the visit cost in USD; null when unpriced.")
     latency_ms: float = Field(default=0.0, ge=0, description="Measured time of the visit in milliseconds.")
+    work_ms: float = Field(
+        default=0.0, ge=0, description="This machine's time for it in ms; decisions under way together share that."
+    )
     details: dict[str, Any] = Field(default_factory=dict, description="What only this kind of rung can tell.")
 
 

@@ -127,7 +127,11 @@ def write_bundle(
             created=created or datetime.now(UTC),
             made_with={name: installed_version(name) for name in ("escalade", "torch", "safetensors")},
         )
-        document = manifest.model_copy(update={"hash": manifest.identity()}).model_dump(mode="json")
+        identity = manifest.identity()
+        if any(one.bundle != identity for one in certificates):
+            raise BundleError("a certificate was made for another bundle")
+        sums = {"hash": identity, "certificates_sha256": manifest.certificates_hash()}
+        document = manifest.model_copy(update=sums).model_dump(mode="json")
         text = Manifest.model_validate(document).model_dump_json(indent=2).encode() + b"\n"
         # What would be refused when read is not written.
         parse_manifest(text)

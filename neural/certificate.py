@@ -18,6 +18,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from escalade.neural.fixed_sequence import p_value
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 NeuralRung = Literal["policy", "value"]
@@ -97,6 +99,10 @@ class Certificate(BaseModel):
     def _consistent(self) -> Certificate:
         if not self.chosen < self.passed <= len(self.path):
             raise ValueError("chosen must be a place on the path that passed")
+        for place, setting in enumerate(self.path):
+            doubt = max(p_value(tally.k, tally.n, self.alpha) for tally in (setting.accepted, setting.all))
+            if (doubt <= self.delta) != (place < self.passed):
+                raise ValueError(f"path.{place}: its counts do not say that it passed, or that it did not")
         return self
 
     @property

@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy.stats import beta, binom
+from scipy.special import bdtr, betaincinv
 
 
 def p_value(wrong: int, count: int, alpha: float) -> float:
     """How likely `wrong` losses or fewer in `count` cases are, were the risk alpha: small speaks for a smaller risk."""
-    return float(binom.cdf(wrong, count, alpha))
+    return float(bdtr(wrong, count, alpha))
 
 
 def upper_bound(wrong: int, count: int, delta: float) -> float:
     """The risk is below this with confidence 1 - delta (C. Clopper, E. Pearson, Biometrika 1934), seen by itself."""
-    return 1.0 if wrong >= count else float(beta.ppf(1 - delta, wrong + 1, count - wrong))
+    return 1.0 if wrong >= count else float(betaincinv(wrong + 1, count - wrong, 1 - delta))
 
 
 def passed(p_values: Sequence[float], delta: float) -> int:

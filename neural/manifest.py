@@ -3,8 +3,8 @@
 One object: `schema_version` 1, `domain` (name, num_actions, observation_shape, actions_sha256), `network` and
 `value_network` (their specs; the latter may be null), `weights_sha256` and `weights_bytes` of `weights.safetensors`,
 `calibrators` by rung, `novelty` (null, or how to tell states unlike those seen; its tensors lie with the weights),
-`certificates` (what was proven of this identity), `metrics`, `created`, `made_with`, and `hash`, the identity of
-everything that decides (see `Manifest.identity`).
+`certificates` (what was proven; the router uses those of this identity), `certificates_sha256`, `metrics`, `created`,
+`made_with`, and `hash`, the identity of everything that decides (see `Manifest.identity`).
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Manifest(BaseModel):
     calibrators: dict[CalibratedRung, dict[str, Any]] = Field(default_factory=dict)
     novelty: NoveltySpec | None = None
     certificates: tuple[Certificate, ...] = ()
+    certificates_sha256: Sha256 | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     created: AwareDatetime
     made_with: dict[str, str] = Field(default_factory=dict)
@@ -94,6 +95,13 @@ class Manifest(BaseModel):
             deciding.add("novelty")
         parts = self.model_dump(mode="json", include=deciding)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def certificates_hash(self) -> str | None:
+        """SHA-256 of the certificates: thresholds that somebody changed were not proven. None without any."""
+        if not self.certificates:
+            return None
+        told = [one.model_dump(mode="json") for one in self.certificates]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="before")
     @classmethod
@@ -111,8 +119,8 @@ class Manifest(BaseModel):
             spec = getattr(self, field)
             if spec is not None and spec.observation_shape != self.domain.observation_shape:
                 raise ValueError(f"{field} has another observation_shape than the domain")
-        if any(one.bundle != self.hash for one in self.certificates):
-            raise ValueError("certificates holds one that was made for another bundle")
+        if self.certificates_sha256 not in (None, self.certificates_hash()):
+            raise ValueError("certificates were changed after they were made")
         return self
 
 

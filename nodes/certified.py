@@ -22,9 +22,14 @@ class Refusal(NamedTuple):
 
 
 def certificate_for(
-    rung: str, reports: Sequence[dict[str, Any]], context: DecisionContext, resources: Resources
+    rung: str,
+    reports: Sequence[dict[str, Any]],
+    context: DecisionContext,
+    resources: Resources,
+    ladder: Sequence[Rung],
 ) -> Certificate | Refusal:
-    """The certificate by which a neural rung may accept after what the reports tell; or why there is none."""
+    """The certificate by which a neural rung may accept after what the reports tell; or why there is none. ladder: the
+    rungs that can be asked in this run."""
     held, watch = resources.certificates, resources.watch
     if not held:
         return _none("the bundle has none")
@@ -42,6 +47,12 @@ def certificate_for(
         return _none(f"it was made for bundle {chosen.bundle[:12]}, not {resources.bundle_version}")
     if rung not in chosen.setting.thresholds:
         return _none(f"it has no threshold for rung {rung}")
+    together = [name for name, threshold in chosen.setting.thresholds.items() if threshold < 1]
+    for name in together:  # what one of them decides by itself was not counted
+        if name not in ladder:
+            return _none(f"it holds for {' and '.join(together)} together, and {name} cannot be asked in this run")
+        if context.threshold(name) is not None:
+            return _none(f"it holds for {' and '.join(together)} together, and {name} has a threshold by hand")
     before = [report for report in reports if report["rung"] in chosen.ladder or report["outcome"] != "skipped"]
     wanted = chosen.ladder[: chosen.ladder.index(rung)]
     if tuple(report["rung"] for report in before) != wanted:
@@ -60,11 +71,14 @@ def _none(why: str) -> Refusal:
     return Refusal("no_certificate", why)
 
 
-def described(certificate: Certificate) -> dict[str, Any]:
-    """What a decision says of the certificate it rests on."""
+def described(certificate: Certificate, context: DecisionContext, ladder: Sequence[Rung]) -> dict[str, Any]:
+    """What a decision says of the certificate it rests on. covers: "all" decisions of this ladder, where what stands
+    behind the networks is what stood there when it was made, and as large; else what networks decide on their "own"."""
+    behind = certificate.simulations is None or context.simulations >= certificate.simulations
     return {
         "alpha": certificate.alpha,
         "delta": certificate.delta,
         "reference": certificate.reference,
+        "covers": "all" if behind and tuple(ladder) == certificate.ladder else "own",
         "bound": certificate.setting.accepted.bound,
     }

@@ -22,6 +22,10 @@ from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, failed, log
 
 
+class Reason(RungStep):
+    works = False
+
+
 def reason_node(resources: Resources) -> RungStep:
     domain, clock = resources.domain, resources.clock
 
@@ -87,7 +91,7 @@ def reason_node(resources: Resources) -> RungStep:
             return failure(error, model)
         return proposal(model, message, legal, started, network_value(state), context.network_weight)
 
-    return RungStep("reason", resources, run, async_run)
+    return Reason("reason", resources, run, async_run)
 
 
 def network_value(state: DecisionState) -> float | None:

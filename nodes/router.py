@@ -79,12 +79,13 @@ def judge(
         return {**proposal, "outcome": "accepted", "reason": "only_action", "threshold": None}
     if threshold is None and rung in NEURAL:
         # Without a certificate the networks may not accept; the dear rungs are what they would be measured against.
-        certificate = certificate_for(rung, reports, context, resources)
+        ladder = [one for one in ladder_of(context, resources) if unavailable(one, context, resources) is None]
+        certificate = certificate_for(rung, reports, context, resources, ladder)
         if isinstance(certificate, Refusal):
             details = {**details, "no_certificate": certificate.why}
             return {**proposal, "outcome": "escalated", "reason": certificate.reason, "details": details}
         threshold = certificate.threshold(rung)
-        details = {**details, "certificate": described(certificate)}
+        details = {**details, "certificate": described(certificate, context, ladder)}
         if details.get("novelty", 0.0) > 1.0:
             return {**proposal, "outcome": "escalated", "reason": "novel", "threshold": threshold, "details": details}
     if threshold is None:

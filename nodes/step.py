@@ -18,6 +18,7 @@ from escalade.domains.errors import DeadlineError, OverloadedError
 from escalade.nodes.context import DecisionContext, read_context
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
+from escalade.nodes.work import METER
 
 PAUSE_S = 5.0
 
@@ -70,21 +71,30 @@ class RungStep(Step):
     with `policy` (distribution over all actions, or None). Whatever goes wrong in it becomes a failed report: a rung
     fails, the decision does not."""
 
+    works = True
+    """Whether this machine is at work during a visit, and not only waits for another."""
+
     def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
         state, context, started = self._begin(input)
+        entered = METER.enter() if self.works else 0.0
         try:
             proposal = self.run(state, context)
         except Exception as error:  # noqa: BLE001 -- see the class's text
             proposal = self._failed(error)
-        return self._propose(state, proposal, started)
+        finally:
+            work = METER.leave(entered) if self.works else 0.0
+        return self._propose(state, proposal, started, work)
 
     async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
         state, context, started = self._begin(input)
+        entered = METER.enter() if self.works else 0.0
         try:
             proposal = self.run(state, context) if self.async_run is None else await self.async_run(state, context)
         except Exception as error:  # noqa: BLE001 -- see the class's text
             proposal = self._failed(error)
-        return self._propose(state, proposal, started)
+        finally:
+            work = METER.leave(entered) if self.works else 0.0
+        return self._propose(state, proposal, started, work)
 
     def _failed(self, error: Exception) -> Update:
         log.warning("rung %s failed: %s: %s", self.name, type(error).__name__, error)
@@ -95,10 +105,10 @@ class RungStep(Step):
             reason = "overloaded" if isinstance(error, OverloadedError) else "error"
         return failed(reason, {"error": type(error).__name__, "message": str(error)[:200]})
 
-    def _propose(self, state: DecisionState, proposal: Update, started: float) -> Update:
+    def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
         latency = max(0.0, self.resources.clock() - started) * 1000
-        proposal = {"rung": self.name, "latency_ms": latency, **proposal}
-        proposal.setdefault("cost_usd", self.resources.compute_cost(latency))
+        proposal = {"rung": self.name, "latency_ms": latency, "work_ms": work * 1000, **proposal}
+        proposal.setdefault("cost_usd", self.resources.compute_cost(work * 1000))
         return self._end(state, {"proposal": proposal}, started)
 
 

@@ -11,7 +11,7 @@ HASH = "ab" * 32
 
 
 def certificate(alpha: float = 0.05, policy: float = 0.9, value: float = 0.8, **more: Any) -> Certificate:
-    tally = Tally(n=1000, k=10, bound=0.017)
+    tally = Tally(n=10_000, k=10, bound=0.0017)
     setting = Setting(
         thresholds={"policy": policy, "value": value}, accepted=tally, all=tally, shares={"policy": 1.0}, cost_s=0.001
     )

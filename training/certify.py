@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
-import uuid
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from escalade.training.recorded import Recorded
 from escalade.training.reference import Labelled
 from escalade.training.threshold_path import Answers, decide, pareto_path
 
+GAMES_NOTE = " (where they have a game or conversation, of so many of those)"
 FEWEST_TUNE = 100
 """States that calibrators are fitted to at least."""
 _NEURAL: dict[str, NeuralRung] = {"policy": "policy", "value": "value"}
@@ -119,7 +119,7 @@ def certificate_of(
         path=tuple(settings),
         passed=proven,
         chosen=chosen,
-        novel=float(proving.novel.mean()),
+        novel=float(proving.barred[:, 0].mean()),
         cost_s=dict(zip(tune.rungs, tune.cost_s.tolist(), strict=True)),
         behind=Tally(n=len(proving), k=wrong, bound=upper_bound(wrong, len(proving), promise.delta)),
         measured_on=f"one core of {os.cpu_count()} ({platform.machine()})",
@@ -148,9 +148,8 @@ def certify(
     """
     tune, calibrate = split(recorded, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.draft"
-    try:
-        drafted = calibrated_bundle(bundle, tune, domain, draft, seed=seed)
+    with tempfile.TemporaryDirectory() as place:
+        drafted = calibrated_bundle(bundle, tune, domain, Path(place, "draft"), seed=seed)
         certificates = []
         for promise in promises:
             try:
@@ -173,8 +172,6 @@ def certify(
             metrics=drafted.metrics,
             created=drafted.manifest.created,
         )
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _walked(proving: Answers, path: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
@@ -211,7 +208,8 @@ def _too_little(proving: Answers, settings: list[Setting], promise: Promise, lea
     if not settings:
         return (
             f"{asked} needs at least {2 * least} states of calibration that the networks may decide, and of "
-            f"{len(proving)} they may not so many: give about {4 * least} states or more"
+            f"{len(proving)} they may not so many: give about {max(4 * least, 2 * FEWEST_TUNE)} states or more"
+            f"{GAMES_NOTE}"
         )
     first = settings[0]
     worst = max((first.accepted, first.all), key=lambda tally: p_value(tally.k, tally.n, promise.alpha))
@@ -227,7 +225,8 @@ def _too_little(proving: Answers, settings: list[Setting], promise: Promise, lea
             f"{told}; the rung behind the networks is wrong in {behind:.2%}: more states would not help, but a better "
             "network, more simulations or a larger alpha would"
         )
-    return f"{told}; about {2 * int(np.ceil(enough * len(proving) / max(worst.n, 1)))} states in all would be needed"
+    needed = 2 * int(np.ceil(enough * len(proving) / max(worst.n, 1)))
+    return f"{told}; about {needed} states in all would be needed{GAMES_NOTE}"
 
 
 def _stamp(part: Recorded) -> Split:

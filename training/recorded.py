@@ -25,6 +25,9 @@ from escalade.training.agreement import BATCH, answers
 from escalade.training.reference import Labelled
 from escalade.training.threshold_path import Answers
 
+NOMINAL_S = 1.0
+"""What a decision of the reference is taken to cost, in seconds, where nothing else stands behind the networks (about a
+call to a language model): only that it is far more than theirs matters for the choice of thresholds."""
 TIMED = 100
 """States by which the cost of a visit is measured, one at a time."""
 
@@ -39,7 +42,8 @@ class Recorded:
     states: their texts. actions `[N, R]` int64. features: by rung, `[N, F]`. right `[N, R]` bool: whether the reference
     holds each action for as good as its own. observations `[N, *O]` float32. cost_s `[R]`: mean seconds of a visit,
     measured one state at a time on at most TIMED of them. group `[N]`: as in `Labelled`. tried `[N]` int64: simulations
-    that each search ran, 0 without one.
+    that each search ran, 0 without one. ruled_out `[N, R - 1]` bool: where the domain's own rules leave a state to
+    others than this neural rung, or than one before it: what is proven is of all of them, asked in order.
     """
 
     states: tuple[str, ...]
@@ -51,6 +55,7 @@ class Recorded:
     cost_s: NDArray[np.float64]
     group: IntArray
     tried: IntArray
+    ruled_out: BoolArray
 
     def __len__(self) -> int:
         return len(self.states)
@@ -68,6 +73,7 @@ class Recorded:
             self.cost_s,
             self.group[places],
             self.tried[places],
+            self.ruled_out[places],
         )
 
     def answers(self, calibrators: Mapping[str, Calibrator], novelty: Novelty | None) -> Answers:
@@ -75,7 +81,7 @@ class Recorded:
         neural = self.rungs[:-1]
         confidence = np.stack([calibrators[rung].confidences(self.features[rung]) for rung in neural], axis=1)
         novel = np.zeros(len(self), np.bool_) if novelty is None else novelty.novel(self.observations, self.states)
-        return Answers(self.rungs, confidence, self.right, novel, self.cost_s)
+        return Answers(self.rungs, confidence, self.right, self.ruled_out | novel[:, None], self.cost_s)
 
 
 def record(
@@ -124,10 +130,18 @@ def record(
         features,
         np.stack(right, axis=1),
         observations,
-        np.array([cost.get(rung, 0.0) for rung in rungs]),
+        np.array([cost.get(rung, NOMINAL_S) for rung in rungs]),
         labelled.group,
         tried,
+        _ruled_out(domain, states, rungs[:-1]),
     )
+
+
+def _ruled_out(domain: Domain[Any], states: Sequence[Any], rungs: Sequence[str]) -> BoolArray:
+    allowed = [domain.rungs_for(state) for state in states]
+    found = np.array([[some is not None and rung not in some for rung in rungs] for some in allowed], np.bool_)
+    barred: BoolArray = np.logical_or.accumulate(found.reshape(len(states), len(rungs)), axis=1)
+    return barred
 
 
 def _unheard(rung: str, done: int, of: int) -> None: ...

@@ -54,8 +54,9 @@ SEED = 0xCE47
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """N states that are not finished. acceptable `[N, A]` bool: the actions that the reference holds for as good as its
-    own. group `[N]` int64: states of one game or conversation share a number, and are never split."""
+    """N states that are not finished, as they were drawn: one that was drawn twice is there twice. acceptable `[N, A]`
+    bool: the actions that the reference holds for as good as its own. group `[N]` int64: states of one game or
+    conversation share a number, and are never split."""
 
     states: tuple[str, ...]
     acceptable: BoolArray
@@ -113,15 +114,10 @@ def exact_labels(
 
 
 def casual_states(domain: Domain[Any], count: int, seed: int, first_ply: int = 0) -> list[Any]:
-    """So many different unfinished states, one of a casual game each, any time from `first_ply` on equally likely
-    within a game; fewer where games hardly ever last so long."""
+    """So many unfinished states, one of a casual game each, any time from `first_ply` on equally likely within a game;
+    fewer where games hardly ever last so long. Early ones come several times, as they do in play."""
     own = int(np.random.SeedSequence((SEED, seed)).generate_state(1)[0])
-    found: dict[bytes, Any] = {}
-    for _, _, state in casual_positions(domain, range(2 * count), first_ply, seed=own):
-        found.setdefault(domain.encode([state]).tobytes(), state)
-        if len(found) == count:
-            break
-    return list(found.values())
+    return [state for _, _, state in casual_positions(domain, range(count), first_ply, seed=own)]
 
 
 def of_positions(positions: ExactPositions, source: str) -> Labelled:
@@ -158,14 +154,15 @@ def as_good(found: SearchResult) -> BoolArray:
     return right
 
 
-def file_labels(domain: Domain[Any], path: Path) -> Labelled:
+def file_labels(domain: Domain[Any], path: Path, reference: str = "labels") -> Labelled:
     """A CSV file with a column of states (`state`, `moves` or `text`) and one of the actions that are right (`action`,
-    `label`, `category` or `intent`), and perhaps one of games or conversations (`game`, `conversation`).
+    `label`, `category` or `intent`), and perhaps one of games or conversations (`game`, `conversation`); a line a
+    decision, so that what is common counts as often. reference: who named the actions.
     Raises SettingsError naming the line and the column at fault."""
     texts, actions, group = _read(domain, path, wants_action=True)
     acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
     acceptable[np.arange(len(texts)), actions] = True
-    return Labelled(texts, acceptable, group, "labels", path.name)
+    return Labelled(texts, acceptable, group, reference, path.name)
 
 
 def search_labels(
@@ -203,31 +200,33 @@ def search_labels(
 
 def recorded_labels(domain: Domain[Any], folder: Path, reference: str) -> Labelled:
     """What a language model ("llm") or a person ("person") decided, from the experience store in `folder`.
-    Raises SettingsError if it holds no such decision."""
+    Raises SettingsError if it holds no such decision, or there is none."""
     source = RECORDED[reference]
+    if not folder.is_dir():  # to open one is to begin one
+        raise SettingsError(f"there is no store '{folder}': give another by --experience")
     store = ExperienceStore(folder, domain)
-    texts: dict[str, tuple[int, str]] = {}
+    found: list[tuple[str, int, str]] = []
     for entry in store.entries:
         rows = store.read(entry.name) if entry.sources.get(source) else None
         if rows is None:
             continue
         for place in np.flatnonzero((rows.source == source) & (rows.action >= 0)).tolist():
-            texts[str(rows.state[place])] = (int(rows.action[place]), str(rows.game[place]))
-    if not texts:
+            found.append((str(rows.state[place]), int(rows.action[place]), str(rows.game[place])))
+    if not found:
         raise SettingsError(f"the store '{folder}' holds no decision of a {reference}: give another by --experience")
-    acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
-    acceptable[np.arange(len(texts)), [action for action, _ in texts.values()]] = True
-    group = _numbered([game for _, game in texts.values()])
-    return Labelled(tuple(texts), acceptable, group, reference, f"decisions in {folder.name}")
+    texts, actions, games = zip(*found, strict=True)
+    acceptable = np.zeros((len(found), domain.num_actions), np.bool_)
+    acceptable[np.arange(len(found)), actions] = True
+    return Labelled(texts, acceptable, _numbered(games), reference, f"decisions in {folder.name}")
 
 
 def _read(
     domain: Domain[Any], path: Path, *, wants_action: bool
 ) -> tuple[tuple[str, ...], NDArray[np.int64], IntArray]:
-    """Texts, actions `[N]` (-1 where they are not wanted) and groups `[N]` of a file; each state once."""
-    found: dict[str, tuple[int, str]] = {}
+    """Texts, actions `[N]` (-1 where they are not wanted) and groups `[N]` of a file, a line each."""
+    found: list[tuple[str, int, str]] = []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             names = reader.fieldnames or []
             state_column = _column(path, names, STATE_COLUMNS)
@@ -238,17 +237,15 @@ def _read(
                 if line.get(state_column) is None:
                     raise SettingsError(f"{where}: there is no {state_column}")
                 text, action = _parsed(domain, line, state_column, action_column, where)
-                game = line[game_column] if game_column else text
-                if found.setdefault(text, (action, game))[0] != action:
-                    raise SettingsError(f"{where}: the same {state_column} has another {action_column} before")
+                found.append((text, action, line[game_column] if game_column else str(reader.line_num)))
     except OSError as error:
         raise SettingsError(f"states '{path}' cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"states '{path}' are no CSV file: {error}") from None
     if not found:
         raise SettingsError(f"states '{path}': there are none in it")
-    actions = np.array([action for action, _ in found.values()], np.int64)
-    return tuple(found), actions, _numbered([game for _, game in found.values()])
+    texts, actions, games = zip(*found, strict=True)
+    return texts, np.array(actions, np.int64), _numbered(games)
 
 
 def _parsed(

@@ -26,13 +26,14 @@ class Answers:
 
     rungs: R names, the last one that of the rung behind the neural ones, which accepts all that reaches it.
     confidence `[N, R - 1]` float64, calibrated. right `[N, R]` bool: whether each rung's action is as good as the
-    reference's. novel `[N]` bool: states that the neural rungs may not decide. cost_s `[R]`: mean seconds of a visit.
+    reference's. barred `[N, R - 1]` bool: states that a neural rung may not decide, as they are novel, or the domain
+    leaves them, or the rungs before, to others. cost_s `[R]`: mean seconds of a visit.
     """
 
     rungs: tuple[str, ...]
     confidence: NDArray[np.float64]
     right: BoolArray
-    novel: BoolArray
+    barred: BoolArray
     cost_s: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class Answers:
 
     def take(self, chosen: IntArray | BoolArray) -> Answers:
         """Of some of the states."""
-        return Answers(self.rungs, self.confidence[chosen], self.right[chosen], self.novel[chosen], self.cost_s)
+        return Answers(self.rungs, self.confidence[chosen], self.right[chosen], self.barred[chosen], self.cost_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +60,10 @@ def decide(answers: Answers, thresholds: NDArray[np.float64]) -> Outcome:
     source = np.full(count, last, np.int64)
     for rung in range(last - 1, -1, -1):
         source[accepts(answers, rung, thresholds[rung])] = rung
-    climbed = np.cumsum(answers.cost_s)[source]
-    # A novel state is known as such once the first rung was asked; the other neural ones are passed by.
-    climbed[answers.novel] = answers.cost_s[0] + answers.cost_s[last]
+    # That a state is novel is known once the first rung was asked; those after it that may not decide are passed by.
+    spent = np.tile(answers.cost_s, (count, 1))
+    spent[:, 1:last][answers.barred[:, 1:]] = 0
+    climbed = np.cumsum(spent, axis=1)[np.arange(count), source]
     return Outcome(source, ~answers.right[np.arange(count), source], climbed)
 
 
@@ -69,7 +71,7 @@ def accepts(answers: Answers, rung: int, threshold: float) -> BoolArray:
     """`[N]` bool: the states that one neural rung would decide, were it asked."""
     if threshold >= 1:
         return np.zeros(len(answers), np.bool_)
-    return (answers.confidence[:, rung] >= threshold) & ~answers.novel
+    return (answers.confidence[:, rung] >= threshold) & ~answers.barred[:, rung]
 
 
 def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np.float64]:
@@ -111,7 +113,7 @@ def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np
 
 def _grid(tune: Answers, rung: int) -> NDArray[np.float64]:
     """Thresholds of a rung: confidences it gave, denser where it is sure, none of the states at first."""
-    known = np.sort(tune.confidence[~tune.novel, rung])
+    known = np.sort(tune.confidence[~tune.barred[:, rung], rung])
     if not len(known):
         return np.ones(1)
     # Equal steps of the states that would be accepted, and of those that would not: both ends matter.

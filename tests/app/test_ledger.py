@@ -43,7 +43,7 @@ def decision(number: int, *reports: RungReport, unpriced: bool = False) -> Decis
 
 
 def policy(outcome: str = "accepted", usd: float = 0.0, ms: float = 1.0) -> RungReport:
-    return RungReport(rung="policy", outcome=outcome, reason="x", action=2, cost_usd=usd, latency_ms=ms)  # type: ignore[arg-type]
+    return RungReport(rung="policy", outcome=outcome, reason="x", action=2, cost_usd=usd, latency_ms=ms, work_ms=ms)  # type: ignore[arg-type]
 
 
 def llm() -> RungReport:
@@ -54,7 +54,9 @@ def llm() -> RungReport:
 
 
 def search(ms: float = 50.0) -> RungReport:
-    return RungReport(rung="search", outcome="accepted", reason="trusted", action=2, cost_usd=0.0, latency_ms=ms)
+    return RungReport(
+        rung="search", outcome="accepted", reason="trusted", action=2, cost_usd=0.0, latency_ms=ms, work_ms=ms
+    )
 
 
 def filled(path: Path, decisions: list[Decision], clock: Any = lambda: 0.0, **known: Any) -> list[Any]:
@@ -102,10 +104,11 @@ def test_a_search_is_compared_in_work(tmp_path: Path) -> None:
 
 
 def test_searches_of_hard_states_do_not_stand_for_all(tmp_path: Path) -> None:
-    """Those that networks leave to a search run 400 simulations in 40 ms; over all states a search runs 100."""
+    """Those that networks leave to a search run 400 simulations in 40 ms; over all states a search runs 100, by the
+    certificate in 10 ms."""
     hard = search(40.0).model_copy(update={"details": {"rootInfo": {"visits": 400}}})
     decisions = [decision(0, policy("escalated", ms=0.0), hard)] + [decision(n, policy(ms=0.0)) for n in range(1, 11)]
-    (found,) = filled(tmp_path / "l", decisions, search_seconds=99.0, search_simulations=100.0)
+    (found,) = filled(tmp_path / "l", decisions, search_seconds=0.010, search_simulations=100.0)
     assert found.search_work.alone == pytest.approx(0.040 + 10 * 0.010)
 
 
@@ -135,6 +138,16 @@ def test_an_older_ledger_goes_on(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "l") as database:
         database.execute("DROP TABLE audits")
     assert totals(tmp_path / "l")[0].audits == 0
+
+
+def test_the_first_searches_do_not_outweigh_the_certificate(tmp_path: Path) -> None:
+    known = Counterfactuals(DOMAIN, search_seconds=0.001, search_simulations=100.0)
+    proven = search(ms=40.0)  # at once, with the machine busy otherwise; it ran no simulation
+    found = known.learned(decision(0, policy("escalated"), proven))
+    known.averages.add(found)
+    alone = known.search_alone(decision(1, policy()))
+    assert alone is not None
+    assert alone.seconds == pytest.approx((0.04 + 30 * 0.001) / (30 * 100) * 100)
 
 
 def test_an_unpriced_decision_is_counted_as_such_and_saves_nothing(tmp_path: Path) -> None:

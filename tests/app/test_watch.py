@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ from certificates import certificate
 from typer.testing import CliRunner
 
 from escalade.app.cli import app
-from escalade.app.watch import Watch, WatchConfig, accepted_action, is_chosen, watched
+from escalade.app.watch import LOOK_SECONDS, Watch, WatchConfig, accepted_action, is_chosen
+from escalade.app.watch_file import pending, watched
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
@@ -203,3 +207,92 @@ def test_the_command_line_shows_it_and_fails_on_an_alarm(tmp_path: Path) -> None
     shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
     assert shown.exit_code == 1
     assert "broken" in shown.output
+
+
+def test_an_alarm_that_another_process_raised_is_soon_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    idle = opened(tmp_path / "w", on_alarm=lambda one: heard.append(one.alpha))
+    busy = opened(tmp_path / "w", reports=said(action=0))
+    for number in range(200):
+        busy(decision(number, action=0))
+    busy.close()
+    assert idle.problem(BOLD) is None
+    monkeypatch.setattr("escalade.app.watch.LOOK_SECONDS", 0.0)
+    assert LOOK_SECONDS < 60
+    idle.problem(BOLD)
+    idle.flush()
+    assert idle.problem(BOLD) is not None
+    assert sorted(heard) == [0.01, 0.05]
+
+
+def test_an_outcome_may_come_before_its_audit(tmp_path: Path) -> None:
+    watch = opened(tmp_path / "w", right=unknown)
+    watch.outcome("d1", 0)
+    watch.flush()
+    watch(decision(1))
+    watch.close()
+    assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(1, 1)}
+    assert pending(tmp_path / "w") == {}
+
+
+def test_the_same_id_in_two_domains_is_two_decisions(tmp_path: Path) -> None:
+    watch = opened(tmp_path / "w", right=unknown)
+    other = Watch(tmp_path / "w", load_domain("connect_four"), (BOLD,), unknown, said(), EVERY)
+    for one in (watch, other):
+        one(decision(1))
+        one.flush()
+    assert pending(tmp_path / "w") == {"tic_tac_toe": 1, "connect_four": 1}
+    watch.outcome("d1", 4)
+    watch.close()
+    other.close()
+    assert pending(tmp_path / "w") == {"connect_four": 1}
+    shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
+    assert "connect_four: 1 audits wait" in shown.output
+
+
+def test_a_file_that_was_locked_counts_every_audit_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("escalade.app.sqlite_file.WAIT_S", 0.05)
+    asked: list[str] = []
+    locks = [sqlite3.connect(tmp_path / "w", check_same_thread=False)]
+
+    def right(text: str) -> set[int]:
+        asked.append(text)
+        if len(asked) == 3:
+            locks[0].execute("BEGIN IMMEDIATE")
+            threading.Timer(1.0, locks[0].rollback).start()
+        return {4}
+
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", right=right, on_audit=heard.append)
+    for number in range(5):
+        watch(decision(number))
+    for _ in range(300):  # it is tried again after some seconds
+        if watched(tmp_path / "w"):
+            break
+        time.sleep(0.1)
+    watch.close()
+    assert {one.audits for one in watched(tmp_path / "w")} == {5}
+    assert heard == ["right"] * 5
+    assert len(asked) == 5
+
+
+def test_with_other_settings_it_begins_afresh(tmp_path: Path) -> None:
+    for share, audits in ((1.0, 3), (1.0, 6), (0.999999, 3)):
+        watch = opened(tmp_path / "w", config=WatchConfig(share))
+        for number in range(3):
+            watch(decision(number))
+        watch.close()
+        found = watched(tmp_path / "w")
+        assert {(one.audits, one.limit) for one in found} == {(audits, WatchConfig(share).limit)}
+
+
+def test_each_recertification_is_to_be_twice_as_sure(tmp_path: Path) -> None:
+    told = []
+    for bundle in ("ab", "cd", "ef"):
+        certificates = (certificate(0.05, bundle=bundle * 32),)
+        watch = Watch(tmp_path / "w", DOMAIN, certificates, always_four, said(action=0), EVERY)
+        for number in range(100):
+            watch(decision(number, action=0))
+        watch.close()
+        told.append(str(watch.problem(certificates[0])).rsplit(" ", 1)[-1])
+    assert told == ["0.025", "0.013", "0.0063"]

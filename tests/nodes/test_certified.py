@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from certificates import HASH, certificate
+from langchain_core.language_models import FakeListChatModel
 
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.batcher import Batcher
 from escalade.neural.certificate import Certificate
 from escalade.nodes.certified import Refusal, certificate_for
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import judge, next_rung
 from escalade.search.evaluators import UniformEvaluator
@@ -59,7 +61,44 @@ def test_the_user_s_alpha_chooses_the_certificate() -> None:
 def test_the_report_says_by_what_certificate() -> None:
     report = judge(proposal("policy", 0.95), [], DecisionContext(), RESOURCES)
     assert report["threshold"] == 0.9
-    assert report["details"]["certificate"] == {"alpha": 0.05, "delta": 0.05, "reference": "exact", "bound": 0.017}
+    told = {"alpha": 0.05, "delta": 0.05, "reference": "exact", "covers": "own", "bound": 0.0017}
+    assert report["details"]["certificate"] == told
+
+
+@pytest.mark.parametrize(
+    ("context", "model", "covers"),
+    [
+        ({"simulations": 600}, False, "all"),
+        ({"simulations": 900}, False, "all"),
+        ({"simulations": 599}, False, "own"),
+        ({"simulations": 600, "ladder": ("policy", "value", "human")}, False, "own"),
+        ({"simulations": 600}, True, "own"),  # nothing was proven of a language model
+    ],
+)
+def test_what_stands_behind_the_networks_says_what_is_covered(context: Any, model: bool, covers: str) -> None:
+    resources = replace(
+        RESOURCES, language_model=LanguageModel(FakeListChatModel(responses=[]), "x") if model else None
+    )
+    report = judge(proposal("policy", 0.95), [], DecisionContext(**context), resources)
+    assert report["outcome"] == "accepted"
+    assert report["details"]["certificate"]["covers"] == covers
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        ({"ladder": ("policy", "search")}, "value cannot be asked in this run"),
+        ({"ladder": ("policy",)}, "value cannot be asked in this run"),
+        ({"value_threshold": 0.5}, "value has a threshold by hand"),
+    ],
+)
+def test_networks_that_it_covers_together_are_not_covered_alone(context: Any, why: str) -> None:
+    report = judge(proposal("policy", 0.95), [], DecisionContext(**context), RESOURCES)
+    assert (report["outcome"], report["reason"]) == ("escalated", "no_certificate")
+    assert why in report["details"]["no_certificate"]
+    alone = replace(RESOURCES, certificates=(certificate(0.05, policy=0.9, value=1.0),))  # value accepts nothing
+    report = judge(proposal("policy", 0.95), [], DecisionContext(**context), alone)
+    assert report["outcome"] == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +118,7 @@ def test_without_one_that_holds_the_decision_says_why(resources: Resources, why:
 
 def test_it_holds_only_on_the_path_it_was_proven_for() -> None:
     def why(*reports: dict[str, Any]) -> str | None:
-        found = certificate_for("value", list(reports), DecisionContext(), RESOURCES)
+        found = certificate_for("value", list(reports), DecisionContext(), RESOURCES, ("policy", "value", "search"))
         return found.why if isinstance(found, Refusal) else None
 
     judged = judge(proposal("policy", 0.1), [], DecisionContext(), RESOURCES)

@@ -1,24 +1,32 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import network_for
 
+from escalade import build_decision_graph
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import BundleError, SettingsError
-from escalade.neural.bundle import Bundle, read_bundle
+from escalade.domains.intents import Intents
+from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.certificate import best_certificate
 from escalade.neural.fixed_sequence import p_value
 from escalade.neural.manifest import parse_manifest
 from escalade.neural.sources import bundle_folder
+from escalade.nodes.context import DecisionContext
 from escalade.training.certified_report import measured, reliability
 from escalade.training.certify import CertificationError, certify, split
 from escalade.training.certify_config import Promise
+from escalade.training.frontier import draw, frontier
 from escalade.training.recorded import Recorded, record
 from escalade.training.reference import Labelled, exact_labels
 
@@ -111,13 +119,81 @@ def test_it_survives_reading_and_no_other_bundle_can_take_it(certified: Bundle, 
     assert again.novelty is not None
     text = (certified.path / "bundle.json").read_text()
     data = json.loads(text)
+    path = data["certificates"][0]["path"]
+    bolder = [path[0] | {"thresholds": {"policy": 0.0, "value": 0.0}}, *path[1:]]
     for change in (
-        {"certificates": [data["certificates"][0] | {"bundle": "0" * 64}]},
+        {"certificates": [data["certificates"][0] | {"path": bolder}]},
+        {"certificates": [data["certificates"][0] | {"alpha": 0.0001}]},
         {"novelty": data["novelty"] | {"limit": 1e9}},
         {"calibrators": data["calibrators"] | {"policy": {"kind": "identity"}}},
     ):
         with pytest.raises(BundleError):
             parse_manifest(json.dumps(data | change).encode())
+
+
+def test_one_that_was_made_for_other_weights_stays_unused(
+    certified: Bundle, domain: Domain[Any], tmp_path: Path
+) -> None:
+    one = certified.certificates[0].model_copy(update={"bundle": "0" * 64})
+    with pytest.raises(BundleError, match="made for another bundle"):
+        write_bundle(tmp_path / "b", domain=domain, network=certified.network, certificates=[one])
+    data = json.loads((certified.path / "bundle.json").read_text())
+    # A file that says so all the same can be read; networks then do not accept by it, and decisions say why.
+    foreign = data | {"certificates": [one.model_dump(mode="json")], "certificates_sha256": None}
+    shutil.copytree(certified.path, tmp_path / "b")
+    (tmp_path / "b" / "bundle.json").write_text(json.dumps(foreign))
+    graph = build_decision_graph(domain, bundle=tmp_path / "b")
+    given: Any = {"state": "51"}
+    decision = graph.invoke(given, context=DecisionContext(alpha=0.1, simulations=10))["decision"]
+    assert decision["source"] == "search"
+    assert "made for bundle 000000000000" in decision["rungs"][0]["details"]["no_certificate"]
+
+
+def test_states_that_the_domain_leaves_to_others_are_not_counted_as_the_networks_(
+    champion: Bundle, labelled: Labelled, tmp_path: Path
+) -> None:
+    class Ruled(TicTacToe):
+        def rungs_for(self, state: Any) -> Sequence[str] | None:
+            return ("search",) if len(state.moves) >= 5 else ("policy", "search") if len(state.moves) == 4 else None
+
+    domain = Ruled()
+    few = labelled.take(np.arange(0, len(labelled), 4))
+    # Wrong where the networks decide, right where they do not.
+    early = np.array([len(text) < 5 for text in few.states])
+    acceptable = np.where(early[:, None], ~few.acceptable, few.acceptable)
+    found = record(domain, champion, replace(few, acceptable=acceptable), simulations=5)
+    plies = np.array([len(text) for text in few.states])
+    assert found.ruled_out[:, 0].tolist() == (plies >= 5).tolist()
+    assert found.ruled_out[:, 1].tolist() == (plies >= 4).tolist()
+    with pytest.raises(CertificationError, match=r"is not proven|needs at least"):
+        certify(champion, found, [Promise()], tmp_path / "b", domain=domain, labelled=few, simulations=5)
+
+
+def test_without_a_simulator_a_larger_alpha_lets_networks_decide_more(tmp_path: Path) -> None:
+    domain = Intents(["a", "b"])
+    network = network_for(domain, hidden=(8,))
+    bundle = write_bundle(tmp_path / "plain", domain=domain, network=network)
+    texts = tuple(f"text {number}" for number in range(3000))
+    random = np.random.default_rng(0)
+    found = record(
+        domain,
+        bundle,
+        Labelled(texts, np.ones((3000, 2), np.bool_), np.arange(3000), "labels", "made up"),
+        simulations=1,
+    )
+    assert found.rungs == ("policy", "reference")
+    # As if it were more often right where it is surer; what is tested is the path.
+    sure = random.random(3000)
+    right = np.stack([random.random(3000) < 0.7 + 0.3 * sure, np.ones(3000, np.bool_)], axis=1)
+    features = {"policy": np.repeat(sure[:, None], found.features["policy"].shape[1], axis=1)}
+    found = replace(found, right=right, features=features)
+    labelled = Labelled(texts, np.ones((3000, 2), np.bool_), found.group, "labels", "made up")
+    promises = [Promise(0.05), Promise(0.1)]
+    made = certify(bundle, found, promises, tmp_path / "b", domain=domain, labelled=labelled, simulations=1)
+    timid, bold = (one.setting.shares["policy"] for one in made.certificates)
+    assert 0.1 < timid < bold - 0.1
+    swept = frontier(made, found, reference="labels", source="made up", simulations=1)
+    draw(swept, tmp_path / "plot.png")
 
 
 def test_the_whole_is_measured_as_the_path_said(certified: Bundle, recorded: Recorded) -> None:

@@ -16,9 +16,8 @@ def made_up(seed: int, count: int = 600, good: float = 0.95) -> Answers:
     random = np.random.default_rng(seed)
     confidence = random.beta(4, 0.6, (count, 2)).clip(0.01, 0.99)
     right = np.concatenate((random.random((count, 2)) < confidence, random.random((count, 1)) < good), axis=1)
-    return Answers(
-        ("policy", "value", "search"), confidence, right, random.random(count) < 0.01, np.array([1.0, 3, 90])
-    )
+    barred = np.logical_or.accumulate(random.random((count, 2)) < 0.01, axis=1)  # the value network alone, at times
+    return Answers(("policy", "value", "search"), confidence, right, barred, np.array([1.0, 3, 90]))
 
 
 def by_hand(answers: Answers, thresholds: list[float]) -> tuple[list[int], list[bool], list[float]]:
@@ -27,9 +26,10 @@ def by_hand(answers: Answers, thresholds: list[float]) -> tuple[list[int], list[
     for row in range(len(answers)):
         at, spent = 2, 0.0
         for rung in (0, 1):
-            spent += answers.cost_s[rung]
-            if answers.novel[row]:
-                break
+            if rung == 0 or not answers.barred[row, rung]:
+                spent += answers.cost_s[rung]
+            if answers.barred[row, rung]:
+                continue
             if thresholds[rung] < 1 and answers.confidence[row, rung] >= thresholds[rung]:
                 at = rung
                 break
