@@ -36,7 +36,7 @@ def _lines() -> list[int]:
 
 
 _LINES = np.array(_lines(), np.int64)
-_PLANES = 3 * WIDTH * HEIGHT
+_PLANES = 5 * WIDTH * HEIGHT
 _SIZE = _PLANES + 6 * len(_LINES)
 
 
@@ -58,6 +58,16 @@ def has_line(cells):  # type: ignore[no-untyped-def]
         if pairs & (pairs >> 2 * shift):
             return True
     return False
+
+
+@njit(nogil=True, cache=True)
+def winning_cells(cells):  # type: ignore[no-untyped-def]
+    """The cells (bits) where one more disc beside those of one player makes four in a line, free or not."""
+    wins = (cells << 1) & (cells << 2) & (cells << 3)
+    for shift in (6, 7, 8):
+        below, above = (cells << shift) & (cells << 2 * shift), (cells >> shift) & (cells >> 2 * shift)
+        wins |= below & (cells << 3 * shift | cells >> shift) | above & (cells >> 3 * shift | cells << shift)
+    return wins & FULL_BOARD
 
 
 @njit(nogil=True, cache=True)
@@ -87,12 +97,16 @@ def _rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-
 def _encode(rows, out):  # type: ignore[no-untyped-def]
     for b in range(rows.shape[0]):
         mine, theirs = rows[b, 0], rows[b, 1]
-        free = (mine | theirs) + BOTTOM
+        occupied = mine | theirs
+        next_free = occupied + BOTTOM
+        wins, losses = winning_cells(mine) & ~occupied, winning_cells(theirs) & ~occupied
         for place in range(42):
             bit = _SHIFTS[place]
             out[b, place] = np.int32((mine >> bit) & 1)
             out[b, 42 + place] = np.int32((theirs >> bit) & 1)
-            out[b, 84 + place] = np.int32((free >> bit) & 1)
+            out[b, 84 + place] = np.int32((next_free >> bit) & 1)
+            out[b, 126 + place] = np.int32((wins >> bit) & 1)
+            out[b, 168 + place] = np.int32((losses >> bit) & 1)
         for place in range(_PLANES, _SIZE):
             out[b, place] = 0
         for number in range(_LINES.shape[0]):
@@ -148,10 +162,11 @@ def _playout(rows, keys, values):  # type: ignore[no-untyped-def]
 class ConnectFour(LineGame):
     """Which column to drop a disc into, of seven columns with six places each.
 
-    A network sees 540 numbers, all 0 or 1: three planes of 6 x 7 (the mover's discs, the other's, the cells that the
-    next disc can fall to), then for each of the 69 lines of four whether it holds one disc of the mover and none of the
-    other, one of the other and none of the mover, and so on for two and for three. The lines carry what the rules are
-    about, which a small network would have to find out first.
+    A network sees 624 numbers, all 0 or 1: five planes of 6 x 7 (the mover's discs, the other's, the cells that the
+    next disc can fall to, the free cells where a disc of the mover, and where one of the other, would make four in a
+    line), then for each of the 69 lines of four whether it holds one disc of the mover and none of the other, one of
+    the other and none of the mover, and so on for two and for three. Lines and threats carry what the rules are about,
+    which a small network would have to find out first.
     """
 
     name = "connect_four"
@@ -174,11 +189,7 @@ class ConnectFour(LineGame):
         return False
 
     def winning_cells(self, cells: int) -> int:
-        wins = (cells << 1) & (cells << 2) & (cells << 3)
-        for shift in (_STRIDE - 1, _STRIDE, _STRIDE + 1):
-            below, above = (cells << shift) & (cells << 2 * shift), (cells >> shift) & (cells >> 2 * shift)
-            wins |= below & (cells << 3 * shift | cells >> shift) | above & (cells >> 3 * shift | cells << shift)
-        return wins & FULL_BOARD
+        return winning_cells.py_func(cells)  # one call into a kernel costs more than these few operations
 
     def full_reason(self, action: int) -> str:
         return f"column {self.action_name(action)} is full"
@@ -202,7 +213,7 @@ class ConnectFour(LineGame):
 
 def _mirrored() -> list[int]:
     """Which number of an observation comes to stand at each place when left and right are swapped."""
-    planes = np.arange(_PLANES).reshape(3, HEIGHT, WIDTH)[:, :, ::-1].reshape(-1).tolist()
+    planes = np.arange(_PLANES).reshape(-1, HEIGHT, WIDTH)[:, :, ::-1].reshape(-1).tolist()
     columns = [(_LINES >> _STRIDE * column) & 127 for column in range(WIDTH)]
     reflected = np.sum([cells << _STRIDE * (WIDTH - 1 - c) for c, cells in enumerate(columns)], axis=0).tolist()
     places = {line: place for place, line in enumerate(_LINES.tolist())}

@@ -198,7 +198,7 @@ _CONNECT_FOUR_CHAMPION = replace(
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.
 _CONNECT_FOUR_CONVOLUTIONAL = replace(
     _CONNECT_FOUR,
-    network=Network(kind="convolutional", hidden=(48, 48, 48, 48), planes=(3, 6, 7), features=256),
+    network=Network(kind="convolutional", hidden=(48, 48, 48, 48), planes=(5, 6, 7), features=256),
 )
 
 RECIPES: dict[str, dict[str, Recipe]] = {

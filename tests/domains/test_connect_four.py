@@ -144,11 +144,13 @@ def test_step_refuses_illegal_actions(moves, action):
 
 
 def test_encode_shows_the_board_as_a_person_sees_it():
-    own, other, next_free = GAME.encode([GAME.parse("447")])[0][:126].reshape(3, 6, 7)
+    own, other, next_free, wins, losses = GAME.encode([GAME.parse("447")])[0][:210].reshape(5, 6, 7)
+    assert not wins.any()
+    assert not losses.any()
     assert np.argwhere(own).tolist() == [[4, 3]]
     assert np.argwhere(other).tolist() == [[5, 3], [5, 6]]
     assert np.argwhere(next_free).tolist() == [[3, 3], [4, 6], *([5, column] for column in (0, 1, 2, 4, 5))]
-    full = GAME.encode([GAME.parse("444444")])[0][:126].reshape(3, 6, 7)
+    full = GAME.encode([GAME.parse("444444")])[0][:210].reshape(5, 6, 7)
     assert np.argwhere(full[2]).tolist() == [[5, column] for column in (0, 1, 2, 4, 5, 6)]
 
 
@@ -169,6 +171,21 @@ def lines_of(own: np.ndarray, other: np.ndarray) -> list[int]:
     return counts
 
 
+def completes_four(discs: np.ndarray, row: int, column: int) -> bool:
+    """Whether one more disc there makes four in a line; looked for along each line as a person would."""
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        held = 0
+        for sign in (1, -1):
+            for step in range(1, 4):
+                r, c = row + sign * step * down, column + sign * step * right
+                if not (0 <= r < HEIGHT and 0 <= c < WIDTH and discs[r, c]):
+                    break
+                held += 1
+        if held >= 3:
+            return True
+    return False
+
+
 @given(st.lists(st.integers(0, 6), max_size=41))
 def test_encode_counts_the_lines_that_are_still_open(actions):
     state = GAME.initial_state()
@@ -176,8 +193,13 @@ def test_encode_counts_the_lines_that_are_still_open(actions):
         if action in GAME.legal_actions(state) and not GAME.is_terminal(GAME.step(state, action)):
             state = GAME.step(state, action)
     seen = GAME.encode([state])[0]
-    own, other, _ = seen[:126].reshape(3, 6, 7)
-    assert seen[126:].reshape(6, 69).sum(axis=1).tolist() == lines_of(own, other)
+    own, other, _, wins, losses = seen[:210].reshape(5, 6, 7)
+    assert seen[210:].reshape(6, 69).sum(axis=1).tolist() == lines_of(own, other)
+    free = (own + other) == 0
+    for player, threats in ((own, wins), (other, losses)):
+        assert [tuple(cell) for cell in np.argwhere(threats)] == [
+            tuple(cell) for cell in np.argwhere(free) if completes_four(player, *cell)
+        ]
     assert set(np.unique(seen)) <= {0.0, 1.0}
 
 

@@ -34,7 +34,7 @@ def test_the_recipe_differs_from_the_default_by_its_network_alone() -> None:
     recipe, default = recipe_for(domain, "convolutional"), recipe_for(domain)
     assert dataclasses.replace(recipe, network=default.network) == default
     spec = recipe.spec(domain)
-    assert (spec.kind, spec.board, spec.observation_size) == ("convolutional", (3, 6, 7), 540)
+    assert (spec.kind, spec.board, spec.observation_size) == ("convolutional", (5, 6, 7), 624)
     assert spec.parameters == sum(weight.numel() for weight in PolicyValueNetwork(spec).parameters())
 
 
@@ -60,7 +60,7 @@ def test_the_network_of_the_recipe_survives_a_bundle(tmp_path) -> None:  # type:
         network.evaluate(*asked), read_bundle(bundle.path, domain).network.evaluate(*asked), strict=True
     ):
         np.testing.assert_array_equal(written, back)
-    assert bundle.manifest.network.planes == (3, 6, 7)
+    assert bundle.manifest.network.planes == (5, 6, 7)
 
 
 @pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
