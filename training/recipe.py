@@ -187,10 +187,11 @@ _CONNECT_FOUR_CHAMPION = replace(
     iterations=3,
     network=Network(kind="residual", hidden=(512, 512, 512)),
     games=1200,
-    families=40_000,
+    families=60_000,
     families_a_task=250,
     solved=replace(_CONNECT_FOUR.solved, first_ply=8, last_ply=22),
-    rows=7_000_000,
+    rows=10_000_000,
+    last_passes=10,
     learner=replace(_CONNECT_FOUR.learner, average=0.999),
     certify=CertifyConfig(alphas=(0.05, 0.02, 0.01), states=20_000),
 )
