@@ -179,7 +179,8 @@ def _print(
         soft_wrap=True,
     )
     console.print(
-        "[dim]alone: decided by the networks; below: proven, with confidence 1 - δ; saved: work, against always asking "
+        "[dim]promise: what is proven; alone: decided by the networks; below: a bound of confidence 1 - δ for what was "
+        "seen, by itself; saved: work, against always asking "
         f"{first.ladder[-1]}[/]",
         highlight=False,
         soft_wrap=True,

@@ -38,7 +38,7 @@ from escalade.training.exact import read_positions
 from escalade.training.intervals import share_of
 from escalade.training.reference import Labelled, exact_labels, of_positions
 
-AT_ONCE = 50
+AT_ONCE = 10
 """Decisions under way together; their audits are made before the next ones begin."""
 LOOK_BACK = 1000
 

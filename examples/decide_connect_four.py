@@ -81,7 +81,7 @@ def promised(decisions: list[Decision], options: argparse.Namespace) -> str:
             one = report.details["certificate"]
             return (
                 f"at most {one['alpha']:.0%} worse than {one['reference']}, with confidence {1 - one['delta']:.0%} "
-                f"(proven: below {one['bound']:.2%})"
+                f"(bound for what was seen: {one['bound']:.2%})"
             )
         if "no_certificate" in report.details:
             return f"nothing: {report.details['no_certificate']}"

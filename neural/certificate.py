@@ -26,7 +26,8 @@ NeuralRung = Literal["policy", "value"]
 
 
 class Tally(BaseModel):
-    """n cases, k of them wrong; the risk is below `bound` with confidence 1 - delta."""
+    """n cases, k of them wrong; of a setting that was looked at by itself the risk is below `bound` with confidence
+    1 - delta. What is proven of the one in use, chosen from a path, is alpha."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -168,7 +168,7 @@ def _certified(bundle: Bundle) -> list[str]:
         f"{first.states}. Behind the networks: {behind}. Each promise holds with confidence 1 - delta, for states "
         "drawn as these were and for this bundle alone; docs/certificates.md says how.",
         "",
-        "| alpha | delta | decided by networks | wrong of those, proven below | of all, proven below | work saved |",
+        "| alpha: proven | delta | decided by networks | wrong of those, bound | of all, bound | work saved |",
         "|---|---|---|---|---|---|",
         *(_promise(one) for one in bundle.certificates),
         "",

@@ -154,25 +154,39 @@ def draw(found: Frontier, path: Path) -> None:
     low, high = ([getattr(point.right, end) for point in sweep] for end in ("low", "high"))
     axes.fill_between(costs, low, high, color=COLOURS[0], alpha=0.12, linewidth=0)
     kinds = {"certified": ("*", 14, COLOURS[1]), "hand": ("s", 5, COLOURS[2]), "alone": ("D", 5, COLOURS[3])}
-    names: dict[tuple[float, float], list[str]] = {}
+    told: list[tuple[float, float, list[str]]] = []
     for kind, (marker, size, colour) in kinds.items():
         points = [point for point in found.points if point.kind == kind and not np.isnan(point.cost_s)]
         places, shares = [1000 * point.cost_s for point in points], [point.right for point in points]
         label = {"certified": "certified", "hand": "by hand", "alone": "one rung alone"}[kind]
         marks(axes, places, shares, label, colour, marker=marker, markersize=size, linestyle="", zorder=5)
         for place, point in zip(places, points, strict=True):
-            near = (round(float(np.log10(place)) * 40), float(point.right.share or 0))  # as one on the paper
-            names.setdefault(near, []).append(point.name)
+            told.append((place, float(point.right.share or 0), [point.name]))
     axes.set_xscale("log")
     middle = float(np.log10(axes.get_xlim()).mean())
-    for (place, share), told in names.items():
-        left = place / 40 > middle  # what lies to the right is told to its left, within the frame
-        offset, side = ((-8, -4), "right") if left else ((8, -4), "left")
-        axes.annotate(
-            "\n".join(told), (10 ** (place / 40), share), offset, textcoords="offset points", ha=side, fontsize=8
-        )
+    for place, share, names in _together(told, near=0.08, close=0.015 * float(np.ptp(axes.get_ylim()))):
+        left = float(np.log10(place)) > middle  # what lies to the right is told to its left, within the frame
+        offset, side = ((-10, 0), "right") if left else ((10, 0), "left")
+        style = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 8}
+        axes.annotate("\n".join(names), (place, share), offset, **style)
     axes.set(xlabel="mean work a decision, ms of one core", ylabel=f"as good as {found.reference}")
-    axes.set_title(f"cost against quality: {found.states} states of {found.source}, seed {found.seed}", fontsize=10)
+    axes.set_title(f"cost against quality: {found.states} states\n{found.source}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     save_figure(figure, path)
+
+
+def _together(
+    told: list[tuple[float, float, list[str]]], *, near: float, close: float
+) -> list[tuple[float, float, list[str]]]:
+    """Names of points that would be written over each other, as one text at the dearest of them. near: in powers of ten
+    of cost; close: in quality."""
+    found: list[tuple[float, float, list[str]]] = []
+    for place, share, names in sorted(told, reverse=True):
+        for other, level, known in found:
+            if abs(np.log10(place / other)) < near and abs(share - level) < close:
+                known.extend(names)
+                break
+        else:
+            found.append((place, share, list(names)))
+    return found
