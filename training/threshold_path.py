@@ -7,7 +7,9 @@ seen here decides only what is tested, so it costs the certificate nothing but p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,17 +82,10 @@ def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np
     at_least: tune states that the first one is to accept: with fewer even a faultless one proves nothing. most_loss:
     bolder ones than the first beyond this share of wrong decisions are left out, as they would hardly pass.
     """
-    grids = [_grid(tune, rung) for rung in range(len(tune.rungs) - 1)]
-    vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
     neural = len(tune.rungs) - 1
-    accepted, wrong, wrong_all, cost = (np.empty(len(vectors)) for _ in range(4))
-    for place, vector in enumerate(vectors):
-        found = decide(tune, vector)
-        inside = found.source < neural
-        accepted[place] = inside.sum()
-        wrong[place] = found.wrong[inside].sum()
-        wrong_all[place] = found.wrong.mean()
-        cost[place] = found.cost_s.mean()
+    grids = [_grid(tune, rung) for rung in range(neural)]
+    vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
+    accepted, wrong, wrong_all, cost = (each.ravel() for each in swept(tune, grids))
     loss = np.maximum(wrong / np.maximum(accepted, 1), wrong_all)
     enough = np.flatnonzero(accepted >= at_least)
     if not len(enough):
@@ -109,6 +104,51 @@ def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np
         kept = [kept[place] for place in np.unique(np.linspace(0, len(kept) - 1, LENGTH).round().astype(int))]
     path: NDArray[np.float64] = vectors[kept]
     return path
+
+
+def swept(answers: Answers, grids: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
+    """What `decide` comes to for all vectors of a grid at once, each `[G]` or `[G, H]` float64: decisions that neural
+    rungs make, how many of those are wrong, and of all decisions the share that is wrong and the mean cost.
+
+    grids: the thresholds of each neural rung, of which there are one or two, ascending. States that stand in the same
+    places between the thresholds fare alike under every vector, so sums over them are all that is needed.
+    """
+    count, neural = len(answers), len(grids)
+    places = [_accepting(answers, rung, grid) for rung, grid in enumerate(grids)]
+    if neural == 1:
+        grids, places = [*grids, np.ones(1)], [*places, np.zeros(count, np.int64)]
+    shape = tuple(len(grid) + 1 for grid in grids)
+
+    def summed(weight: NDArray[Any]) -> NDArray[np.float64]:
+        flat = np.ravel_multi_index((places[0], places[1]), shape)
+        return np.bincount(flat, weight, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+
+    def by_first(weight: NDArray[Any]) -> NDArray[np.float64]:
+        """Over states that the first rung accepts."""
+        after = summed(weight).sum(axis=1)[::-1].cumsum()[::-1]
+        return np.repeat(after[1:, None], len(grids[1]), axis=1)
+
+    def past_first(weight: NDArray[Any], accepts: bool) -> NDArray[np.float64]:
+        """Over states that it does not accept, and the second one does, or does not either."""
+        below = summed(weight).cumsum(axis=0)[:-1]
+        if accepts:
+            return below[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+        return below.cumsum(axis=1)[:, :-1]
+
+    every = np.ones(count)
+    seconds = answers.cost_s[1] * ~answers.barred[:, 1] if neural == 2 else np.zeros(count)
+    second_wrong = ~answers.right[:, 1] if neural == 2 else np.zeros(count)
+    accepted = by_first(every) + past_first(every, True)
+    wrong = by_first(~answers.right[:, 0]) + past_first(second_wrong, True)
+    wrong_all = (wrong + past_first(~answers.right[:, -1], False)) / count
+    cost = answers.cost_s[0] + (past_first(seconds, True) + past_first(seconds + answers.cost_s[-1], False)) / count
+    return accepted, wrong, wrong_all, cost
+
+
+def _accepting(answers: Answers, rung: int, grid: NDArray[np.float64]) -> IntArray:
+    """`[N]`: by how many of a rung's thresholds, ascending, each state would be accepted."""
+    known = np.searchsorted(grid[grid < 1], answers.confidence[:, rung], side="right")
+    return np.where(answers.barred[:, rung], 0, known)
 
 
 def _grid(tune: Answers, rung: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from escalade.training.threshold_path import LENGTH, Answers, decide, pareto_path
+from escalade.training.threshold_path import LENGTH, Answers, decide, pareto_path, swept
 
 
 def made_up(seed: int, count: int = 600, good: float = 0.95) -> Answers:
@@ -48,6 +48,28 @@ def test_it_decides_as_the_ladder_does(seed: int, thresholds: list[float]) -> No
     assert found.source.tolist() == source
     assert found.wrong.tolist() == wrong
     assert found.cost_s.tolist() == pytest.approx(cost)
+
+
+@given(st.integers(0, 1000), st.integers(1, 2))
+@settings(max_examples=30, deadline=None)
+def test_a_whole_grid_at_once_comes_to_what_each_vector_does(seed: int, neural: int) -> None:
+    answers = made_up(seed, 90)
+    if neural == 1:
+        answers = Answers(
+            ("policy", "search"),
+            answers.confidence[:, :1],
+            answers.right[:, 1:],
+            answers.barred[:, :1],
+            answers.cost_s[1:],
+        )
+    grid = np.unique(np.concatenate((answers.confidence[::17, 0], [0.0, 0.5, 1.0])))
+    grids = [grid, np.array([0.2, 0.9, 0.95])][:neural]
+    found = [each.ravel() for each in swept(answers, grids)]
+    for place, vector in enumerate(itertools.product(*grids)):
+        one = decide(answers, np.array(vector))
+        inside = one.source < neural
+        expected = inside.sum(), one.wrong[inside].sum(), one.wrong.mean(), one.cost_s.mean()
+        assert [each[place] for each in found] == pytest.approx(list(expected))
 
 
 @given(st.integers(0, 1000))
