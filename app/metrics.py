@@ -48,7 +48,7 @@ class Metrics:
         )
         self.audits = Counter(
             "audits",
-            "Audits of decisions that a certificate let a network make: right, wrong, failed, pending or shed.",
+            "Audits of decisions that a certificate is about: right, wrong, failed, pending or shed.",
             ["domain", "result"],
             registry=self.registry,
         )

@@ -70,7 +70,8 @@ class Bundle:
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """What was proven for this hash; nothing: the neural rungs accept on no one's word but the user's."""
+        """What was proven, of which those of this hash count; without any the neural rungs accept on no one's word but
+        the user's."""
         return self.manifest.certificates
 
     @property

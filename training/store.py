@@ -32,10 +32,6 @@ from escalade.training.packed import compact
 from escalade.training.rows import Rows, joined
 from escalade.training.shards import SCHEMA_VERSION, SUFFIX, ShardError, read_shard, write_shard
 
-ROWS_A_SHARD = 65_536
-"""A writer begins a new shard after so many rows,"""
-SECONDS_A_SHARD = 30.0
-"""or after so long."""
 ABANDONED_SECONDS = 3600.0
 """A file half written is somebody's work in progress; after so long nobody comes back to it."""
 
@@ -278,54 +274,6 @@ class ExperienceStore:
                 with suppress(FileNotFoundError):  # it has just been finished
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                         path.unlink()
-
-
-class Writer:
-    """Collects rows and writes them as shards of a good size. Close it, or use it as a context: what it still holds is
-    written then; what a killed process held is lost, so `flush` where it must not be."""
-
-    def __init__(
-        self,
-        store: ExperienceStore,
-        name: str = "",
-        *,
-        rows: int = ROWS_A_SHARD,
-        seconds: float = SECONDS_A_SHARD,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.store = store
-        self.name = name
-        self.paths: list[Path] = []
-        self._most, self._seconds, self._clock = rows, seconds, clock
-        self._parts: list[Rows] = []
-        self._since = clock()
-
-    def add(self, rows: Rows) -> None:
-        """Raises RowError for rows that are none; those added before are kept."""
-        rows.check()
-        if not self._parts:
-            self._since = self._clock()
-        if len(rows):
-            self._parts.append(rows)
-        if self.pending >= self._most or (self.pending and self._clock() - self._since >= self._seconds):
-            self.flush()
-
-    @property
-    def pending(self) -> int:
-        """Rows not written yet."""
-        return sum(len(part) for part in self._parts)
-
-    def flush(self) -> None:
-        """Write what there is."""
-        if self._parts:
-            self.paths.append(self.store.add(joined(self._parts), self.name))
-            self._parts = []
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.flush()
 
 
 def once(rows: Rows) -> Rows:

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from experience import TTT, random_rows, same, write_many
 
 from escalade.domains.connect_four import ConnectFour
 from escalade.training import shards
-from escalade.training.rows import RowError, joined
-from escalade.training.store import ExperienceStore, StoreError, Writer
+from escalade.training.rows import joined
+from escalade.training.store import ExperienceStore, StoreError
 
 
 def filled(folder: Path, shards: int = 4) -> ExperienceStore:
@@ -175,24 +174,3 @@ def test_many_processes_write_and_read_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in writers] == [0, 0, 0]
     assert ExperienceStore(tmp_path, TTT).rows == 600
     assert store.damaged == []
-
-
-def test_a_writer_makes_shards_of_a_good_size(tmp_path: Path) -> None:
-    now = [0.0]
-    store = ExperienceStore(tmp_path, TTT)
-    with Writer(store, "w", rows=25, seconds=30, clock=lambda: now[0]) as writer:
-        for number in range(3):
-            writer.add(random_rows(number, 10))
-        assert (len(writer.paths), writer.pending) == (1, 0)
-        writer.add(random_rows(3, 10))
-        now[0] = 29
-        writer.add(random_rows(4, 0 + 1))
-        assert writer.pending == 11
-        now[0] = 30
-        writer.add(random_rows(5, 1))
-        assert (len(writer.paths), writer.pending) == (2, 0)
-        writer.add(random_rows(6, 3))
-        with pytest.raises(RowError):
-            writer.add(replace(random_rows(6, 3), value=np.full(3, 2, np.float32)))
-    store.refresh()
-    assert [entry.rows for entry in store.entries] == [30, 12, 3]
