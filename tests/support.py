@@ -1,4 +1,4 @@
-"""What tests of the search share: domains and evaluators as users make them, and comparisons."""
+"""What tests share: domains and evaluators as users make them, and comparisons."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import torch
 from escalade.domains.base import BoolArray, Domain, FloatArray
 from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.neural.batcher import Batcher
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.resources import Resources
+from escalade.search.evaluators import UniformEvaluator
 from escalade.search.results import SearchResult
+from escalade.search.service import SearchService
 from escalade.search.solvers import exact_solver, optimal_actions
 
 
@@ -66,3 +71,16 @@ def solved_tic_tac_toe() -> list[tuple[LineState, set[int], float]]:
     assert solver is not None
     states = [state for state in solver.reachable_positions() if not game.is_terminal(state)]
     return [(state, set(optimal_actions(solver.scores(state))), solver.value(state)) for state in states]
+
+
+def uniform_resources(**more: Any) -> Resources:
+    """What routing needs of tic-tac-toe, with networks that know nothing."""
+    return Resources(
+        domain=TicTacToe(),
+        defaults=DecisionContext(),
+        calibrators={},
+        network=Batcher(UniformEvaluator()),
+        value_network=Batcher(UniformEvaluator()),
+        search=SearchService(TicTacToe(), UniformEvaluator()),
+        **more,
+    )

@@ -8,25 +8,16 @@ from typing import Any
 import pytest
 from certificates import HASH, certificate
 from langchain_core.language_models import FakeListChatModel
+from support import uniform_resources
 
-from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.neural.batcher import Batcher
 from escalade.neural.certificate import Certificate
 from escalade.nodes.certified import Refusal, certificate_for
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import judge, next_rung
-from escalade.search.evaluators import UniformEvaluator
-from escalade.search.service import SearchService
 
-RESOURCES = Resources(
-    domain=TicTacToe(),
-    defaults=DecisionContext(),
-    calibrators={},
-    network=Batcher(UniformEvaluator()),
-    value_network=Batcher(UniformEvaluator()),
-    search=SearchService(TicTacToe(), UniformEvaluator()),
+RESOURCES = uniform_resources(
     bundle_version=HASH[:12],
     certificates=(certificate(), certificate(0.01, 0.99, 0.97)),
 )

@@ -9,26 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
+from support import uniform_resources
 
 from escalade.domains.base import RUNGS
 from escalade.domains.errors import SettingsError
-from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.neural.batcher import Batcher
 from escalade.nodes.context import DecisionContext, make_context, read_context
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import allowance, judge, next_rung, router_node
-from escalade.search.evaluators import UniformEvaluator
-from escalade.search.service import SearchService
 
 PRICED = LanguageModel(FakeListChatModel(responses=["1"]), "fake", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
-FULL = Resources(
-    domain=TicTacToe(),
-    defaults=DecisionContext(),
-    calibrators={},
-    network=Batcher(UniformEvaluator()),
-    value_network=Batcher(UniformEvaluator()),
-    search=SearchService(TicTacToe(), UniformEvaluator()),
+FULL = uniform_resources(
     language_model=PRICED,
 )
 
