@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.settings import read_settings
-from escalade.app.train_setup import go_on, plots, remember, resources, same, trackers, where
+from escalade.app.train_setup import go_on, plots, remember, resources, same, start_of, trackers, where
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
 
@@ -62,6 +62,14 @@ def train(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Never learn from the positions of this CSV; repeatable."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Begin with its weights: a folder, builtin:NAME or models:/NAME@ALIAS.",
+            show_default="random weights",
+        ),
+    ] = None,
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Tell the model registry of the champion.")
     ] = False,
@@ -90,6 +98,7 @@ def train(
         "options": domain_options(option),
         "experience": [str(folder.absolute()) for folder in experience or ()],
         "exclude": [str(file.absolute()) for file in exclude or ()],
+        "start": start_of(start),
     }
     if queue and ray is not None:
         raise SettingsError("--queue and --ray: collectors are in one place")
@@ -103,7 +112,7 @@ def train(
         wired = resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
         folder.mkdir(parents=True, exist_ok=True)
         if old is None:
-            remember(folder, domain, recipe, minutes, iterations, seed, exclude, experience)
+            remember(folder, domain, recipe, minutes, iterations, seed, exclude, experience, start)
         run_file = folder / "collectors.json"
         write_whole(run_file, lambda file: file.write(json.dumps({"parallel": wired.parallel}).encode()))
         saver = SqliteSaver(sqlite3.connect(folder / "graph.sqlite", check_same_thread=False))
@@ -112,9 +121,9 @@ def train(
         graph = build_training_graph(wired, checkpointer=saver)
         config: Any = {"configurable": {"thread_id": name}, "recursion_limit": 1_000_000}
         state = graph.get_state(config)
-        start: dict[str, Any] | None = {**given, "run": name}
+        first: dict[str, Any] | None = {**given, "run": name}
         if old is not None:
-            start = go_on(old, state, minutes, iterations, register)
+            first = go_on(old, state, minutes, iterations, register)
         if queue:
             told = f"waiting for collectors that see this folder: escalade collect {escape(str(folder))}"
             Console(stderr=True, soft_wrap=True).print(told, highlight=False)
@@ -129,7 +138,7 @@ def train(
 
         signal.signal(signal.SIGINT, stop)
         listeners: list[Any] = [view, *trackers(stack, track, folder, given)]
-        for event in graph.stream(start, config, stream_mode="custom", durability="sync"):
+        for event in graph.stream(first, config, stream_mode="custom", durability="sync"):
             for listener in listeners:
                 listener.hear(event)
         result = graph.get_state(config).values

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from escalade.app.settings import read_settings
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
+from escalade.neural.sources import BUILTIN, REGISTERED
 
 if TYPE_CHECKING:
     from escalade.graph.training import TrainingResources
@@ -27,10 +28,13 @@ def remember(
     seed: int,
     exclude: list[Path] | None,
     experience: list[Path] | None,
+    start: str | None,
 ) -> None:
     """Keep the command that trains it, for its model card; files by their names alone."""
     words = ["escalade", "train", domain]
     given = {"--recipe": recipe, "--minutes": minutes, "--iterations": iterations, "--seed": seed or None}
+    if start is not None:
+        given["--start"] = start if start.startswith((BUILTIN, REGISTERED)) else Path(start).name
     for name, value in given.items():
         if value is not None and value != "default":
             words += [name, str(value)]
@@ -39,6 +43,15 @@ def remember(
             words += [name, path.name]
     document = json.dumps({"command": " ".join(words)}).encode()
     write_whole(folder / "command.json", lambda file: file.write(document))
+
+
+def start_of(bundle: str | None) -> str | None:
+    """What a run is told to begin with: a builtin bundle by its name, any other by its folder."""
+    from escalade.app.wiring import registered_folder
+
+    if bundle is None or bundle.startswith(BUILTIN):
+        return bundle
+    return str(Path(registered_folder(bundle, read_settings())).absolute())
 
 
 def plots(folder: Path, result: dict[str, Any]) -> list[Path]:
@@ -74,7 +87,7 @@ def same(old: Run, domain: str, given: dict[str, Any]) -> None:
     """Raises SettingsError naming the option that would make an old run another one."""
     if old.config.domain != domain:
         raise SettingsError(f"--resume: '{old.name}' learns {old.config.domain}, not {domain}")
-    defaults = {"recipe": "default", "seed": 0, "options": {}, "experience": [], "exclude": []}
+    defaults = {"recipe": "default", "seed": 0, "options": {}, "experience": [], "exclude": [], "start": None}
     for name, default in defaults.items():
         if given[name] != default:
             option = "option" if name == "options" else name

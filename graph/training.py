@@ -116,6 +116,8 @@ class _Nodes:
         last = (iterations is not None and iteration == iterations) or (
             minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
         )
+        if iteration == 1 and (begun := judge.judge_start(run, _tell())) is not None:
+            known |= {"history": [begun], "seconds": begun["seconds"], "champion": run.champion}
         tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores)
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
         ends_at = minutes if last else None
@@ -153,6 +155,7 @@ class _Nodes:
             options=options,
             experience=tuple(state.get("experience") or ()),
             exclude=tuple(state.get("exclude") or ()),
+            start=state.get("start"),
         )
         if not name:
             # A thread is one run, however often its first step is done again.
@@ -255,7 +258,7 @@ def _recipe(recipe: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
 
 def _check_same(run: Run, state: TrainingState) -> None:
     """Raises RunError if a run is not what the input wants. What the input leaves out is as the run has it."""
-    given: dict[str, Any] = {name: state[name] for name in ("domain", "seed", "options") if name in state}
+    given: dict[str, Any] = {name: state[name] for name in ("domain", "seed", "options", "start") if name in state}
     given |= {name: tuple(state[name] or ()) for name in ("experience", "exclude") if name in state}
     if "recipe" in state:
         given["recipe"] = _recipe(state["recipe"], run.domain)

@@ -30,6 +30,7 @@ class TrainingInput(TypedDict, total=False):
     """Of the domain."""
     experience: list[str]
     exclude: list[str]
+    start: str | None
     """As in `escalade.training.run.RunConfig`."""
 
 
@@ -84,6 +85,9 @@ def check_input(state: TrainingInput) -> None:
     seed: Any = state.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise SettingsError(f"seed: a whole number from 0 to 2^63 - 1, not {seed!r}")
+    begin: Any = state.get("start")
+    if begin is not None and not isinstance(begin, str):
+        raise SettingsError(f"start: the name of a bundle, such as 'builtin:connect_four', not {begin!r}")
     for field_name in ("experience", "exclude"):
         paths: Any = state.get(field_name) or []
         if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):

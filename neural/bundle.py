@@ -4,11 +4,13 @@ Nothing in a bundle can run code: weights are safetensors, the rest is JSON, and
 is written to a hidden sibling directory and renamed into place, so whoever looks sees a whole one or none; one that
 is read has been checked against its hashes, its spec and, if given, the domain it is to serve.
 
-Tensor names are those of the modules with the prefix `network.` or `value_network.`; all are float32.
+Tensor names are those of the modules with the prefix `network.` or `value_network.`; all are float32, or, where every
+weight of the networks is exactly such a number, float16 in the file, half as long: `halved` makes them so.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
@@ -114,7 +116,7 @@ def write_bundle(
     tensors = _tensors_of(network, value_network)
     kept = {f"{_NOVELTY}.{name}": torch.from_numpy(t) for name, t in (novelty.tensors() if novelty else {}).items()}
     try:
-        weights = save(tensors | kept)
+        weights = save(_stored(tensors) | kept)
         manifest = Manifest.model_construct(
             domain=DomainStamp.of(domain),
             network=network.spec,
@@ -196,9 +198,11 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _load_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     specs = [spec for spec in (manifest.network, manifest.value_network) if spec is not None]
-    needed = 4 * (sum(spec.parameters for spec in specs) + sum(map(math.prod, _novelty_shapes(manifest).values())))
-    if not needed <= manifest.weights_bytes <= needed + _HEADER_ALLOWANCE:
-        raise BundleError(f"weights_bytes is {manifest.weights_bytes}, but its networks need {needed} bytes")
+    parameters = sum(spec.parameters for spec in specs)
+    other = 4 * sum(map(math.prod, _novelty_shapes(manifest).values()))
+    least, most = 2 * parameters + other, 4 * parameters + other
+    if not least <= manifest.weights_bytes <= most + _HEADER_ALLOWANCE:
+        raise BundleError(f"weights_bytes is {manifest.weights_bytes}, but its networks need {least} or {most} bytes")
     # Hash and tensors come from the same bytes, so nothing can change in between.
     raw = _read(path, manifest.weights_bytes)
     if len(raw) != manifest.weights_bytes or hashlib.sha256(raw).hexdigest() != manifest.weights_sha256:
@@ -207,7 +211,7 @@ def _load_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
         tensors = load(raw)
     except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{WEIGHTS_FILE} is not a safetensors file: {error}") from None
-    return dict(tensors)
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
 
 
 def _novelty_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
@@ -277,6 +281,22 @@ def _tensors_of(network: PolicyValueNetwork, value_network: ValueNetwork | None)
 
 
 # Writing
+
+
+def halved(network: PolicyValueNetwork) -> PolicyValueNetwork:
+    """A copy whose weights are the nearest float16 numbers, still held as float32: its bundle is half as long."""
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        for weight in copied.parameters():
+            weight.copy_(weight.half())
+    return copied
+
+
+def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As they lie in the file: float16 where nothing is lost by it."""
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    exact = all(torch.equal(halves[name].float(), tensor) for name, tensor in tensors.items())
+    return halves if exact else dict(tensors)
 
 
 def _write_atomically(path: Path, files: Mapping[str, bytes]) -> None:

@@ -209,10 +209,12 @@ def _budget(run: Run) -> str:
 
 
 def _origin(run: Run) -> str:
+    first = run.bundle(0)
+    begun = "random weights" if first is None else f"the weights of bundle `{read_bundle(first, run.domain).hash}`"
     others = [Path(folder).name for folder in run.config.experience]
     if others:
-        return f"It began with random weights, and learned from other experience too: {', '.join(others)}."
-    return "It began with random weights and no experience but its own."
+        return f"It began with {begun}, and learned from other experience too: {', '.join(others)}."
+    return f"It began with {begun} and no experience but its own."
 
 
 def _data(run: Run) -> list[str]:

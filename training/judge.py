@@ -54,6 +54,18 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
     return done
 
 
+def judge_start(run: Run, tell: Tell = silent) -> dict[str, Any] | None:
+    """Judge the bundle that a run begins with, as iteration 0 and its first champion. Returns its line of figures, None
+    where there is no such bundle."""
+    if run.bundle(0) is None:
+        return None
+    judged = evaluate_iteration(run, 0, tell)
+    line = {"iteration": 0, "seconds": judged["seconds"], **judged["lines"][0]}
+    tell({"event": "evaluation", **line})
+    promote(run, 0, tell)
+    return {**line, "promoted": True}
+
+
 def _score(rows: Iterable[Agreement]) -> float:
     """The mean share of optimal moves over the numbers of simulations, where moves differ if they do anywhere."""
     everywhere = [row for row in rows if row.phase == "all"]

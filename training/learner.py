@@ -30,6 +30,7 @@ from escalade.neural.losses import policy_loss, value_loss
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import whole
+from escalade.training.start import grown
 from escalade.training.validation import Validation, validate
 from escalade.training.window import Targets, batches
 
@@ -92,15 +93,27 @@ class Pass:
 
 
 class Learner:
-    """A new network, or one that goes on. seed: of its first weights."""
+    """A new network, or one that goes on. seed: of its first weights. start: whose weights it has instead
+    (`escalade.training.start.grown`)."""
 
-    def __init__(self, spec: NetworkSpec, config: LearnerConfig, *, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        config: LearnerConfig,
+        *,
+        seed: int,
+        device: str = "cpu",
+        start: PolicyValueNetwork | None = None,
+    ) -> None:
         self.config = config
         self.device = torch.device(device)
         self._short = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(self.device))
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers as they were
-            torch.manual_seed(seed)
-            self.network = PolicyValueNetwork(spec).to(self.device)
+        if start is None:
+            with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers as they were
+                torch.manual_seed(seed)
+                self.network = PolicyValueNetwork(spec).to(self.device)
+        else:
+            self.network = grown(start, spec, seed=seed).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval()
         self.kept = copy.deepcopy(self.averaged)
         self.steps = 0

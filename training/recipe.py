@@ -55,6 +55,7 @@ class Recipe:
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
     rows: of experience that are learned from, the newest.
     passes, last_passes: over them in an iteration, and in the last one.
+    half_weights: whether bundles hold float16 numbers, half as many bytes.
     positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
         `evaluation.games` against the champion judge.
     certify: what is to be proven of the champion at the end; None is nothing.
@@ -76,6 +77,7 @@ class Recipe:
     passes: int = 2
     last_passes: int = 4
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    half_weights: bool = False
     positions: int = 500
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(simulations=(0, 64)))
     certify: CertifyConfig | None = None

@@ -3,7 +3,8 @@
     run.json                what is trained, and how: domain, recipe, seed
     experience/             the store that collectors write to
     iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json; of the best
-                            one certified/, its bundle with certificates
+                            one certified/, its bundle with certificates; 0000 is what the run began with, if that was
+                            a bundle
     budget.json             iterations or minutes, if they were changed on the way
     metrics.jsonl           a line a pass, an evaluation, a promotion
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
@@ -31,6 +32,7 @@ from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import first_fault
+from escalade.neural.sources import bundle_folder
 from escalade.search.solvers import exact_solver
 from escalade.training.exact import ExactPositions, OnSolved, open_positions, read_positions
 from escalade.training.recipe import Recipe
@@ -52,7 +54,8 @@ class RunError(EscaladeError, ValueError):
 class RunConfig:
     """domain, options: as `load_domain`. experience: folders of other experience stores of the domain, whose newest
     rows are learned from too. exclude: files of test positions (`escalade.training.exact`) that are never learned from,
-    nor their mirror images."""
+    nor their mirror images. start: the bundle that it begins with, a folder or `builtin:NAME`; its network may have
+    fewer blocks than the recipe's. None: random weights."""
 
     domain: str
     recipe: Recipe
@@ -60,6 +63,7 @@ class RunConfig:
     options: dict[str, Any] = field(default_factory=dict)
     experience: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    start: str | None = None
 
 
 _CONFIG = TypeAdapter(RunConfig)
@@ -85,6 +89,10 @@ class Run:
         hold(folder)
         if not (folder / "run.json").exists():
             _check(config)
+            if config.start is not None:
+                from escalade.training.start import copy_bundle
+
+                copy_bundle(bundle_folder(config.start), folder / _bundle_of(0))
             document = json.dumps(_CONFIG.dump_python(config, mode="json"), indent=1).encode()
             write_whole(folder / "run.json", lambda file: file.write(document))
         run = Run.open(folder)
@@ -116,18 +124,17 @@ class Run:
 
     def iteration(self, number: int) -> Path:
         """The folder of an iteration, from 1."""
-        return self.folder / "iterations" / f"{number:04d}"
+        return self.folder / _bundle_of(number).parent
 
     def bundle(self, number: int) -> Path | None:
-        """The bundle that an iteration made, if it has, with its certificates once there are any; None for 0."""
-        if not number:
-            return None
+        """The bundle that an iteration made, if it has, with its certificates once there are any; of 0 the one that the
+        run began with."""
         paths = (self.certified_bundle(number), self.plain_bundle(number))
         return next((path for path in paths if path.exists()), None)
 
     def plain_bundle(self, number: int) -> Path:
         """Where an iteration's fit leaves its bundle."""
-        return self.iteration(number) / "bundle"
+        return self.folder / _bundle_of(number)
 
     def certified_bundle(self, number: int) -> Path:
         """Where the same is once it is certified."""
@@ -231,6 +238,10 @@ class Run:
         write_whole(self.folder / "metrics.jsonl", lambda file: file.write(text))
 
 
+def _bundle_of(iteration: int) -> Path:
+    return Path("iterations", f"{iteration:04d}", "bundle")
+
+
 def _check(config: RunConfig) -> None:
     """Raises SettingsError for what would otherwise fail later, when the run has begun."""
     domain = load_domain(config.domain, config.options or None)
@@ -238,7 +249,12 @@ def _check(config: RunConfig) -> None:
         raise SettingsError(
             f"domain '{config.domain}' has no simulator, so there is no self-play: set games to 0 in the recipe"
         )
-    config.recipe.spec(domain)
+    spec = config.recipe.spec(domain)
+    if config.start is not None:
+        from escalade.neural.bundle import read_bundle
+        from escalade.training.start import check_start
+
+        check_start(read_bundle(bundle_folder(config.start), domain).network.spec, spec)
     for path in config.exclude:
         read_positions(Path(path), domain, scored=False)
     for folder in config.experience:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from escalade.domains.errors import SettingsError
-from escalade.neural.bundle import write_bundle
+from escalade.neural.bundle import halved, read_bundle, write_bundle
 from escalade.search.solvers import exact_solver
 from escalade.training.collect import CollectTask
 from escalade.training.learner import Learner, Pass
@@ -110,7 +110,9 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
         return done
     began = time.perf_counter()
     writes = not distributed.is_initialized() or distributed.get_rank() == 0
-    learner = Learner(run.recipe.spec(run.domain), run.recipe.learner, seed=run.config.seed, device=training_device())
+    spec, seed, first = run.recipe.spec(run.domain), run.config.seed, run.bundle(0)
+    start = None if first is None or iteration > 1 else read_bundle(first, run.domain).network
+    learner = Learner(spec, run.recipe.learner, seed=seed, device=training_device(), start=start)
     if iteration > 1:
         learner.load(run.iteration(iteration - 1) / "learner.safetensors")
     learned, held = window(run, iteration, learner.averaged)  # TD(0) asks it as it was before the fit
@@ -151,7 +153,9 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
     if writes:
         learner.save(folder / "learner.safetensors")
         if run.bundle(iteration) is None:
-            write_bundle(folder / "bundle", domain=run.domain, network=learner.kept.cpu())
+            network = learner.kept.cpu()
+            network = halved(network) if run.recipe.half_weights else network
+            write_bundle(run.plain_bundle(iteration), domain=run.domain, network=network)
         done = {**state, "best": state["best"] + 1, "seconds": state["seconds"] + time.perf_counter() - began}
         run.write(folder / "fit.json", done)
         partial.unlink(missing_ok=True)

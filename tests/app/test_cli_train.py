@@ -91,6 +91,20 @@ def test_a_card_tells_of_a_budget_that_is_not_the_recipes(trained: tuple[Path, s
     assert "It began with random weights and no experience but its own." in card
 
 
+def test_a_run_begins_with_a_bundle_and_its_card_says_so(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    begun = ("--start", "shipped", "--recipe", "tiny.json", "--iterations", "1", "--run", "next")
+    done = escalade(folder, "train", "tic_tac_toe", *begun)
+    assert done.returncode == 0, done.stderr
+    assert "iteration 0" in done.stderr
+    again = escalade(folder, "train", "tic_tac_toe", "--resume", "next", "--start", "shipped", "--iterations", "2")
+    assert "--start: 'next' has its own already" in again.stderr
+    assert escalade(folder, "models", "export", "out/train/next", "after", "--simulations", "0").returncode == 0
+    card = (folder / "after.md").read_text()
+    assert f"It began with the weights of bundle `{read_bundle(folder / 'shipped').hash}`" in card
+    assert "--start shipped" in card
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -104,6 +118,8 @@ def test_a_card_tells_of_a_budget_that_is_not_the_recipes(trained: tuple[Path, s
         (["tic_tac_toe", "--recipe", "quick"], "there is no recipe 'quick'"),
         (["nonsense"], "nonsense"),
         (["tic_tac_toe", "--exclude", "none.csv", "--run", "x"], "none.csv"),
+        (["tic_tac_toe", "--start", "nowhere", "--run", "x"], "there is no such directory"),
+        (["tic_tac_toe", "--start", "builtin:connect_four", "--run", "x"], "made for the domain 'connect_four'"),
     ],
 )
 def test_wrong_use_is_one_sentence(trained: tuple[Path, str], arguments: list[str], said: str) -> None:
