@@ -32,6 +32,11 @@ class Metrics:
             ["fallback_reason"],
             registry=self.registry,
         )
+        self.breaker = Gauge(
+            "llm_breaker_open",
+            "1 while the language model's endpoint is left alone, since it failed too often.",
+            registry=self.registry,
+        )
         self.cost = Counter("inference_cost_dollars", "USD spent, by rung.", ["source"], registry=self.registry)
         self.latency = Histogram(
             "prediction_latency_seconds",
@@ -102,6 +107,10 @@ class Metrics:
     def record_alarm(self, domain: str, alpha: float, raised: bool) -> None:
         """Whether the certificate for this alpha is broken."""
         self.alarms.labels(domain, f"{alpha:g}").set(float(raised))
+
+    def record_breaker(self, state: str) -> None:
+        """state: of the language model's circuit breaker, closed, open or half_open."""
+        self.breaker.set(float(state != "closed"))
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""

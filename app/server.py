@@ -17,8 +17,9 @@ from starlette.exceptions import HTTPException
 
 from escalade import __version__
 from escalade.app.metrics import METRICS, Metrics
+from escalade.app.prices import read_prices
 from escalade.app.settings import Settings, read_settings
-from escalade.app.wiring import Decider, open_decider
+from escalade.app.wiring import Decider, open_decider, open_language_model
 from escalade.domains.base import legal_mask
 from escalade.domains.decision import Decision
 from escalade.domains.errors import (
@@ -142,8 +143,9 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or read_settings()
         app.state.deciders = {}
+        model = open_language_model(chosen, read_prices(chosen.prices), metrics)
         for name in chosen.domains:
-            decider = open_decider(chosen, name, sinks=[metrics.record], metrics=metrics)
+            decider = open_decider(chosen, name, language_model=model, sinks=[metrics.record], metrics=metrics)
             app.state.deciders[decider.domain.name] = decider
         yield
         for decider in app.state.deciders.values():

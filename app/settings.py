@@ -85,6 +85,14 @@ class Settings(BaseSettings):
     )
     llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
     llm_max_tokens: int = Field(default=256, ge=1, description="Limit of one answer.")
+    llm_tokens_per_decision: int | None = Field(
+        default=None, ge=1, description="Limit of all calls of one decision, prompts and answers; empty: none."
+    )
+    llm_tokens_per_hour: int | None = Field(
+        default=None, ge=1, description="Limit of this process in any hour, prompts and answers; empty: none."
+    )
+    llm_at_once: int = Field(default=16, ge=1, description="Calls at once.")
+    llm_waiting: int = Field(default=256, ge=0, description="Calls that may wait for their turn; further ones fail.")
     llm_input_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; empty: unpriced."
     )

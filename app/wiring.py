@@ -22,6 +22,7 @@ from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
+from escalade.nodes.endpoint import Breaker, Endpoint, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
@@ -66,6 +67,7 @@ def open_decider(
     *,
     options: Mapping[str, Any] | None = None,
     bundle: str | Path | None = None,
+    language_model: LanguageModel | None = None,
     sinks: Sequence[Sink] = (),
     metrics: Metrics = METRICS,
 ) -> Decider:
@@ -73,7 +75,9 @@ def open_decider(
 
     bundle: a folder, `builtin:NAME`, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` in the settings' registry;
     "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias
-    points at is looked up now: one who is open keeps the bundle it was opened with. metrics: hear of rows and audits.
+    points at is looked up now: one who is open keeps the bundle it was opened with. language_model: one that others
+    use too, so that its endpoint's guards see all calls; None: one of its own, by the settings. metrics: hear of rows
+    and audits.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
@@ -87,7 +91,7 @@ def open_decider(
     rollouts = RolloutEvaluator(domain, settings.rollouts) if domain.has_simulator and not bundle else None
     prices = read_prices(settings.prices)
     usd_per_hour = compute_price(settings, prices)
-    language_model = open_language_model(settings, prices)
+    language_model = language_model or open_language_model(settings, prices, metrics)
     resources = make_resources(
         domain,
         bundle=registered_folder(bundle, settings) if isinstance(bundle, str) else bundle,
@@ -178,9 +182,11 @@ def registered_folder(bundle: str, settings: Settings) -> str | Path:
     return Registry(settings.registry).folder(bundle)
 
 
-def open_language_model(settings: Settings, prices: Prices | None = None) -> LanguageModel | None:
+def open_language_model(
+    settings: Settings, prices: Prices | None = None, metrics: Metrics = METRICS
+) -> LanguageModel | None:
     """The configured chat model behind any OpenAI-compatible endpoint, None if there is none. Its prices are those of
-    the settings, else those of the file."""
+    the settings, else those of the file. metrics: hear of its circuit breaker."""
     if settings.llm_model is None:
         return None
     if settings.llm_api_key is None and settings.llm_base_url is None:
@@ -212,9 +218,15 @@ def open_language_model(settings: Settings, prices: Prices | None = None) -> Lan
         make_chat,
         settings.llm_model,
         max_tokens=settings.llm_max_tokens,
+        tokens_per_decision=settings.llm_tokens_per_decision,
         timeout_s=settings.llm_timeout_s,
         input_usd_per_mtok=_first(settings.llm_input_usd_per_mtok, listed[0]),
         output_usd_per_mtok=_first(settings.llm_output_usd_per_mtok, listed[1]),
+        endpoint=Endpoint(
+            breaker=Breaker(on_change=metrics.record_breaker),
+            gate=Gate(settings.llm_at_once, settings.llm_waiting),
+            tokens=HourlyTokens(settings.llm_tokens_per_hour),
+        ),
     )
 
 

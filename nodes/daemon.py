@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_beginning = threading.Lock()
 
 
 def in_daemon_thread(work: Callable[[], T]) -> Future[T]:
@@ -23,3 +28,24 @@ def in_daemon_thread(work: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     return future
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, for who has no event loop: it runs in the caller's context, on one loop that all such
+    calls of this process share, so that connections live on between them. Interrupted, it is cancelled."""
+    future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    with _beginning:
+        process = os.getpid()  # threads do not outlive a fork
+        if process not in _loops:
+            _loops.clear()
+            _loops[process] = asyncio.new_event_loop()
+            threading.Thread(target=_loops[process].run_forever, name="escalade-calls", daemon=True).start()
+        return _loops[process]

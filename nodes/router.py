@@ -8,7 +8,7 @@ Conditional edges only read `next_rung`. Codes written here, per outcome:
   `no_certificate` (no certified threshold, none by hand), `alarm` (audits found the certificate broken),
   `no_confidence` (it gave none).
 - skipped: `no_model`, `no_simulator`, `no_llm`, `no_person`, `rule` (the domain leaves
-  this state to others), `novel`, `deadline`, `budget`, `unpriced`.
+  this state to others), `novel`, `deadline`, `budget`, `unpriced`, `breaker_open` (the endpoint failed too often).
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ def does_not_fit(
 ) -> str | None:
     """Why a rung is beyond this decision's time or money, None if it is not."""
     model = resources.language_model
+    if rung == "reason" and model is not None and model.endpoint.breaker.refuses():
+        return "breaker_open"
     if context.deadline_ms is not None:
         if elapsed_ms >= context.deadline_ms:
             return "deadline"

@@ -58,8 +58,8 @@ def test_only_legal_actions_are_offered_and_the_answer_is_priced(ask: Any, https
     (found,) = ask(["9", "3"], ["51"], llm_input_usd_per_mtok=1.0, llm_output_usd_per_mtok=4.0)
     assert found == Ranking((8, 2), pytest.approx((1000 * 1.0 + 10 * 4.0) / 1e6))
     body = json.loads(httpserver.log[0][0].data)
-    assert body["tool_choice"]["function"]["name"] == "rank_actions"
-    items = body["tools"][0]["function"]["parameters"]["properties"]["ranking"]["items"]
+    assert body["response_format"]["json_schema"]["name"] == "rank_actions"
+    items = body["response_format"]["json_schema"]["schema"]["properties"]["ranking"]["items"]
     assert items["enum"] == ["2", "3", "4", "6", "7", "8", "9"]
 
 

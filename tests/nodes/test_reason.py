@@ -75,8 +75,9 @@ def test_a_legal_answer_is_accepted_and_priced_by_the_usage_record(ask: Any, htt
     assert report.details["tokens"] == {"input_tokens": 1000, "output_tokens": 10}
     (request, _) = httpserver.log[0]
     body = json.loads(request.data)
-    assert body["tool_choice"]["function"]["name"] == "choose_action"
-    allowed = body["tools"][0]["function"]["parameters"]["properties"]["action"]["enum"]
+    form = body["response_format"]["json_schema"]
+    assert (form["name"], form["strict"]) == ("choose_action", True)
+    allowed = form["schema"]["properties"]["action"]["enum"]
     assert allowed == ["2", "3", "4", "6", "7", "8", "9"]
 
 
@@ -114,18 +115,19 @@ def test_what_is_not_a_legal_action_fails_and_search_decides(ask: Any, message: 
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"),
-    [(429, "rate_limited"), (500, "server_error"), (401, "unauthorized"), (404, "refused")],
+    ("status", "reason", "requests"),
+    # A refusal may be of the way in which the answer was asked for: there are three.
+    [(429, "rate_limited", 2), (500, "server_error", 2), (401, "unauthorized", 1), (404, "refused", 3)],
 )
-def test_http_errors_fail_the_rung_after_one_attempt(
-    ask: Any, httpserver: HTTPServer, status: int, reason: str
+def test_http_errors_fail_the_rung_after_two_attempts_at_most(
+    ask: Any, httpserver: HTTPServer, status: int, reason: str, requests: int
 ) -> None:
     body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
     decision = ask(lambda _: Response(body, status=status, content_type="application/json"))
     reports = {report.rung: report for report in decision.rungs}
     assert (reports["reason"].outcome, reports["reason"].reason) == ("failed", reason)
     assert decision.source == "search"
-    assert len(httpserver.log) == 1
+    assert len(httpserver.log) == requests
 
 
 def test_an_answer_that_is_no_completion_fails_the_rung(ask: Any) -> None:
