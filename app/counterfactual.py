@@ -17,14 +17,13 @@ from typing import Any
 from escalade.app.prices import ModelPrice
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
-from escalade.nodes.language_model import CHARACTERS_PER_TOKEN, SYSTEM
+from escalade.nodes.language_model import ASIDE, CHARACTERS_PER_TOKEN, question_length
+from escalade.nodes.questions import choice, names_of, situation
 
 ANSWER = 20
 """Tokens of a forced function call that names one action."""
 CERTIFIED = 30
 """Searches here that are believed as much as the certificate."""
-ASIDE = 60
-"""Tokens of the function's own description."""
 
 
 @dataclass
@@ -123,9 +122,9 @@ class Counterfactuals:
 
     def _characters(self, state: str) -> int:
         """Of the prompt that asks about a state."""
-        parsed = self.domain.parse(state)
-        names = sum(len(self.domain.action_name(action)) + 2 for action in self.domain.legal_actions(parsed))
-        return len(SYSTEM) + len(self.domain.describe(parsed)) + 2 * names  # once in the text, once in the function
+        domain, parsed = self.domain, self.domain.parse(state)
+        form = choice(names_of(domain, domain.legal_actions(parsed)), evaluates=domain.has_simulator)
+        return question_length(form, situation(domain, parsed))
 
 
 def work_seconds(decision: Decision) -> float:

@@ -12,7 +12,8 @@ from escalade.nodes.certified import NEURAL
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import wait_for
 from escalade.nodes.endpoint import CallFailed
-from escalade.nodes.language_model import LanguageModel, choice, situation
+from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, failed, log
@@ -30,13 +31,12 @@ def reason_node(resources: Resources) -> RungStep:
         assert model is not None  # the router asks only if there is one
         parsed = domain.parse(state["text"])
         legal = domain.legal_actions(parsed)
-        names = [domain.action_name(action) for action in legal]
-        form = choice(names, evaluates=domain.has_simulator)
+        form = choice(names_of(domain, legal), evaluates=domain.has_simulator)
         allowance = state.get("allowance_ms")
         try:
             answer = await model.ask(
                 form,
-                situation(domain.describe(parsed), names),
+                situation(domain, parsed),
                 timeout_s=None if allowance is None else allowance / 1000,
             )
         except CallFailed as error:

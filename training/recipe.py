@@ -198,6 +198,17 @@ _CONNECT_FOUR_CHAMPION = replace(
     certify=CertifyConfig(alphas=(0.05, 0.02, 0.01), states=20_000),
 )
 
+# What it becomes with two more blocks and positions that it has not seen: `--start` that champion, with another seed.
+_CONNECT_FOUR_DEEPER = replace(
+    _CONNECT_FOUR_CHAMPION,
+    iterations=1,
+    network=Network(kind="residual", hidden=(512,) * 5),
+    families=100_000,
+    last_passes=10,
+    learner=replace(_CONNECT_FOUR_CHAMPION.learner, learning_rate=1e-3),
+    half_weights=True,
+)
+
 # The same with convolutions over the board: slower to ask by far on a CPU, for who has a GPU.
 _CONNECT_FOUR_CONVOLUTIONAL = replace(
     _CONNECT_FOUR,
@@ -209,6 +220,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "connect_four": {
         "default": _CONNECT_FOUR,
         "champion": _CONNECT_FOUR_CHAMPION,
+        "deeper": _CONNECT_FOUR_DEEPER,
         "convolutional": _CONNECT_FOUR_CONVOLUTIONAL,
     },
 }

@@ -14,7 +14,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from escalade.nodes.endpoint import CallFailed
-from escalade.nodes.language_model import LanguageModel, choice
+from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.questions import choice
 from escalade.nodes.structured import Form, Ways, answer_of, asked
 
 FORM = choice(["left", "right"], evaluates=True)
