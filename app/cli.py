@@ -22,6 +22,7 @@ from escalade.app import (
     cli_evaluate,
     cli_frontier,
     cli_ledger,
+    cli_llm,
     cli_models,
     cli_play,
     cli_serve,
@@ -72,6 +73,7 @@ app.command("watch")(cli_watch.watch)
 app.add_typer(cli_domains.app, name="domains")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_llm.app, name="llm")
 
 
 def main() -> NoReturn:

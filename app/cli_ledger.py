@@ -63,6 +63,12 @@ def _print(found: list[Totals]) -> None:
         cost = f"{money(one.usd)}{unpriced}"
         table.add_row(escape(one.domain), one.day, f"{one.decisions:,}", cost, _audits(one), shares)
     console.print(table)
+    for one in found:
+        if one.simulated:
+            told = (
+                f"{escape(one.domain)}: a simulated language model had a part in {one.simulated:,} of these decisions"
+            )
+            console.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
     table = table_of("domain", "day", "against", "would cost", "saved", "guessed")
     for one in found:
         for what, saving, unit in (

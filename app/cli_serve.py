@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Annotated
 
 import typer
 
+from escalade.app.cli_llm import listening
 from escalade.app.settings import read_settings
-from escalade.domains.errors import SettingsError
 
 
 def serve(
@@ -27,10 +26,7 @@ def serve(
     settings = read_settings(**({"domains": tuple(domain)} if domain else {}))
     for name in settings.domains:  # what is wrong with them is said here, in one sentence
         open_decider(settings, name).close()
-    try:
-        listener = socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise SettingsError(f"--host {host} --port {port} cannot be listened on: {error.strerror}") from None
+    listener = listening(host, port)
     typer.echo(f"listening on http://{host}:{listener.getsockname()[1]}", err=True)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
     server.run(sockets=[listener])

@@ -23,12 +23,12 @@ from escalade.domains.decision import Decision
 from escalade.training.background import Background, OnFate
 from escalade.training.intervals import NORMAL
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SUMS = ("n", "x", "y", "xx", "yy", "xy", "estimated")
 """Of pairs: x what the ladder cost, y what the one rung would have."""
 _KINDS = ("llm_usd", "search_usd", "search_s")
 _PAIRS = tuple(f"{kind}_{name}" for kind in _KINDS for name in _SUMS)
-_COLUMNS = ("decisions", "best_effort", "unpriced", "usd", "seconds", *_PAIRS)
+_COLUMNS = ("decisions", "simulated", "best_effort", "unpriced", "usd", "seconds", *_PAIRS)
 _AUDITS = ("audits", "audits_unpriced", "audits_usd", "audits_seconds")
 _AVERAGES = tuple(vars(Averages()))
 _TABLES = f"""
@@ -61,13 +61,14 @@ class Saving:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of one domain over some days. usd: of the priced decisions; seconds: of work; audits cost that much more. shares:
-    of decisions, by the rung that made them. llm, search: money against that rung alone; search_work: seconds of this
-    machine against the search alone."""
+    """Of one domain over some days. simulated: decisions that a simulated language model had a part in. usd: of the
+    priced decisions; seconds: of work; audits cost that much more. shares: of decisions, by the rung that made them.
+    llm, search: money against that rung alone; search_work: seconds of this machine against the search alone."""
 
     domain: str
     day: str
     decisions: int
+    simulated: int
     best_effort: int
     unpriced: int
     usd: float
@@ -160,6 +161,7 @@ def entry_of(decision: Decision, counterfactuals: Counterfactuals) -> dict[str, 
     """What one decision adds to the sums of its day, domain and source, by column."""
     seconds = work_seconds(decision)
     line = {"decisions": 1.0, "best_effort": float(decision.best_effort), "seconds": seconds}
+    line["simulated"] = float(decision.simulated)
     if decision.cost_usd is None:
         line["unpriced"] = 1.0
     else:
@@ -236,6 +238,7 @@ def _totals(domain: str, day: str, sources: dict[str, dict[str, float]], audits:
         domain=domain,
         day=day,
         decisions=int(count),
+        simulated=int(whole["simulated"]),
         best_effort=int(whole["best_effort"]),
         unpriced=int(whole["unpriced"]),
         usd=whole["usd"],

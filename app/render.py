@@ -20,6 +20,7 @@ def decision_view(domain: Domain[Any], decision: Decision) -> RenderableType:
     headline = Text.assemble(
         (decision.action_name, "bold green"),
         f"  by {decision.source}",
+        (", with a simulated language model", "yellow") if decision.simulated else "",
         "" if decision.confidence is None else f", confidence {decision.confidence:.2f}",
         "" if decision.value is None else f", value {decision.value:+.2f}",
         ", certified" if decision.certified else ", uncertified",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -149,7 +150,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
             app.state.deciders[decider.domain.name] = decider
         yield
         for decider in app.state.deciders.values():
-            decider.close()
+            await asyncio.to_thread(decider.close)
         flush_all()  # what the graph on the LangGraph server has decided beside us
 
     app = FastAPI(title="Escalade", version=__version__, lifespan=lifespan)

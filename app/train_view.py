@@ -169,7 +169,8 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
 def plain_line(line: dict[str, Any]) -> str:
     """The same in words, for logs."""
     parts = [f"iteration {line['iteration']}", clock_time(line["seconds"]), f"{line.get('rows', 0)} positions"]
-    parts += [f"policy loss {_number(line.get('policy_loss'))}", f"value loss {_number(line.get('value_loss'))}"]
+    if "policy_loss" in line:  # not so of what a run begins with
+        parts += [f"policy loss {_number(line['policy_loss'])}", f"value loss {_number(line.get('value_loss'))}"]
     for size in _sizes([line]):
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")

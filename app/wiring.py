@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from escalade.app.auditor import Auditor
@@ -50,7 +51,7 @@ class Decider:
         return self.resources.domain
 
     def close(self) -> None:
-        """Stop the threads behind it, and write what they still hold."""
+        """Stop the threads behind it, write what they still hold, and close connections. Not on an event loop."""
         if self.resources.search is not None:
             self.resources.search.close()
         for network in {self.resources.network, self.resources.value_network}:
@@ -59,6 +60,8 @@ class Decider:
         for sink in (self.experience, self.outcomes, self.ledger, self.watch):
             if sink is not None:
                 sink.close()
+        if self.resources.language_model is not None:
+            self.resources.language_model.close()
 
 
 def open_decider(
@@ -214,9 +217,14 @@ def open_language_model(
             http_async_client=DefaultAsyncHttpxClient(),  # its own: the default one is shared between event loops
         )
 
+    async def close_chat(chat: BaseChatModel) -> None:
+        assert isinstance(chat, ChatOpenAI)
+        await chat.root_async_client.close()
+
     return LanguageModel(
         make_chat,
         settings.llm_model,
+        close_chat=close_chat,
         max_tokens=settings.llm_max_tokens,
         tokens_per_decision=settings.llm_tokens_per_decision,
         timeout_s=settings.llm_timeout_s,

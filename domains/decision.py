@@ -58,3 +58,8 @@ class Decision(BaseModel):
     cost_usd: float | None = Field(ge=0, description="What all visits cost in USD; null if one of them is unpriced.")
     latency_ms: float = Field(ge=0, description="Time from request to decision in ms, pauses for a person left out.")
     rungs: list[RungReport] = Field(description="Every rung visited or skipped, in ladder order.")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a simulated language model had a part in it (`escalade llm simulate`)."""
+        return any(report.details.get("simulated") is True for report in self.rungs)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,9 +19,16 @@ from escalade.nodes.endpoint import UNBILLED, CallFailed, DecisionTokens, Endpoi
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.structured import Form, Way, Ways, answer_of, asked
 
-FIRST_GUESS_MS = 500.0
-MEMORY = 0.8  # weight of the past in the running mean of latencies
+FIRST_GUESS_MS = 100.0
+"""Of a call's latency: little, for an endpoint that is never asked for want of time would never be known."""
+MEMORY = 0.8
+"""Weight of the past in the running mean of latencies."""
+FORGOTTEN_S = 60.0
+"""So long after the last answer, what is known of an endpoint counts a third: it may have become faster."""
 CHARACTERS_PER_TOKEN = 3  # few, so that a prompt's tokens are not underestimated
+CLOSING_S = 5.0
+SIMULATED = "simulated"
+"""The fingerprint of a model that is none."""
 ASIDE = 100
 """Tokens of a prompt besides its text: roles, the form's own words."""
 
@@ -29,13 +36,15 @@ ASIDE = 100
 @dataclass(frozen=True)
 class Answer:
     """fields: of the form that was asked for. cost_usd: None if unpriced. tokens: `input_tokens` and `output_tokens` by
-    the provider's usage record, None without one. attempts: calls that it took."""
+    the provider's usage record, None without one. attempts: calls that it took. simulated: whether the endpoint says
+    that nothing but a simulation answered (`escalade llm simulate`)."""
 
     fields: dict[str, Any]
     cost_usd: float | None
     tokens: dict[str, Any] | None
     attempts: int
     way: Way
+    simulated: bool = False
 
 
 @dataclass
@@ -44,7 +53,8 @@ class LanguageModel:
     own, since an HTTP client's connections die with the loop they were opened on. name: what reports call it.
     max_tokens: cap on one answer. tokens_per_decision: cap on all calls of one decision, prompts included; None: none.
     timeout_s: cap on one question. Prices in USD per million tokens; None: unpriced, and reported so. endpoint: the
-    guards shared by all calls. ways: how answers are held to their form."""
+    guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to each chat
+    model that was made."""
 
     chat: BaseChatModel | Callable[[], BaseChatModel]
     name: str
@@ -55,7 +65,9 @@ class LanguageModel:
     output_usd_per_mtok: float | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
     ways: Ways = field(default_factory=Ways)
-    expected_ms: float = field(default=FIRST_GUESS_MS, init=False)
+    close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
+    _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
+    _answered_at: float = field(default=0.0, init=False, repr=False)
     _chats: MutableMapping[Any, BaseChatModel] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     async def ask(
@@ -101,8 +113,12 @@ class LanguageModel:
                 failed.details |= {"attempts": attempts} if attempts > 1 else {}
                 raise
             self.ways.works(way)
-            self.expected_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (time.monotonic() - began) * 1000
-            return Answer(fields, None if None in costs else sum(filter(None, costs)), tokens, attempts, way)
+            ended = time.monotonic()
+            self._mean_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (ended - began) * 1000
+            self._answered_at = ended
+            return Answer(
+                fields, None if None in costs else sum(filter(None, costs)), tokens, attempts, way, _simulated(message)
+            )
 
     async def _sent(self, form: Form, messages: Sequence[BaseMessage], way: Way, left: float) -> Any:
         try:
@@ -119,6 +135,23 @@ class LanguageModel:
         if loop not in self._chats:
             self._chats[loop] = self.chat()
         return self._chats[loop]
+
+    @property
+    def expected_ms(self) -> float:
+        """How long a call is likely to take."""
+        known = math.exp((self._answered_at - time.monotonic()) / FORGOTTEN_S)
+        return known * self._mean_ms + (1 - known) * FIRST_GUESS_MS
+
+    def close(self) -> None:
+        """Close the connections, on the loops that still run; not from one of these. It can still be asked after."""
+        chats, self._chats = self._chats, WeakKeyDictionary()
+        for loop, chat in list(chats.items()):
+            if self.close_chat is not None and loop.is_running():
+                asyncio.run_coroutine_threadsafe(self._closed(chat), loop).result(CLOSING_S)
+
+    async def _closed(self, chat: BaseChatModel) -> None:
+        assert self.close_chat is not None
+        await self.close_chat(chat)
 
     def most_tokens(self, characters: int) -> int:
         """An upper estimate of what one call takes with so long a prompt, its answer included."""
@@ -145,6 +178,10 @@ class LanguageModel:
 def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:
     """Characters of a question: what is told, and the form that is asked for."""
     return sum(len(message.text) for message in messages) + len(str(form.schema))
+
+
+def _simulated(message: Any) -> bool:
+    return bool((getattr(message, "response_metadata", None) or {}).get("system_fingerprint") == SIMULATED)
 
 
 def _tokens(message: Any) -> dict[str, Any] | None:

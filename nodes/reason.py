@@ -44,6 +44,8 @@ def reason_node(resources: Resources) -> RungStep:
         details: dict[str, Any] = {"model": model.name, "tokens": answer.tokens}
         if answer.attempts > 1:
             details["attempts"] = answer.attempts
+        if answer.simulated:
+            details["simulated"] = True
         name = answer.fields["action"]
         try:
             action = domain.parse_action(name)

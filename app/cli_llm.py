@@ -1,0 +1,127 @@
+"""`escalade llm`: language models on this machine, simulated or small."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from escalade.app.cli_options import DomainArgument, DomainOptions, domain_options
+from escalade.domains.errors import SettingsError
+
+app = typer.Typer(no_args_is_help=True, help="Language models on this machine.")
+
+
+@app.command("simulate")
+def simulate(
+    domain: DomainArgument,
+    accuracy: Annotated[float, typer.Option(min=0, max=1, help="Share of right answers.")] = 0.9,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Before each answer.")] = 500.0,
+    jitter: Annotated[float, typer.Option(min=0, max=3, help="Relative spread of that.")] = 0.0,
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of calls that fail (429, 500, 503).")] = 0.0,
+    hang_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of calls that are never answered.")] = 0.0,
+    garbage_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers of no form.")] = 0.0,
+    price: Annotated[
+        str, typer.Option(metavar="IN,OUT", help="USD per million tokens of prompts and of answers.")
+    ] = "0,0",
+    reference: Annotated[
+        str, typer.Option(metavar="exact|labels|search:N", help="Who says what is right.", show_default="exact")
+    ] = "",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV of states and right actions, for labels.")
+    ] = None,
+    bundle: Annotated[str | None, typer.Option(metavar="BUNDLE", help="Whose network search:N asks.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8089,
+    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    option: DomainOptions = None,
+) -> None:
+    """Serve a simulated model over the OpenAI wire: to plan what a real one would cost and save, before paying."""
+    import uvicorn
+
+    from escalade.app.simulated_llm import MODEL, SimulatedModel, Simulation, simulated_app
+    from escalade.domains.catalog import load_domain
+
+    read, written = _prices(price)
+    simulation = Simulation(accuracy, latency_ms, jitter, error_rate, hang_rate, garbage_rate, read, written, seed)
+    loaded = load_domain(domain, domain_options(option) or None)
+    model = SimulatedModel(loaded, _reference(loaded, reference, labels, bundle), simulation)
+    listener = listening(host, port)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"a simulated model of {escape(domain)}: what it says is simulated, and so are its failures\n")
+    settings = {
+        "OPENAI_BASE_URL": f"http://{host}:{listener.getsockname()[1]}/v1",
+        "ESCALADE_LLM_MODEL": MODEL,
+        "ESCALADE_LLM_INPUT_USD_PER_MTOK": f"{read:g}",
+        "ESCALADE_LLM_OUTPUT_USD_PER_MTOK": f"{written:g}",
+    }
+    for name, value in settings.items():
+        typer.echo(f"export {name}={value}")
+    server = uvicorn.Server(uvicorn.Config(simulated_app(model), log_level="warning"))
+    with suppress(KeyboardInterrupt):  # which it raises again, once it has stopped
+        server.run(sockets=[listener])
+    bill = model.bill
+    told = ", ".join(f"{count} {how}" for how, count in sorted(bill.calls.items())) or "none"
+    console.print(
+        f"calls: {told}; {bill.input_tokens} + {bill.output_tokens} tokens, {bill.usd(simulation):.6f} USD (simulated)"
+    )
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket to serve on. Raises SettingsError."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"--host {host} --port {port} cannot be listened on: {error.strerror}") from None
+
+
+def _prices(given: str) -> tuple[float, float]:
+    try:
+        read, written = (float(part) for part in given.split(","))
+    except ValueError:
+        raise SettingsError(f"--price must be two numbers such as 0.15,0.60, not '{given}'") from None
+    return read, written
+
+
+def _reference(domain: Any, reference: str, labels: Path | None, bundle: str | None) -> Any:
+    """What is right in a state, by name."""
+    from escalade.search.solvers import exact_solver
+    from escalade.training.reference import acceptable_actions, file_labels
+
+    chosen = reference or ("labels" if labels is not None else "exact")
+    if chosen == "labels":
+        if labels is None:
+            raise SettingsError("--reference labels needs --labels FILE, a CSV with columns state and action")
+        read = file_labels(domain, labels)
+        known = {state: set(row.nonzero()[0].tolist()) for state, row in zip(read.states, read.acceptable, strict=True)}
+        return known.get
+    evaluator = None
+    if chosen == "exact" and exact_solver(domain) is None:
+        raise SettingsError(
+            f"domain '{domain.name}' has no exact solver: give --labels FILE with what is right"
+            + (", or --reference search:N" if domain.has_simulator else "")
+        )
+    if chosen != "exact":
+        evaluator = _evaluator(domain, bundle)
+        acceptable_actions(domain, chosen, domain.format(domain.initial_state()), evaluator)  # is it a reference at all
+    return lambda text: acceptable_actions(domain, chosen, text, evaluator)
+
+
+def _evaluator(domain: Any, bundle: str | None) -> Any:
+    from escalade.app.settings import read_settings
+    from escalade.app.wiring import champion_of, registered_folder
+    from escalade.neural.bundle import read_bundle
+    from escalade.neural.sources import bundle_folder
+    from escalade.search.evaluators import RolloutEvaluator
+
+    if not domain.has_simulator:
+        raise SettingsError(f"domain '{domain.name}' has no simulator, so no search can be its reference")
+    named = bundle or champion_of(domain)
+    if named is None:
+        return RolloutEvaluator(domain)
+    return read_bundle(bundle_folder(registered_folder(named, read_settings())), domain).network
