@@ -29,6 +29,7 @@ from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
+from escalade.training.similar import RecordedDecisions
 
 NO_BUNDLE = "none"
 """In place of a bundle: no network, although one came with the package."""
@@ -114,7 +115,8 @@ def open_decider(
             on_fate=partial(metrics.record_experience, domain.name, "decisions"),
         )
         outcomes = OutcomeSink(folder, domain, on_fate=partial(metrics.record_experience, domain.name, "outcomes"))
-        resources = replace(resources, sinks=(*resources.sinks, experience))
+        known = RecordedDecisions(folder, domain)
+        resources = replace(resources, sinks=(*resources.sinks, experience), similar=known)
     ledger = None
     if settings.ledger is not None:
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices))

@@ -26,7 +26,7 @@ from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.reason import reason_node
-from escalade.nodes.resources import Resources, Sink
+from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, chosen_rung, router_node
 from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
@@ -49,6 +49,7 @@ class GraphOptions(TypedDict, total=False):
     evaluator: AnyEvaluator | None
     defaults: DecisionContext | None
     sinks: Sequence[Sink]
+    similar: SimilarDecisions | None
     compute_usd_per_hour: float
     clock: Callable[[], float]
 
@@ -61,6 +62,7 @@ def make_resources(
     evaluator: AnyEvaluator | None = None,
     defaults: DecisionContext | None = None,
     sinks: Sequence[Sink] = (),
+    similar: SimilarDecisions | None = None,
     compute_usd_per_hour: float = 0.0,
     clock: Callable[[], float] = time.time,
 ) -> Resources:
@@ -69,7 +71,8 @@ def make_resources(
     domain: a domain, or the name of one. bundle: a trained bundle, its folder, or `builtin:NAME`; without it the
     neural rungs are skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`;
     without it that rung is skipped. evaluator: what search asks about leaves; the bundle's network by default, random
-    rollouts without one. defaults: options of runs that give none. sinks: told of every decision. clock: seconds since
+    rollouts without one. defaults: options of runs that give none. sinks: told of every decision. similar: what was
+    decided before, such as `escalade.training.similar.RecordedDecisions`, for reasoning agents. clock: seconds since
     the epoch.
     Raises CatalogError or BundleError for what cannot be loaded.
     """
@@ -107,6 +110,7 @@ def make_resources(
         novelty=bundle.novelty if bundle else None,
         certificates=bundle.certificates if bundle else (),
         sinks=tuple(sinks),
+        similar=similar,
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
     )

@@ -1,8 +1,9 @@
-"""The decision graph inside other people's graphs: as a node, as a tool, as a member of a multi-agent team."""
+"""The decision graph inside other people's graphs: as a node, as a tool, as a member of a multi-agent team; and what it
+is made of as tools for other agents."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -11,9 +12,11 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel, Field
 
+from escalade.domains.base import Domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import EscaladeError
-from escalade.graph.decision import DecisionGraph, decided
+from escalade.graph.decision import DecisionGraph, GraphOptions, decided, make_resources
+from escalade.nodes.tools import NeuralTools
 
 
 class DecisionNode(Runnable[Any, dict[str, Any]]):
@@ -63,6 +66,15 @@ def decision_tool(graph: DecisionGraph, *, name: str | None = None, description:
         description=description or f"Decide one state ({graph.name}); returns the chosen action.",
         args_schema=DecideArguments,
     )
+
+
+def neural_tools(domain: Domain[Any] | str, **options: Unpack[GraphOptions]) -> list[BaseTool]:
+    """What Escalade's own reasoning agents ask, for any tool-calling agent: `legal_actions`, `policy_prior`,
+    `position_value`, `search` and `similar_decisions`, as far as the domain has a network, a simulator and past
+    decisions. options: as `make_resources`; a domain of ours has the network that came with it only if told so, by
+    `bundle="builtin:connect_four"`. Calls share batches with each other.
+    """
+    return NeuralTools(make_resources(domain, **options)).tools()
 
 
 class Reply(Runnable[MessagesState, dict[str, Any]]):

@@ -26,6 +26,14 @@ class CertificateWatch(Protocol):
         ...
 
 
+class SimilarDecisions(Protocol):
+    """Knows what was decided before."""
+
+    def similar(self, text: str, count: int) -> list[dict[str, Any]]:
+        """The decisions made in the states most like this one, the nearest first."""
+        ...
+
+
 Sink = Callable[[Decision], None]
 """Is told of every finished decision. Must be quick and must not block: it runs on the event loop."""
 
@@ -39,8 +47,8 @@ class Resources:
     Both None without a bundle. search: looks ahead for all runs; None where the domain has no simulator.
     language_model: None where no endpoint is configured. calibrators: by rung, identity where absent. novelty: tells
     states that the networks leave to others; None: there are none such. certificates: by what thresholds the networks
-    may accept; watch: whether these still hold. compute_usd_per_hour: price of this machine's time. clock: seconds
-    since the epoch."""
+    may accept; watch: whether these still hold. similar: what was decided before, None where nobody keeps that.
+    compute_usd_per_hour: price of this machine's time. clock: seconds since the epoch."""
 
     domain: Domain[Any]
     defaults: DecisionContext
@@ -53,6 +61,7 @@ class Resources:
     novelty: Novelty | None = None
     certificates: tuple[Certificate, ...] = ()
     watch: CertificateWatch | None = None
+    similar: SimilarDecisions | None = None
     sinks: tuple[Sink, ...] = ()
     compute_usd_per_hour: float = 0.0
     clock: Callable[[], float] = time.time
