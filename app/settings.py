@@ -91,6 +91,13 @@ class Settings(BaseSettings):
     llm_tokens_per_hour: int | None = Field(
         default=None, ge=1, description="Limit of this process in any hour, prompts and answers; empty: none."
     )
+    llm_batch_ms: float = Field(
+        default=5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a question of a one-step domain waits for others to share a prompt; 0: each by itself.",
+    )
+    llm_batch_most: int = Field(default=32, ge=1, description="Questions in one prompt.")
     llm_at_once: int = Field(default=16, ge=1, description="Calls at once.")
     llm_waiting: int = Field(default=256, ge=0, description="Calls that may wait for their turn; further ones fail.")
     llm_input_usd_per_mtok: float | None = Field(

@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse, Response
 from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.nodes.language_model import CHARACTERS_PER_TOKEN, SIMULATED
-from escalade.nodes.questions import told_state
+from escalade.nodes.questions import told_state, told_states
 
 MODEL = "simulated"
 MOST_BYTES = 4_000_000
@@ -109,12 +109,12 @@ class SimulatedModel:
         """The message that fills the form that the request names."""
         name, schema = _form(body)
         prompt = [_text(one) for one in body["messages"] if one.get("role") == "user"]
+        many = next((several for one in prompt if (several := told_states(self.domain, one)) is not None), None)
+        if many is not None:
+            answers = [{"id": number, "action": next(iter(self._choice(text)), "unknown")} for number, text in many]
+            return _message_of(name, {"answers": answers})
         state = next((found for one in prompt if (found := told_state(self.domain, one)) is not None), None)
-        filled = _filled(schema, None if state is None else self._choice(state))
-        if name is None:
-            return {"content": json.dumps(filled)}
-        call = {"name": name, "arguments": json.dumps(filled)}
-        return {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
+        return _message_of(name, _filled(schema, None if state is None else self._choice(state)))
 
     def _choice(self, state: str) -> list[str]:
         """Names of the legal actions, the chosen one first."""
@@ -183,6 +183,14 @@ def simulated_app(model: SimulatedModel) -> FastAPI:
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "escalade"}]}
 
     return app
+
+
+def _message_of(name: str | None, filled: Any) -> dict[str, Any]:
+    """The message with an answer, as text or as a call of the function `name`."""
+    if name is None:
+        return {"content": json.dumps(filled)}
+    call = {"name": name, "arguments": json.dumps(filled)}
+    return {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
 
 
 def _form(body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:

@@ -25,6 +25,7 @@ from escalade.nodes.human import human_node
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
+from escalade.nodes.question_batches import batches_for
 from escalade.nodes.reason import reason_node
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, chosen_rung, router_node
@@ -106,6 +107,7 @@ def make_resources(
         value_network=value_network,
         search=SearchService(domain, evaluator, clock=clock) if evaluator and domain.has_simulator else None,
         language_model=language_model,
+        batches=None if language_model is None else batches_for(domain, language_model),
         bundle_version=bundle.version if bundle else None,
         novelty=bundle.novelty if bundle else None,
         certificates=bundle.certificates if bundle else (),

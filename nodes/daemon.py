@@ -33,7 +33,7 @@ def in_daemon_thread(work: Callable[[], T]) -> Future[T]:
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """What a coroutine returns, for who has no event loop: it runs in the caller's context, on one loop that all such
     calls of this process share, so that connections live on between them. Interrupted, it is cancelled."""
-    future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
+    future = asyncio.run_coroutine_threadsafe(work, shared_loop())
     try:
         return future.result()
     except BaseException:
@@ -41,7 +41,8 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _shared_loop() -> asyncio.AbstractEventLoop:
+def shared_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of this process, in a thread of its own."""
     with _beginning:
         process = os.getpid()  # threads do not outlive a fork
         if process not in _loops:

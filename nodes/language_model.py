@@ -54,7 +54,8 @@ class LanguageModel:
     max_tokens: cap on one answer. tokens_per_decision: cap on all calls of one decision, prompts included; None: none.
     timeout_s: cap on one question. Prices in USD per million tokens; None: unpriced, and reported so. endpoint: the
     guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to each chat
-    model that was made."""
+    model that was made. batch_ms: how long a question of a one-step domain waits for others that go into the same
+    prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself."""
 
     chat: BaseChatModel | Callable[[], BaseChatModel]
     name: str
@@ -65,6 +66,8 @@ class LanguageModel:
     output_usd_per_mtok: float | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
     ways: Ways = field(default_factory=Ways)
+    batch_ms: float = 5.0
+    batch_most: int = 32
     close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
     _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
     _answered_at: float = field(default=0.0, init=False, repr=False)
@@ -155,7 +158,11 @@ class LanguageModel:
 
     def most_tokens(self, characters: int) -> int:
         """An upper estimate of what one call takes with so long a prompt, its answer included."""
-        return math.ceil(characters / CHARACTERS_PER_TOKEN) + ASIDE + self.max_tokens
+        return self.tokens_of(characters) + ASIDE + self.max_tokens
+
+    def tokens_of(self, characters: int) -> int:
+        """An upper estimate of the tokens of a text."""
+        return math.ceil(characters / CHARACTERS_PER_TOKEN)
 
     def cost(self, usage: dict[str, Any] | None) -> float | None:
         """USD of one call by the provider's usage record; None if unpriced or unreported."""

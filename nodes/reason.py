@@ -33,15 +33,16 @@ def reason_node(resources: Resources) -> RungStep:
         legal = domain.legal_actions(parsed)
         form = choice(names_of(domain, legal), evaluates=domain.has_simulator)
         allowance = state.get("allowance_ms")
+        timeout_s = model.timeout_s if allowance is None else min(model.timeout_s, allowance / 1000)
+        details: dict[str, Any] = {"model": model.name}
         try:
-            answer = await model.ask(
-                form,
-                situation(domain, parsed),
-                timeout_s=None if allowance is None else allowance / 1000,
-            )
+            if resources.batches is not None:
+                answer, details["batch"] = await resources.batches.ask(state["text"], timeout_s=timeout_s)
+            else:
+                answer = await model.ask(form, situation(domain, parsed), timeout_s=timeout_s)
         except CallFailed as error:
             return failure(error, model)
-        details: dict[str, Any] = {"model": model.name, "tokens": answer.tokens}
+        details["tokens"] = answer.tokens
         if answer.attempts > 1:
             details["attempts"] = answer.attempts
         if answer.simulated:

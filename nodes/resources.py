@@ -15,6 +15,7 @@ from escalade.neural.certificate import Certificate
 from escalade.neural.novelty import Novelty
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.question_batches import QuestionBatches
 from escalade.search.service import SearchService
 
 
@@ -45,10 +46,11 @@ _FARTHEST = 1e6
 class Resources:
     """network: in front of the policy-value network; value_network: of the value network, or of the former again.
     Both None without a bundle. search: looks ahead for all runs; None where the domain has no simulator.
-    language_model: None where no endpoint is configured. calibrators: by rung, identity where absent. novelty: tells
-    states that the networks leave to others; None: there are none such. certificates: by what thresholds the networks
-    may accept; watch: whether these still hold. similar: what was decided before, None where nobody keeps that.
-    compute_usd_per_hour: price of this machine's time. clock: seconds since the epoch."""
+    language_model: None where no endpoint is configured. batches: of questions to it, None where each goes alone.
+    calibrators: by rung, identity where absent. novelty: tells states that the networks leave to others; None: there
+    are none such. certificates: by what thresholds the networks may accept; watch: whether these still hold. similar:
+    what was decided before, None where nobody keeps that. compute_usd_per_hour: price of this machine's time. clock:
+    seconds since the epoch."""
 
     domain: Domain[Any]
     defaults: DecisionContext
@@ -60,6 +62,7 @@ class Resources:
     bundle_version: str | None = None
     novelty: Novelty | None = None
     certificates: tuple[Certificate, ...] = ()
+    batches: QuestionBatches | None = None
     watch: CertificateWatch | None = None
     similar: SimilarDecisions | None = None
     sinks: tuple[Sink, ...] = ()

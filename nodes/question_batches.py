@@ -1,0 +1,165 @@
+"""Uncertain cases of one-step domains, asked about many in one prompt: what all prompts have in common, such as a list
+of 77 labels, is paid for once.
+
+Questions wait a few milliseconds for others. Answers are matched by id; one that is missing, or no legal action, is
+asked for again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from escalade.domains.base import Domain
+from escalade.nodes.daemon import shared_loop
+from escalade.nodes.endpoint import CallFailed
+from escalade.nodes.language_model import Answer, LanguageModel
+from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
+
+ANSWER_CHARACTERS = 24
+"""Of one answer, besides the action's name."""
+
+
+@dataclass(eq=False)
+class _Question:
+    """A state that waits for its answer. actions: names of those that are legal."""
+
+    text: str
+    state: Any
+    actions: tuple[str, ...]
+    timeout_s: float
+    answered: asyncio.Future[Answer] = field(repr=False)
+
+
+class QuestionBatches:
+    """Questions about one domain, to one model. wait_ms: how long the first of a batch waits for others. most: in one
+    prompt; fewer where `prompt_tokens` or the model's cap on an answer leave no room."""
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        model: LanguageModel,
+        *,
+        wait_ms: float = 5.0,
+        most: int = 32,
+        prompt_tokens: int = 6000,
+    ) -> None:
+        self.domain, self.model, self.wait_ms, self.prompt_tokens = domain, model, wait_ms, prompt_tokens
+        longest = max(len(domain.action_name(action)) for action in range(domain.num_actions))
+        room = model.max_tokens // model.tokens_of(longest + ANSWER_CHARACTERS)
+        self.most = max(1, min(most, room))
+        self._waiting: dict[tuple[str, ...], list[_Question]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, text: str, *, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
+        """The answer about a state, a `choice` among its legal actions, and which batch it was in (`id`, `size`). Its
+        cost and tokens are its share of the batch's. Raises CallFailed."""
+        work = asyncio.run_coroutine_threadsafe(self._ask(text, timeout_s), shared_loop())
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
+        except TimeoutError:
+            raise CallFailed("timeout", {"cost_usd": None}) from None
+
+    async def _ask(self, text: str, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
+        state = self.domain.parse(text)
+        names = tuple(names_of(self.domain, self.domain.legal_actions(state)))
+        question = _Question(text, state, names, timeout_s, asyncio.get_running_loop().create_future())
+        waiting = self._waiting.setdefault(names, [])
+        waiting.append(question)
+        if len(waiting) >= self.most:
+            self._send(names)
+        elif len(waiting) == 1:
+            asyncio.get_running_loop().call_later(self.wait_ms / 1000, self._send, names)
+        answer = await question.answered
+        batch = answer.fields.pop("batch")
+        return answer, batch
+
+    def _send(self, names: tuple[str, ...]) -> None:
+        """Begin the batches of what waits, in a trace of their own: they belong to no single decision."""
+        waiting = [one for one in self._waiting.pop(names, []) if not one.answered.done()]
+        while waiting:
+            batch = self._fitting(waiting)
+            waiting = waiting[len(batch) :]
+            task = asyncio.get_running_loop().create_task(self._decide(batch), context=contextvars.Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _fitting(self, waiting: Sequence[_Question]) -> list[_Question]:
+        """The first of them, as many as one prompt has room for."""
+        found: list[_Question] = []
+        total = 0
+        for one in waiting[: self.most]:
+            total += self.model.tokens_of(len(json.dumps(one.text)) + ANSWER_CHARACTERS)
+            if found and total > self.prompt_tokens:
+                break
+            found.append(one)
+        return found
+
+    async def _decide(self, batch: list[_Question]) -> None:
+        told: dict[str, Any] = {"id": uuid.uuid4().hex[:12], "size": len(batch)}
+        try:
+            left = batch if len(batch) == 1 else await self._together(batch, told)
+            await asyncio.gather(*(self._alone(one, {**told, "size": 1}) for one in left))
+        except CallFailed as failed:
+            _fail(batch, failed)
+        except Exception as error:  # noqa: BLE001 -- of the user's domain; each hears of it
+            _fail(batch, CallFailed("error", {"error": type(error).__name__, "cost_usd": 0.0}))
+
+    async def _together(self, batch: list[_Question], told: dict[str, Any]) -> list[_Question]:
+        """Ask about all in one prompt. Returns those without a usable answer."""
+        form = batched_choice(batch[0].actions)
+        messages = batched_situation(self.domain, [one.text for one in batch])
+        try:
+            answer = await self.model.ask(form, messages, timeout_s=max(one.timeout_s for one in batch))
+        except CallFailed as failed:
+            if failed.reason != "malformed_answer":
+                raise
+            return batch
+        named = {one["id"]: one["action"] for one in answer.fields["answers"]}
+        share = _share(answer, len(batch))
+        left = []
+        for number, one in enumerate(batch, start=1):
+            name = named.get(str(number))
+            if name is None or name not in one.actions:
+                left.append(one)
+            elif not one.answered.done():
+                one.answered.set_result(replace(share, fields={"action": name, "batch": told}))
+        return left
+
+    async def _alone(self, one: _Question, told: dict[str, Any]) -> None:
+        try:
+            answer = await self.model.ask(
+                choice(one.actions), situation(self.domain, one.state), timeout_s=one.timeout_s
+            )
+        except CallFailed as failed:
+            _fail([one], failed)
+            return
+        if not one.answered.done():
+            one.answered.set_result(replace(answer, fields={**answer.fields, "batch": told}))
+
+
+def batches_for(domain: Domain[Any], model: LanguageModel) -> QuestionBatches | None:
+    """Where questions about a domain are batched; None where each is asked by itself."""
+    if model.batch_ms <= 0 or not is_batched(domain):
+        return None
+    return QuestionBatches(domain, model, wait_ms=model.batch_ms, most=model.batch_most)
+
+
+def _share(answer: Answer, size: int) -> Answer:
+    """What one of `size` questions has of an answer's cost and tokens."""
+    tokens = answer.tokens and {name: None if count is None else count / size for name, count in answer.tokens.items()}
+    return replace(answer, cost_usd=None if answer.cost_usd is None else answer.cost_usd / size, tokens=tokens)
+
+
+def _fail(batch: Sequence[_Question], failed: CallFailed) -> None:
+    """All who still wait hear of it, each with its share of the cost."""
+    cost = failed.details.get("cost_usd", 0.0)
+    share = None if cost is None else cost / len(batch)
+    for one in batch:
+        if not one.answered.done():
+            one.answered.set_exception(CallFailed(failed.reason, {**failed.details, "cost_usd": share}))
