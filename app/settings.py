@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     llm_tokens_per_hour: int | None = Field(
         default=None, ge=1, description="Limit of this process in any hour, prompts and answers; empty: none."
     )
+    llm_temperature: float = Field(
+        default=0.7,
+        ge=0,
+        le=2,
+        description="Of answers of which several are asked for (option samples); a single one is asked for with 0.",
+    )
     llm_batch_ms: float = Field(
         default=5.0,
         ge=0,

@@ -229,6 +229,7 @@ def open_language_model(
         close_chat=close_chat,
         batch_ms=settings.llm_batch_ms,
         batch_most=settings.llm_batch_most,
+        sampling={"temperature": settings.llm_temperature},
         max_tokens=settings.llm_max_tokens,
         tokens_per_decision=settings.llm_tokens_per_decision,
         timeout_s=settings.llm_timeout_s,

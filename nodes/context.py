@@ -84,6 +84,13 @@ class DecisionContext(BaseModel):
         description="Where an unsure network left a state to the language model: weight of the network's value of it; "
         "the model's own has the rest.",
     )
+    samples: int = Field(
+        default=1,
+        strict=True,
+        ge=1,
+        le=64,
+        description="How often the language model is asked; the share of its answers that agree is its confidence.",
+    )
     human: bool = Field(default=False, description="Whether a person may be asked as the last rung.")
 
     @field_validator("ladder")

@@ -215,15 +215,20 @@ class HourlyTokens:
 
 @dataclass
 class DecisionTokens:
-    """What the calls of one decision may take together; None: no cap."""
+    """What the calls of one decision may take together, all on one event loop; None: no cap. As `HourlyTokens`."""
 
     most: int | None = None
     spent: int = 0
+    reserved: int = 0
 
-    def check(self, tokens: int) -> None:
-        """Raises CallFailed if a call of so many might go over the cap."""
-        if self.most is not None and self.spent + tokens > self.most:
+    def reserve(self, tokens: int) -> None:
+        if self.most is not None and self.spent + self.reserved + tokens > self.most:
             raise CallFailed("token_cap", {"cap": "decision", "most": self.most})
+        self.reserved += tokens
+
+    def settle(self, reserved: int, spent: int) -> None:
+        self.reserved -= reserved
+        self.spent += spent
 
 
 # A call
@@ -275,7 +280,6 @@ class Endpoint:
         used: Callable[[T], int | None],
         decision: DecisionTokens,
     ) -> T:
-        decision.check(tokens)
         if self.breaker.refuses():  # before a turn is waited for
             raise CallFailed("breaker_open")
         try:
@@ -283,8 +287,13 @@ class Endpoint:
         except TimeoutError:
             raise CallFailed("overloaded") from None
         try:
-            self.tokens.reserve(tokens)
+            decision.reserve(tokens)
             spent, fine = 0, None
+            try:
+                self.tokens.reserve(tokens)
+            except CallFailed:
+                decision.settle(tokens, 0)
+                raise
             try:
                 self.breaker.enter()
                 spent = tokens  # until it is known better: a failed call may be billed
@@ -306,7 +315,7 @@ class Endpoint:
                 return answer
             finally:
                 self.tokens.settle(tokens, spent)
-                decision.spent += spent
+                decision.settle(tokens, spent)
         finally:
             self.gate.leave()
 

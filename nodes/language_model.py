@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -55,7 +55,8 @@ class LanguageModel:
     timeout_s: cap on one question. Prices in USD per million tokens; None: unpriced, and reported so. endpoint: the
     guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to each chat
     model that was made. batch_ms: how long a question of a one-step domain waits for others that go into the same
-    prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself."""
+    prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself. sampling: arguments
+    of calls whose answers are to differ, such as a temperature; none for a chat model that has one already."""
 
     chat: BaseChatModel | Callable[[], BaseChatModel]
     name: str
@@ -68,6 +69,7 @@ class LanguageModel:
     ways: Ways = field(default_factory=Ways)
     batch_ms: float = 5.0
     batch_most: int = 32
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
     _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
     _answered_at: float = field(default=0.0, init=False, repr=False)
@@ -80,9 +82,11 @@ class LanguageModel:
         *,
         timeout_s: float | None = None,
         decision: DecisionTokens | None = None,
+        sampled: bool = False,
     ) -> Answer:
         """One answer of a form. timeout_s: for everything, at most the model's own. decision: counts the tokens of all
-        questions of one decision. Raises CallFailed, whose `details` have `cost_usd` (None: not known)."""
+        questions of one decision. sampled: it is one of several, which may differ. Raises CallFailed, whose `details`
+        have `cost_usd` (None: not known)."""
         ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
         most = self.most_tokens(question_length(form, messages))
@@ -93,7 +97,7 @@ class LanguageModel:
             began = time.monotonic()
             try:
                 message, tried = await self.endpoint.call(
-                    lambda left, way=way: self._sent(form, messages, way, left),  # type: ignore[misc]
+                    lambda left, way=way: self._sent(form, messages, way, left, sampled),  # type: ignore[misc]
                     timeout_s=max(0.0, ends - began),
                     tokens=most,
                     used=_total_tokens,
@@ -123,12 +127,12 @@ class LanguageModel:
                 fields, None if None in costs else sum(filter(None, costs)), tokens, attempts, way, _simulated(message)
             )
 
-    async def _sent(self, form: Form, messages: Sequence[BaseMessage], way: Way, left: float) -> Any:
+    async def _sent(self, form: Form, messages: Sequence[BaseMessage], way: Way, left: float, sampled: bool) -> Any:
         try:
             bound, told = asked(self._chat_here(), form, messages, way)
         except NotImplementedError:
             raise CallFailed("refused", {"error": "NotImplementedError"}) from None
-        return await bound.ainvoke(told, timeout=left)
+        return await bound.ainvoke(told, timeout=left, **(self.sampling if sampled else {}))
 
     def _chat_here(self) -> BaseChatModel:
         """The chat model to use on this event loop."""
@@ -174,12 +178,13 @@ class LanguageModel:
             return None  # a usage record that makes no sense prices nothing
         return float((read * self.input_usd_per_mtok + written * self.output_usd_per_mtok) / 1e6)
 
-    def most_it_can_cost(self, domain: Domain[Any], text: str) -> float | None:
-        """An upper estimate in USD of asking about a state, before asking."""
+    def most_it_can_cost(self, domain: Domain[Any], text: str, samples: int = 1) -> float | None:
+        """An upper estimate in USD of asking about a state so often, before asking."""
         state = domain.parse(text)
         form = choice(names_of(domain, domain.legal_actions(state)), evaluates=domain.has_simulator)
         tokens = self.most_tokens(question_length(form, situation(domain, state)))
-        return self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
+        once = self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
+        return None if once is None else samples * once
 
 
 def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:

@@ -1,22 +1,31 @@
-"""The language model's rung: one call constrained to the legal actions, its answer checked against them.
+"""The language model's rung: questions constrained to the legal actions, their answers checked against them. Asked
+several times over (`samples`), it is as sure as its answers agree.
 
 Failure codes: those of `escalade.nodes.endpoint`, and `illegal_action`.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from langchain_core.messages import BaseMessage
+
+from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError
 from escalade.nodes.certified import NEURAL
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import wait_for
-from escalade.nodes.endpoint import CallFailed
-from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.endpoint import CallFailed, DecisionTokens
+from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, failed, log
+from escalade.nodes.structured import Form
 
 
 class Reason(RungStep):
@@ -31,43 +40,92 @@ def reason_node(resources: Resources) -> RungStep:
         assert model is not None  # the router asks only if there is one
         parsed = domain.parse(state["text"])
         legal = domain.legal_actions(parsed)
-        form = choice(names_of(domain, legal), evaluates=domain.has_simulator)
+        form, messages = choice(names_of(domain, legal), evaluates=domain.has_simulator), situation(domain, parsed)
         allowance = state.get("allowance_ms")
         timeout_s = model.timeout_s if allowance is None else min(model.timeout_s, allowance / 1000)
         details: dict[str, Any] = {"model": model.name}
         try:
-            if resources.batches is not None:
+            if context.samples > 1:
+                answers, cost = await sampled(model, form, messages, context.samples, timeout_s)
+            elif resources.batches is not None:
                 answer, details["batch"] = await resources.batches.ask(state["text"], timeout_s=timeout_s)
+                answers, cost = [answer], answer.cost_usd
             else:
-                answer = await model.ask(form, situation(domain, parsed), timeout_s=timeout_s)
+                answer = await model.ask(form, messages, timeout_s=timeout_s)
+                answers, cost = [answer], answer.cost_usd
         except CallFailed as error:
             return failure(error, model)
-        details["tokens"] = answer.tokens
-        if answer.attempts > 1:
-            details["attempts"] = answer.attempts
-        if answer.simulated:
-            details["simulated"] = True
-        name = answer.fields["action"]
-        try:
-            action = domain.parse_action(name)
-        except ActionError:
-            action = -1
-        if action not in legal:
-            return failed("illegal_action", {**details, "answer": name[:80]}, answer.cost_usd)
-        evaluation = answer.fields.get("evaluation")
-        # An LLM's own word on how sure it is counts for nothing, and one sample has no agreement to measure.
+        details |= _told(answers)
+        named = [(_action(domain, answer.fields["action"]), answer) for answer in answers]
+        votes = Counter(action for action, _ in named if action in legal)
+        if not votes:
+            return failed("illegal_action", {**details, "answer": answers[0].fields["action"][:80]}, cost)
+        action, count = max(votes.items(), key=lambda one: (one[1], -one[0]))
+        evaluations = [one.fields["evaluation"] for said, one in named if said == action and "evaluation" in one.fields]
+        evaluation = sum(evaluations) / len(evaluations) if evaluations else None
+        confidence = None
+        if context.samples > 1:
+            # How often it says the same is the raw confidence; what it says of its own certainty counts for nothing.
+            details["samples"] = context.samples
+            details["votes"] = {domain.action_name(one): number for one, number in votes.most_common()}
+            details["raw_confidence"] = count / context.samples
+            features = np.array([[count / context.samples]])
+            confidence = float(resources.calibrator("reason").confidences(features)[0])
         return {
             "action": action,
-            "confidence": None,
+            "confidence": confidence,
             **blended(evaluation, network_value(state), context.network_weight, details),
             "policy": None,
-            "cost_usd": answer.cost_usd,
+            "cost_usd": cost,
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
         return wait_for(propose(state, context))
 
     return Reason("reason", resources, run, propose)
+
+
+async def sampled(
+    model: LanguageModel, form: Form, messages: Sequence[BaseMessage], count: int, timeout_s: float
+) -> tuple[list[Answer], float | None]:
+    """So many answers to one question, asked for at once (X. Wang et al., "Self-consistency improves chain of thought
+    reasoning in language models", ICLR 2023), and what all calls cost. Those that fail are left out. Raises CallFailed
+    if all do."""
+    tokens = DecisionTokens(model.tokens_per_decision)
+    asked = (model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=True) for _ in range(count))
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException) and not isinstance(one, CallFailed):
+            raise one
+    answers = [one for one in ended if isinstance(one, Answer)]
+    failures = [one for one in ended if isinstance(one, CallFailed)]
+    costs = [one.cost_usd for one in answers] + [one.details.get("cost_usd", 0.0) for one in failures]
+    total = None if None in costs else sum(filter(None, costs))
+    if not answers:
+        failures[0].details["cost_usd"] = total
+        raise failures[0]
+    return answers, total
+
+
+def _told(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What the calls have in common for a report."""
+    tokens = [one.tokens for one in answers if one.tokens is not None]
+    whole = {name: sum(one[name] or 0 for one in tokens) for name in ("input_tokens", "output_tokens")}
+    details: dict[str, Any] = {"tokens": whole if tokens else None}
+    attempts = sum(one.attempts for one in answers)
+    if attempts > len(answers):
+        details["attempts"] = attempts
+    if any(one.simulated for one in answers):
+        details["simulated"] = True
+    return details
+
+
+def _action(domain: Domain[Any], name: str) -> int:
+    """The action of a name, -1 if it names none."""
+    try:
+        return domain.parse_action(name)
+    except ActionError:
+        return -1
 
 
 def network_value(state: DecisionState) -> float | None:

@@ -166,7 +166,7 @@ def does_not_fit(
     if context.budget_usd is not None:
         left = context.budget_usd - sum(cost for cost in costs if cost is not None)
         if rung == "reason" and model is not None:
-            price = model.most_it_can_cost(resources.domain, text)
+            price = model.most_it_can_cost(resources.domain, text, context.samples)
             if price is None or None in costs:  # or money of unknown amount was already spent
                 return "unpriced"
             if price > left:

@@ -255,3 +255,19 @@ def test_an_answer_without_a_usage_record_counts_as_the_most() -> None:
     decision = DecisionTokens(100)
     called(Endpoint(), "fine", tokens=60, decision=decision, used=lambda _: None)
     assert decision.spent == 60
+
+
+def test_calls_of_one_decision_at_once_do_not_go_over_its_cap() -> None:
+    async def main() -> tuple[list[Any], DecisionTokens]:
+        decision = DecisionTokens(100)
+
+        async def send(_: float) -> str:
+            await asyncio.sleep(0.01)
+            return "fine"
+
+        calls = [Endpoint().call(send, timeout_s=5, tokens=30, used=lambda _: 20, decision=decision) for _ in range(8)]
+        return await asyncio.gather(*calls, return_exceptions=True), decision
+
+    ended, decision = asyncio.run(main())
+    assert sum(not isinstance(one, CallFailed) for one in ended) == 3
+    assert (decision.spent, decision.reserved) == (60, 0)

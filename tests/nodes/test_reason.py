@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -16,7 +19,9 @@ from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from escalade.graph.decision import build_decision_graph
+from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason import blended, network_value
+from escalade.nodes.structured import Ways
 
 KEY = "sk-canary-5f1c"
 
@@ -264,3 +269,62 @@ def test_a_network_that_decided_or_failed_has_no_part_in_it() -> None:
     assert network_value({"reports": [unsure, {**unsure, "rung": "value", "value": 0.4}]}) == 0.4  # type: ignore[typeddict-item]
     for other in ({"outcome": "failed"}, {"outcome": "skipped", "value": None}, {"rung": "search"}):
         assert network_value({"reports": [unsure | other]}) is None  # type: ignore[typeddict-item]
+
+
+class Wavering(BaseChatModel):
+    """Says these actions, one a call; an error is raised, what is no text is no answer."""
+
+    said: list[Any]
+
+    @property
+    def _llm_type(self) -> str:
+        return "wavering"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        answer = self.said.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        text = json.dumps({"action": answer, "evaluation": 0.5})
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+
+def sampled(said: list[Any], **context: Any) -> Decision:
+    model = LanguageModel(Wavering(said=said), "wavering", ways=Ways("json_schema"))
+    graph = build_decision_graph("tic_tac_toe", language_model=model)
+    options = DecisionContext(**{"simulations": 10, "samples": len(said), **context})
+    given: Any = {"state": "51"}
+    return Decision.model_validate(asyncio.run(graph.ainvoke(given, context=options))["decision"])
+
+
+def test_agreement_over_samples_is_the_confidence() -> None:
+    decision = sampled(["9", "3", "9", "9"], reason_threshold=0.7)
+    report = decision.rungs[-1]
+    assert (decision.source, decision.action_name, decision.confidence) == ("reason", "9", 0.75)
+    assert report.details["votes"] == {"9": 3, "3": 1}
+    assert report.reason == "over_threshold"
+    assert sampled(["9", "3", "9", "9"], reason_threshold=0.8).source == "search"
+
+
+def test_what_is_illegal_or_fails_agrees_with_nobody() -> None:
+    decision = sampled(["9", "5", "resign", RuntimeError("sk-secret")], mode="llm_only")
+    assert (decision.action_name, decision.confidence) == ("9", 0.25)
+    assert "sk-secret" not in decision.model_dump_json()
+    failed = sampled([RuntimeError(), RuntimeError()])
+    assert failed.source == "search"
+    assert [report.reason for report in failed.rungs if report.rung == "reason"] == ["error"]
+    illegal = sampled(["5", "1"])
+    assert [report.reason for report in illegal.rungs if report.rung == "reason"] == ["illegal_action"]
+
+
+def test_a_model_s_own_word_on_its_certainty_is_not_read() -> None:
+    class Sure(Wavering):
+        def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            text = json.dumps({"action": self.said.pop(0), "confidence": 1.0, "evaluation": 0})
+            return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+    model = LanguageModel(Sure(said=["9"]), "sure", ways=Ways("json_schema"))
+    graph = build_decision_graph("tic_tac_toe", language_model=model)
+    given: Any = {"state": "51"}
+    result = graph.invoke(given, context=DecisionContext(reason_threshold=0.5, simulations=10))
+    decision = Decision.model_validate(result["decision"])
+    assert [report.reason for report in decision.rungs if report.rung == "reason"] == ["no_confidence"]
