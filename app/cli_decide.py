@@ -23,6 +23,7 @@ from escalade.app.cli_options import (
     JsonOption,
     LadderOption,
     ModeOption,
+    SamplesOption,
     SeedOption,
     SimulationsOption,
     ThresholdOption,
@@ -51,6 +52,7 @@ def decide(
     alpha: AlphaOption = None,
     threshold: ThresholdOption = None,
     simulations: SimulationsOption = None,
+    samples: SamplesOption = None,
     seed: SeedOption = None,
     deadline_ms: DeadlineOption = None,
     budget_usd: BudgetOption = None,
@@ -61,7 +63,7 @@ def decide(
     """Decide one state, or a file of them: which action, by which rung, how sure."""
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha)
+    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha, samples)
     settings = read_settings()
     decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:

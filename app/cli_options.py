@@ -57,6 +57,12 @@ AlphaOption = Annotated[
     ),
 ]
 SimulationsOption = Annotated[int | None, typer.Option(help="Size of a search in new nodes.", show_default="400")]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--samples", help="How often the language model is asked; as sure as its answers agree.", show_default="1"
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Source of all chance.", show_default="0")]
 DeadlineOption = Annotated[float | None, typer.Option("--deadline-ms", help="Time for one decision in ms.")]
 BudgetOption = Annotated[float | None, typer.Option("--budget-usd", help="Money for one decision in USD.")]
@@ -85,6 +91,7 @@ def run_context(
     deadline_ms: float | None,
     budget_usd: float | None,
     alpha: float | None = None,
+    samples: int | None = None,
 ) -> DecisionContext:
     """The options that were given, checked."""
     given: dict[str, Any] = {
@@ -94,6 +101,7 @@ def run_context(
         "deadline_ms": deadline_ms,
         "budget_usd": budget_usd,
         "alpha": alpha,
+        "samples": samples,
     }
     if ladder is not None:
         given["ladder"] = [rung.strip() for rung in ladder.split(",")]

@@ -16,12 +16,12 @@ from escalade import Decision, RungReport
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-TRAINING = (ROOT / "docs" / "training.md").read_text() + (ROOT / "docs" / "certificates.md").read_text()
+GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "certificates", "language_models"))
 DECISION = (ROOT / "docs" / "decision.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?s)```{language}\n(.*?)```", README + TRAINING)
+    return re.findall(rf"(?s)```{language}\n(.*?)```", README + GUIDES)
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))
