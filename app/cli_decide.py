@@ -31,6 +31,7 @@ from escalade.app.cli_options import (
     domain_options,
     run_context,
 )
+from escalade.app.cli_person import decide_with_person
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
@@ -53,6 +54,9 @@ def decide(
     threshold: ThresholdOption = None,
     simulations: SimulationsOption = None,
     samples: SamplesOption = None,
+    human: Annotated[
+        bool, typer.Option("--human", help="Ask you, where no rung before is sure enough (see --threshold, --ladder).")
+    ] = False,
     seed: SeedOption = None,
     deadline_ms: DeadlineOption = None,
     budget_usd: BudgetOption = None,
@@ -63,7 +67,9 @@ def decide(
     """Decide one state, or a file of them: which action, by which rung, how sure."""
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha, samples)
+    if human and state is None:
+        raise SettingsError("--human decides one STATE, not a file of them")
+    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha, samples, human)
     settings = read_settings()
     decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:
@@ -77,7 +83,10 @@ def decide(
     from escalade.graph.decision import decided
 
     with closing(decider):
-        decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
+        if human:
+            decision = decide_with_person(decider, state, context)
+        else:
+            decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
     if as_json:
         typer.echo(json.dumps(decision, allow_nan=False))
     else:

@@ -92,6 +92,7 @@ def run_context(
     budget_usd: float | None,
     alpha: float | None = None,
     samples: int | None = None,
+    human: bool = False,
 ) -> DecisionContext:
     """The options that were given, checked."""
     given: dict[str, Any] = {
@@ -102,11 +103,12 @@ def run_context(
         "budget_usd": budget_usd,
         "alpha": alpha,
         "samples": samples,
+        "human": human or None,
     }
     if ladder is not None:
         given["ladder"] = [rung.strip() for rung in ladder.split(",")]
-        if "human" in given["ladder"]:
-            raise SettingsError("--ladder: a person cannot be asked from here: use Studio or the LangGraph server")
+        if "human" in given["ladder"] and not human:
+            raise SettingsError("--ladder: a person is asked from here only by `escalade decide DOMAIN STATE --human`")
     for threshold in thresholds or []:
         rung, equals, value = threshold.partition("=")
         if not equals or rung not in ("policy", "value", "reason", "search"):

@@ -301,3 +301,54 @@ def test_the_champion_that_came_along_decides_unless_told_otherwise() -> None:
     for bundle, source in ((None, "policy"), ("builtin:connect_four", "policy"), ("none", "search")):
         done = run(*asked, *([] if bundle is None else ["--bundle", bundle]))
         assert json.loads(done.stdout)["source"] == source
+
+
+# A person in the terminal
+
+UNSURE = ("--ladder", "search,human", "--threshold", "search=1", "--simulations", "5")
+
+
+def test_a_person_decides_in_the_terminal_and_it_is_kept_to_learn_from(tmp_path: Path) -> None:
+    told = run(
+        "decide",
+        "tic_tac_toe",
+        "51",
+        "--human",
+        *UNSURE,
+        "--json",
+        stdin="x\n5\n 9 \n",
+        ESCALADE_EXPERIENCE=str(tmp_path),
+    )
+    assert told.returncode == 0, told.stderr
+    decision = json.loads(told.stdout)
+    assert (decision["source"], decision["action_name"]) == ("human", "9")
+    assert "'5' is not one of: 2, 3" in told.stderr
+    assert "under_threshold" in told.stderr
+    asked = run(
+        "data",
+        "query",
+        "tic_tac_toe",
+        "SELECT source, action FROM experience",
+        "--store",
+        str(tmp_path / "tic_tac_toe"),
+        "--json",
+    )
+    assert [line["source"] for line in json.loads(asked.stdout)] == ["human"]
+
+
+def test_where_nobody_answers_there_is_no_decision() -> None:
+    told = run("decide", "tic_tac_toe", "51", "--human", *UNSURE)
+    assert told.returncode == 1
+    assert "the run asks a person, and nobody answered" in told.stderr
+
+
+def test_a_person_is_asked_only_about_one_state_and_only_with_leave(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("51\n")
+    many = run("decide", "tic_tac_toe", "--input", "in", "--output", "out", "--human", cwd=tmp_path)
+    assert "--human decides one STATE" in many.stderr
+    assert "--human" in run("decide", "tic_tac_toe", "51", "--ladder", "human").stderr
+
+
+def test_who_is_sure_asks_nobody() -> None:
+    told = run("decide", "tic_tac_toe", "51", "--human", "--ladder", "search,human", "--json")
+    assert json.loads(told.stdout)["source"] == "search"
