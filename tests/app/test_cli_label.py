@@ -45,7 +45,7 @@ def rows_in(folder: Path, domain: Any = TTT) -> Rows:
 def ranked_last_first(request: Request) -> Response:
     """The allowed actions in reverse; no usable answer about the empty board."""
     body = json.loads(request.data)
-    allowed = body["tools"][0]["function"]["parameters"]["properties"]["ranking"]["items"]["enum"]
+    allowed = body["response_format"]["json_schema"]["schema"]["properties"]["ranking"]["items"]["enum"]
     ranking = ["none"] if len(allowed) == 9 else allowed[::-1]
     call = {"name": "rank_actions", "arguments": json.dumps({"ranking": ranking})}
     message = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": call}]}
@@ -116,8 +116,10 @@ def test_a_model_that_answers_nothing_ends_the_work(tmp_path: Path, httpserver: 
     environment = {"ESCALADE_LLM_MODEL": "scripted", "OPENAI_BASE_URL": httpserver.url_for("/v1")}
     done = label(tmp_path, "--teacher", "llm", "--count", "100", **environment)
     assert isinstance(done.exception, EscaladeError)
-    assert str(done.exception) == "language model 'scripted' answered none of 32 questions (32 unauthorized)"
-    assert len(httpserver.log) == 32
+    said = str(done.exception)
+    assert said.startswith("language model 'scripted' answered none of 32 questions (")
+    assert "unauthorized" in said
+    assert 5 <= len(httpserver.log) <= 32  # after five the breaker opens, and those under way are no more than 16
     assert ExperienceStore(tmp_path, TTT).rows == 0
 
 
