@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, domain_options
+from escalade.app.cli_serve import listening
 from escalade.domains.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Language models on this machine.")
@@ -70,14 +70,6 @@ def simulate(
     console.print(
         f"calls: {told}; {bill.input_tokens} + {bill.output_tokens} tokens, {bill.usd(simulation):.6f} USD (simulated)"
     )
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket to serve on. Raises SettingsError."""
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise SettingsError(f"--host {host} --port {port} cannot be listened on: {error.strerror}") from None
 
 
 def _prices(given: str) -> tuple[float, float]:

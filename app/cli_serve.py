@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated
 
 import typer
 
-from escalade.app.cli_llm import listening
 from escalade.app.settings import read_settings
+from escalade.domains.errors import SettingsError
 
 
 def serve(
@@ -30,3 +31,11 @@ def serve(
     typer.echo(f"listening on http://{host}:{listener.getsockname()[1]}", err=True)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
     server.run(sockets=[listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket to serve on. Raises SettingsError."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"--host {host} --port {port} cannot be listened on: {error.strerror}") from None

@@ -55,7 +55,7 @@ def main() -> None:
     model = open_language_model(Settings(llm_model=MODEL, llm_base_url=f"http://127.0.0.1:{port}/v1"))
     assert model is not None
     changes: list[str] = []
-    model.endpoint.breaker._on_change = changes.append
+    model.endpoint.breaker.on_change = changes.append
     print(f"deadline {given.deadline_ms:g} ms, {given.at_once} decisions at once, {given.count} an endpoint; simulated")
     asyncio.run(run(given, model, port, changes))
 
@@ -67,7 +67,7 @@ async def run(given: Any, model: LanguageModel, port: int, changes: list[str]) -
     for name, options in PHASES.items():
         with endpoint(port, options):
             if name == "works again":  # as long as the breaker may rest
-                await asyncio.sleep(model.endpoint.breaker._rest + 0.5)
+                await asyncio.sleep(model.endpoint.breaker.rest_s + 0.5)
             turns = asyncio.Semaphore(given.at_once)
             took: list[float] = []
             ends: Counter[str] = Counter()

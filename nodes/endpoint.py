@@ -85,7 +85,7 @@ class Breaker:
         on_change: Callable[[BreakerState], None] | None = None,
     ) -> None:
         self._allowed, self._first_rest, self._most, self._clock = failures, rest_s, most_s, clock
-        self._on_change = on_change
+        self.on_change = on_change
         self._lock = threading.Lock()
         self._state: BreakerState = "closed"
         self._in_a_row, self._rest, self._until = 0, rest_s, 0.0
@@ -93,6 +93,11 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         return self._state
+
+    @property
+    def rest_s(self) -> float:
+        """How long it rests when it opens."""
+        return self._rest
 
     def refuses(self) -> bool:
         """Whether a call would be refused now."""
@@ -131,8 +136,8 @@ class Breaker:
             self._tell(changed)
 
     def _tell(self, state: BreakerState) -> None:
-        if self._on_change is not None:
-            self._on_change(state)
+        if self.on_change is not None:
+            self.on_change(state)
 
 
 # So many at once
@@ -146,6 +151,10 @@ class Gate:
         self._lock = threading.Lock()
         self._under_way = 0
         self._waiting: deque[Future[None]] = deque()
+
+    @property
+    def under_way(self) -> int:
+        return self._under_way
 
     async def enter(self) -> None:
         """Wait for a turn, which `leave` must end. Raises CallFailed if too many wait."""

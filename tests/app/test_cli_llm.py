@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 
 from escalade import Decision, DecisionContext
-from escalade.app.cli_llm import listening
+from escalade.app.cli_serve import listening
 from escalade.app.ledger import totals
 from escalade.app.settings import Settings
 from escalade.app.simulated_llm import SimulatedModel, Simulation, simulated_app

@@ -95,7 +95,7 @@ def test_one_that_hangs_is_left_in_time() -> None:
     endpoint = Endpoint()
     with pytest.raises(CallFailed, match="timeout"):
         asyncio.run(endpoint.call(hang, timeout_s=0.05, tokens=1, used=lambda _: 1))
-    assert endpoint.gate._under_way == 0
+    assert endpoint.gate.under_way == 0
 
 
 def test_the_breaker_opens_tries_again_and_closes() -> None:
@@ -163,7 +163,7 @@ def test_so_many_at_once_and_no_more_wait_than_may() -> None:
         ended = await asyncio.gather(*calls, return_exceptions=True)
         refused = [one for one in ended if isinstance(one, CallFailed)]
         assert all(one.reason == "overloaded" for one in refused)
-        return most, len(ended) - len(refused), endpoint.gate._under_way
+        return most, len(ended) - len(refused), endpoint.gate.under_way
 
     assert asyncio.run(main()) == (3, 7, 0)
 
@@ -180,7 +180,7 @@ def test_a_turn_is_not_lost_with_who_gives_up() -> None:
         gate.leave()
         await waiting[2]
         gate.leave()
-        assert gate._under_way == 0
+        assert gate.under_way == 0
 
     asyncio.run(main())
 
@@ -203,7 +203,7 @@ def test_turns_pass_between_threads_and_their_event_loops() -> None:
     for thread in threads:
         thread.join(timeout=20)
     assert sorted(done) == list(range(30))
-    assert gate._under_way == 0
+    assert gate.under_way == 0
 
 
 def test_the_cap_of_an_hour_holds_and_passes() -> None:
