@@ -23,7 +23,8 @@ from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
-from escalade.nodes.endpoint import Breaker, Endpoint, Gate, HourlyTokens
+from escalade.nodes.endpoint import Endpoint
+from escalade.nodes.guards import Breaker, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator

@@ -15,7 +15,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from escalade.domains.base import Domain
-from escalade.nodes.endpoint import UNBILLED, CallFailed, DecisionTokens, Endpoint
+from escalade.nodes.call_failed import UNBILLED, CallFailed
+from escalade.nodes.endpoint import Endpoint
+from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.structured import Form, Way, Ways, answer_of, asked
 

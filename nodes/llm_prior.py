@@ -17,7 +17,7 @@ import numpy as np
 from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray, KeyArray, array_domain, legal_mask
 from escalade.domains.errors import ActionError
 from escalade.domains.evaluator import AnyEvaluator, BatchHints, StateEvaluator, hints_of
-from escalade.nodes.endpoint import CallFailed
+from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.questions import RANK, names_of, ranking_of, situation
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from escalade.domains.base import Domain
+from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.daemon import shared_loop
-from escalade.nodes.endpoint import CallFailed
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
 

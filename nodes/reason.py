@@ -1,7 +1,7 @@
 """The language model's rung: questions constrained to the legal actions, their answers checked against them. Asked
 several times over (`samples`), it is as sure as its answers agree.
 
-Failure codes: those of `escalade.nodes.endpoint`, and `illegal_action`.
+Failure codes: those of `escalade.nodes.call_failed`, and `illegal_action`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from langchain_core.messages import BaseMessage
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError
+from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.certified import NEURAL
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import wait_for
-from escalade.nodes.endpoint import CallFailed, DecisionTokens
+from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.resources import Resources

@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-from escalade.nodes.endpoint import (
-    Breaker,
-    CallFailed,
-    DecisionTokens,
-    Endpoint,
-    Gate,
-    HourlyTokens,
-)
+from escalade.nodes.call_failed import CallFailed
+from escalade.nodes.endpoint import Endpoint
+from escalade.nodes.guards import Breaker, DecisionTokens, Gate, HourlyTokens
 
 
 class Clock:

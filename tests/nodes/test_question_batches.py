@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from escalade import Decision
 from escalade.domains.catalog import load_domain
 from escalade.graph.decision import build_decision_graph
-from escalade.nodes.endpoint import CallFailed
+from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.question_batches import QuestionBatches, batches_for
 from escalade.nodes.questions import told_state, told_states

@@ -1,0 +1,47 @@
+"""What a call to a language model's endpoint can end in besides an answer.
+
+`reason` is one of: `timeout`, `rate_limited`, `unauthorized`, `server_error`, `unreachable`, `refused` (another 4xx),
+`malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `error`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from escalade.domains.errors import EscaladeError
+
+RETRIED = ("rate_limited", "server_error", "unreachable")
+"""What a second attempt may mend. After a time-out there is no time left, and the rest would fail again."""
+OUT_OF_ORDER = (*RETRIED, "timeout", "unauthorized")
+"""What speaks against the endpoint, not against one question or answer."""
+UNBILLED = ("unreachable", "unauthorized", "rate_limited", "refused", "breaker_open", "overloaded", "token_cap")
+"""What a provider does not bill; what other failures cost, if anything, is not known."""
+
+
+class CallFailed(EscaladeError):
+    """A call without an answer. Providers' messages can quote keys and prompts, so only the kind of error is told."""
+
+    def __init__(self, reason: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.details = details or {}
+
+
+def failure_of(error: Exception) -> CallFailed:
+    """What any client's error means."""
+    if isinstance(error, CallFailed):
+        return error
+    name, status = type(error).__name__, getattr(error, "status_code", None)
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        reason = "timeout"
+    elif status == 429:
+        reason = "rate_limited"
+    elif status in (401, 403):
+        reason = "unauthorized"
+    elif isinstance(status, int):
+        reason = "server_error" if status >= 500 else "refused"
+    elif isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+        reason = "malformed_answer"  # the client could not read what came
+    else:
+        reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
+    return CallFailed(reason, {"error": name, "status": status})
