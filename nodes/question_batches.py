@@ -103,15 +103,15 @@ class QuestionBatches:
     async def _decide(self, batch: list[_Question]) -> None:
         told: dict[str, Any] = {"id": uuid.uuid4().hex[:12], "size": len(batch)}
         try:
-            left = batch if len(batch) == 1 else await self._together(batch, told)
-            await asyncio.gather(*(self._alone(one, {**told, "size": 1}) for one in left))
+            left, paid = (batch, 0.0) if len(batch) == 1 else await self._together(batch, told)
+            await asyncio.gather(*(self._alone(one, {**told, "size": 1}, paid) for one in left))
         except CallFailed as failed:
             _fail(batch, failed)
         except Exception as error:  # noqa: BLE001 -- of the user's domain; each hears of it
             _fail(batch, CallFailed("error", {"error": type(error).__name__, "cost_usd": 0.0}))
 
-    async def _together(self, batch: list[_Question], told: dict[str, Any]) -> list[_Question]:
-        """Ask about all in one prompt. Returns those without a usable answer."""
+    async def _together(self, batch: list[_Question], told: dict[str, Any]) -> tuple[list[_Question], float | None]:
+        """Ask about all in one prompt. Returns those without a usable answer, and what each has cost so far."""
         form = batched_choice(batch[0].actions)
         messages = batched_situation(self.domain, [one.text for one in batch])
         try:
@@ -119,7 +119,8 @@ class QuestionBatches:
         except CallFailed as failed:
             if failed.reason != "malformed_answer":
                 raise
-            return batch
+            cost = failed.details.get("cost_usd")
+            return batch, None if cost is None else cost / len(batch)
         named = {one["id"]: one["action"] for one in answer.fields["answers"]}
         share = _share(answer, len(batch))
         left = []
@@ -129,18 +130,21 @@ class QuestionBatches:
                 left.append(one)
             elif not one.answered.done():
                 one.answered.set_result(replace(share, fields={"action": name, "batch": told}))
-        return left
+        return left, share.cost_usd
 
-    async def _alone(self, one: _Question, told: dict[str, Any]) -> None:
+    async def _alone(self, one: _Question, told: dict[str, Any], paid: float | None) -> None:
+        """Ask about one. paid: what the prompt that it shared before has cost it."""
         try:
             answer = await self.model.ask(
                 choice(one.actions), situation(self.domain, one.state), timeout_s=one.timeout_s
             )
         except CallFailed as failed:
+            failed.details["cost_usd"] = _sum(paid, failed.details.get("cost_usd", 0.0))
             _fail([one], failed)
             return
         if not one.answered.done():
-            one.answered.set_result(replace(answer, fields={**answer.fields, "batch": told}))
+            fields = {**answer.fields, "batch": told}
+            one.answered.set_result(replace(answer, fields=fields, cost_usd=_sum(paid, answer.cost_usd)))
 
 
 def batches_for(domain: Domain[Any], model: LanguageModel) -> QuestionBatches | None:
@@ -154,6 +158,10 @@ def _share(answer: Answer, size: int) -> Answer:
     """What one of `size` questions has of an answer's cost and tokens."""
     tokens = answer.tokens and {name: None if count is None else count / size for name, count in answer.tokens.items()}
     return replace(answer, cost_usd=None if answer.cost_usd is None else answer.cost_usd / size, tokens=tokens)
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def _fail(batch: Sequence[_Question], failed: CallFailed) -> None:

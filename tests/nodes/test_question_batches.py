@@ -98,6 +98,10 @@ def test_a_missing_or_illegal_answer_is_asked_for_again_alone(answer: str | None
     found = asked(chat, ["refund please", "my card", "what balance"])
     assert [one[:2] for one in found] == [("refund", 3), ("card lost", 1), ("balance", 3)]
     assert len(chat.prompts) == 2
+    # Nothing of what both prompts cost is lost.
+    assert sum(one[2].cost_usd for one in found) == pytest.approx(
+        sum(len(prompt) + 10 for prompt in chat.prompts) / 1e6
+    )
 
 
 def test_answers_are_matched_by_id_not_by_place() -> None:
