@@ -23,6 +23,7 @@ from escalade.app.cli_options import (
     JsonOption,
     LadderOption,
     ModeOption,
+    ReasoningOption,
     SamplesOption,
     SeedOption,
     SimulationsOption,
@@ -54,6 +55,7 @@ def decide(
     threshold: ThresholdOption = None,
     simulations: SimulationsOption = None,
     samples: SamplesOption = None,
+    reasoning: ReasoningOption = None,
     human: Annotated[
         bool, typer.Option("--human", help="Ask you, where no rung before is sure enough (see --threshold, --ladder).")
     ] = False,
@@ -69,7 +71,19 @@ def decide(
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
     if human and state is None:
         raise SettingsError("--human decides one STATE, not a file of them")
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, budget_usd, alpha, samples, human)
+    context = run_context(
+        ladder=ladder,
+        thresholds=threshold,
+        human=human,
+        mode=mode,
+        alpha=alpha,
+        simulations=simulations,
+        samples=samples,
+        reasoning=reasoning,
+        seed=seed,
+        deadline_ms=deadline_ms,
+        budget_usd=budget_usd,
+    )
     settings = read_settings()
     decider = decider_for(settings, domain, option, bundle)
     if input is not None and output is not None:

@@ -63,6 +63,10 @@ SamplesOption = Annotated[
         "--samples", help="How often the language model is asked; as sure as its answers agree.", show_default="1"
     ),
 ]
+ReasoningOption = Annotated[
+    str | None,
+    typer.Option("--reasoning", help="How the language model decides: short (one call) or full.", show_default="short"),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Source of all chance.", show_default="0")]
 DeadlineOption = Annotated[float | None, typer.Option("--deadline-ms", help="Time for one decision in ms.")]
 BudgetOption = Annotated[float | None, typer.Option("--budget-usd", help="Money for one decision in USD.")]
@@ -83,28 +87,10 @@ def domain_options(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def run_context(
-    mode: str | None,
-    ladder: str | None,
-    thresholds: list[str] | None,
-    simulations: int | None,
-    seed: int | None,
-    deadline_ms: float | None,
-    budget_usd: float | None,
-    alpha: float | None = None,
-    samples: int | None = None,
-    human: bool = False,
+    *, ladder: str | None = None, thresholds: list[str] | None = None, human: bool = False, **options: Any
 ) -> DecisionContext:
-    """The options that were given, checked."""
-    given: dict[str, Any] = {
-        "mode": mode,
-        "simulations": simulations,
-        "seed": seed,
-        "deadline_ms": deadline_ms,
-        "budget_usd": budget_usd,
-        "alpha": alpha,
-        "samples": samples,
-        "human": human or None,
-    }
+    """The options that were given, checked. options: fields of a context, None where not given."""
+    given: dict[str, Any] = {**options, "human": human or None}
     if ladder is not None:
         given["ladder"] = [rung.strip() for rung in ladder.split(",")]
         if "human" in given["ladder"] and not human:

@@ -46,7 +46,15 @@ def play(
     """Play against the graph. Type a move, or q to stop."""
     from escalade.graph.decision import decided  # brings LangGraph, which takes a second to load
 
-    context = run_context(mode, ladder, threshold, simulations, seed, deadline_ms, None, alpha)
+    context = run_context(
+        ladder=ladder,
+        thresholds=threshold,
+        mode=mode,
+        alpha=alpha,
+        simulations=simulations,
+        seed=seed,
+        deadline_ms=deadline_ms,
+    )
     decider = decider_for(read_settings(), domain, option, bundle)
     game, console = decider.domain, Console()
     if not game.has_simulator:

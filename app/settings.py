@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         default=None, validation_alias="OPENAI_BASE_URL", description="The endpoint, if it is not OpenAI's own."
     )
     llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
-    llm_max_tokens: int = Field(default=256, ge=1, description="Limit of one answer.")
+    llm_max_tokens: int = Field(default=512, ge=1, description="Limit of one answer.")
     llm_tokens_per_decision: int | None = Field(
         default=None, ge=1, description="Limit of all calls of one decision, prompts and answers; empty: none."
     )

@@ -213,19 +213,25 @@ def _form(body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 
 
 def _filled(schema: dict[str, Any], names: list[str] | None, place: int = 0) -> Any:
-    """A value of a schema's kind: where it allows some names alone, the chosen one; in a list, all in order."""
+    """A value of a schema's kind: where it allows some names alone, the best of these; in a list, all in order."""
     kind = schema.get("type")
     if kind == "object":
         return {name: _filled(inner, names) for name, inner in (schema.get("properties") or {}).items()}
     if kind == "array":
         wanted = schema.get("items") or {}
-        count = len(names or ()) if "enum" in wanted else 1
-        return [_filled(wanted, names, number) for number in range(max(1, count))]
+        if "enum" in wanted:
+            return [_filled(wanted, names, number) for number in range(max(1, len(names or ())))]
+        # What cannot hold an action, such as a list of tools to ask, stays empty.
+        inner = (wanted.get("properties") or {}).values()
+        fits = not names or any(name in one.get("enum", ()) for one in inner for name in names)
+        return [_filled(wanted, names)] if fits else []
     if kind in ("number", "integer"):
         return max(0, schema.get("minimum", 0))
-    if "enum" in schema or not names:
-        return names[place] if names and place < len(names) else next(iter(schema.get("enum") or ["unknown"]))
-    return "simulated"
+    if "enum" in schema:
+        allowed = schema["enum"] or names or ["unknown"]
+        fitting = [name for name in names or () if name in allowed] or allowed
+        return fitting[min(place, len(fitting) - 1)]
+    return SIMULATED
 
 
 def _text(message: dict[str, Any]) -> str:

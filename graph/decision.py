@@ -17,6 +17,7 @@ from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
+from escalade.graph.reasoning import reasoning_graph
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
@@ -26,7 +27,6 @@ from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
-from escalade.nodes.reason import reason_node
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, chosen_rung, router_node
 from escalade.nodes.search import search_node
@@ -145,10 +145,13 @@ def wire(resources: Resources) -> DecisionStateGraph:
     )
     graph.add_node("parse", parse_node(resources))
     graph.add_node("router", router_node(resources))
-    for rung in (policy_node, value_node, reason_node, search_node, human_node):
-        node = rung(resources)
-        graph.add_node(node.name, node)
-        graph.add_edge(node.name, "router")
+    graph.add_node("policy", policy_node(resources))
+    graph.add_node("value", value_node(resources))
+    graph.add_node("reason", reasoning_graph(resources))
+    graph.add_node("search", search_node(resources))
+    graph.add_node("human", human_node(resources))
+    for rung in RUNGS:
+        graph.add_edge(rung, "router")
     graph.add_node("conclude", conclude_node(resources))
     graph.add_edge(START, "parse")
     graph.add_edge("parse", "router")

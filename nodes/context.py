@@ -91,6 +91,11 @@ class DecisionContext(BaseModel):
         le=64,
         description="How often the language model is asked; the share of its answers that agree is its confidence.",
     )
+    reasoning: Literal["short", "full"] = Field(
+        default="short",
+        description="short: the language model chooses in one call. full: it plans, asks networks and searches as "
+        "tools, revises, and a look ahead refutes blunders; three to five calls.",
+    )
     human: bool = Field(default=False, description="Whether a person may be asked as the last rung.")
 
     @field_validator("ladder")

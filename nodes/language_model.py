@@ -180,13 +180,14 @@ class LanguageModel:
             return None  # a usage record that makes no sense prices nothing
         return float((read * self.input_usd_per_mtok + written * self.output_usd_per_mtok) / 1e6)
 
-    def most_it_can_cost(self, domain: Domain[Any], text: str, samples: int = 1) -> float | None:
-        """An upper estimate in USD of asking about a state so often, before asking."""
+    def most_it_can_cost(self, domain: Domain[Any], text: str, calls: int = 1, besides: int = 0) -> float | None:
+        """An upper estimate in USD of asking about a state so often, before asking. besides: characters that are told
+        with each call besides the situation."""
         state = domain.parse(text)
         form = choice(names_of(domain, domain.legal_actions(state)), evaluates=domain.has_simulator)
-        tokens = self.most_tokens(question_length(form, situation(domain, state)))
+        tokens = self.most_tokens(question_length(form, situation(domain, state)) + besides)
         once = self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
-        return None if once is None else samples * once
+        return None if once is None else calls * once
 
 
 def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:

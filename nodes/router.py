@@ -19,6 +19,7 @@ from typing import Any, cast
 from escalade.domains.decision import Rung
 from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
+from escalade.nodes.reasoning import fewest_turns, most_calls
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
@@ -161,12 +162,17 @@ def does_not_fit(
         if elapsed_ms >= context.deadline_ms:
             return "deadline"
         granted = allowance(rung, elapsed_ms, context, resources)
-        if rung == "reason" and model is not None and granted is not None and granted < model.expected_ms:
+        if (
+            rung == "reason"
+            and model is not None
+            and granted is not None
+            and granted < fewest_turns(context) * model.expected_ms
+        ):
             return "deadline"
     if context.budget_usd is not None:
         left = context.budget_usd - sum(cost for cost in costs if cost is not None)
         if rung == "reason" and model is not None:
-            price = model.most_it_can_cost(resources.domain, text, context.samples)
+            price = model.most_it_can_cost(resources.domain, text, *most_calls(context))
             if price is None or None in costs:  # or money of unknown amount was already spent
                 return "unpriced"
             if price > left:

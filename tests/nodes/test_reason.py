@@ -19,8 +19,8 @@ from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from escalade.graph.decision import build_decision_graph
+from escalade.nodes.agree import blended, network_value
 from escalade.nodes.language_model import LanguageModel
-from escalade.nodes.reason import blended, network_value
 from escalade.nodes.structured import Ways
 
 KEY = "sk-canary-5f1c"

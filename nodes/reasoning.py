@@ -1,0 +1,215 @@
+"""What the nodes of the reasoning subgraph share: its state, its step, and how they ask the language model.
+
+Each node says where to go next, and puts a `proposal` into the state when the rung is done; whatever goes wrong in one
+is a failed proposal, as in every rung.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+from langchain_core.messages import BaseMessage
+
+from escalade.domains.base import Domain
+from escalade.domains.errors import ActionError
+from escalade.nodes.call_failed import CallFailed
+from escalade.nodes.context import DecisionContext
+from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.language_model import Answer, LanguageModel
+from escalade.nodes.resources import Resources
+from escalade.nodes.state import DecisionState
+from escalade.nodes.step import RungStep, Update, failed, log
+from escalade.nodes.structured import Form
+
+ROUNDS = 3
+"""At most so often the model revises."""
+FINDINGS_CHARACTERS = 6000
+"""Of what is told of findings; the oldest are left out first."""
+
+MOST_TOLD = 12_000
+"""Characters that any question of the full form has at most besides the situation."""
+
+Place = Literal["consult", "refine", "verify", "agree", "end"]
+
+
+class Spent(TypedDict):
+    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced."""
+
+    calls: int
+    attempts: int
+    tokens: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    simulated: bool
+
+
+NOTHING: Spent = {
+    "calls": 0,
+    "attempts": 0,
+    "tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "cost_usd": 0.0,
+    "simulated": False,
+}
+
+
+class ReasoningState(DecisionState, total=False):
+    """The decision's state, of which the subgraph reads `text`, `reports` and `allowance_ms` and writes `proposal`, and
+    what it keeps for itself. goes_to: the next node. began_ms: `elapsed_ms` when the rung began. plan: the model's own
+    words. best: name of the candidate that holds so far, and candidates: all that are left, with the reasons given.
+    checks: tool calls that the model asked for. findings: what tools and searches said, a line each. asked: the tool
+    calls made, so that none is made twice. refuted: actions by name, with what refutes them. evaluation: of the state
+    by the model. simulations: what the tools have taken. rounds: revisions so far."""
+
+    goes_to: Place
+    began_ms: float
+    plan: str
+    best: str
+    candidates: dict[str, str]
+    checks: list[dict[str, str]]
+    findings: list[str]
+    asked: list[str]
+    refuted: dict[str, str]
+    evaluation: float | None
+    simulations: int
+    rounds: int
+    spent: Spent
+    troubles: list[str]
+
+
+class ReasoningStep(RungStep):
+    """A node of the subgraph: its function returns what it changes, or a proposal, which ends the rung."""
+
+    works = False
+
+    def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
+        if "action" not in proposal and "outcome" not in proposal:
+            return self._end(state, proposal, started)
+        taken = state["elapsed_ms"] + max(0.0, self.resources.clock() - started) * 1000 - began_ms(state)
+        spent: Spent | None = proposal.pop("spent", state.get("spent"))
+        if spent is not None and proposal.get("outcome") == "failed":
+            proposal["cost_usd"] = added(spent["cost_usd"], proposal["cost_usd"])  # that of earlier calls is not lost
+        proposal = {"rung": "reason", "latency_ms": max(0.0, taken), "work_ms": work * 1000, **proposal}
+        return self._end(state, {"proposal": proposal, "goes_to": "end"}, started)
+
+
+def fewest_turns(context: DecisionContext) -> int:
+    """How many calls, one after another, the rung needs at least."""
+    return 1 if context.reasoning == "short" else 2 + (context.samples > 1)
+
+
+def most_calls(context: DecisionContext) -> tuple[int, int]:
+    """How many calls the rung makes at most, and the characters told with each besides the situation."""
+    if context.reasoning == "short":
+        return context.samples, 0
+    return 1 + ROUNDS + (context.samples if context.samples > 1 else 0), MOST_TOLD
+
+
+def began_ms(state: DecisionState) -> float:
+    """When the rung began, by the decision's own time."""
+    began: float = state.get("began_ms", state["elapsed_ms"])  # type: ignore[assignment]
+    return began
+
+
+def deadline_of(state: DecisionState, resources: Resources) -> float | None:
+    """When the rung must be done, by the resources' clock."""
+    allowance = state.get("allowance_ms")
+    if allowance is None:
+        return None
+    return resources.clock() + (allowance - (state["elapsed_ms"] - began_ms(state))) / 1000
+
+
+def left_s(state: DecisionState, model: LanguageModel) -> float:
+    """Seconds that a call may take now."""
+    allowance = state.get("allowance_ms")
+    if allowance is None:
+        return model.timeout_s
+    return min(model.timeout_s, max(0.0, allowance - (state["elapsed_ms"] - began_ms(state))) / 1000)
+
+
+def added(one: float | None, other: float | None) -> float | None:
+    """A sum of costs, of which any may be unknown."""
+    return None if one is None or other is None else one + other
+
+
+async def ask(
+    model: LanguageModel, state: ReasoningState, form: Form, messages: Sequence[BaseMessage], count: int = 1
+) -> tuple[list[Answer], Spent]:
+    """So many answers to one question, asked for at once (X. Wang et al., "Self-consistency improves chain of thought
+    reasoning in language models", ICLR 2023), and what the rung has spent with them. Those that fail are left out.
+    Raises CallFailed if all do, with what they cost in its details."""
+    before = state.get("spent", NOTHING)
+    tokens = DecisionTokens(model.tokens_per_decision, spent=before["tokens"])
+    timeout_s = left_s(state, model)
+    calls = (model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=count > 1) for _ in range(count))
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException) and not isinstance(one, CallFailed):
+            raise one
+    answers = [one for one in ended if isinstance(one, Answer)]
+    failures = [one for one in ended if isinstance(one, CallFailed)]
+    costs = [one.cost_usd for one in answers] + [one.details.get("cost_usd", 0.0) for one in failures]
+    cost = None if None in costs else math.fsum(filter(None, costs))
+    if not answers:
+        failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent}
+        raise failures[0]
+    return answers, with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+
+
+def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, tokens: int) -> Spent:
+    """What was spent in all, these answers included."""
+    counted = [one.tokens for one in answers if one.tokens is not None]
+    return {
+        "calls": before["calls"] + len(answers),
+        "attempts": before["attempts"] + sum(one.attempts - 1 for one in answers),
+        "tokens": tokens,
+        "input_tokens": before["input_tokens"] + sum(one["input_tokens"] or 0 for one in counted),
+        "output_tokens": before["output_tokens"] + sum(one["output_tokens"] or 0 for one in counted),
+        "cost_usd": cost,
+        "simulated": before["simulated"] or any(one.simulated for one in answers),
+    }
+
+
+def after_failure(before: Spent, error: CallFailed) -> Spent:
+    """What was spent in all, by a failed call too."""
+    cost = added(before["cost_usd"], error.details.get("cost_usd", 0.0))
+    return {**before, "cost_usd": cost, "tokens": error.details.get("tokens_spent", before["tokens"])}
+
+
+def told_spent(spent: Spent) -> dict[str, Any]:
+    """What the calls took, for a report."""
+    counted = {name: spent[name] for name in ("input_tokens", "output_tokens")}
+    details: dict[str, Any] = {"tokens": counted if any(counted.values()) else None}
+    if spent["attempts"]:
+        details["attempts"] = spent["calls"] + spent["attempts"]
+    if spent["simulated"]:
+        details["simulated"] = True
+    return details
+
+
+def action_of(domain: Domain[Any], name: str) -> int:
+    """The action of a name, -1 if it names none."""
+    try:
+        return domain.parse_action(name)
+    except ActionError:
+        return -1
+
+
+def open_actions(domain: Domain[Any], parsed: Any, state: ReasoningState) -> list[str]:
+    """Names of the actions that are legal and not refuted; all that are legal, if none is left."""
+    names = [domain.action_name(action) for action in domain.legal_actions(parsed)]
+    return [name for name in names if name not in state.get("refuted", {})] or names
+
+
+def failure(error: CallFailed, model: LanguageModel, details: dict[str, Any] | None = None) -> Update:
+    """A failed proposal."""
+    details = {"model": model.name, **(details or {}), **error.details}
+    details.pop("tokens_spent", None)
+    cost = details.pop("cost_usd", 0.0)
+    log.warning("the language model failed: %s %s", error.reason, details.get("status") or "")
+    return failed(error.reason, details, cost)
