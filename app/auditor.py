@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from escalade.app.counterfactual import work_seconds
+from escalade.app.tracing import sampled
 from escalade.domains.decision import Decision, RungReport
 from escalade.domains.errors import NoDecisionError
 from escalade.graph.decision import decided, wire
@@ -63,5 +64,6 @@ class Auditor:
             self._on_cost(usd, seconds)
 
     def _decision(self, text: str, context: DecisionContext) -> Decision:
-        answer: Any = self._graph.invoke({"state": text}, context=context)
+        with sampled(0.0):  # what is traced are decisions
+            answer: Any = self._graph.invoke({"state": text}, context=context)
         return Decision.model_validate(decided(answer))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from escalade.app.tracing import sampled
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.graph.decision import DecisionGraph, decided
 from escalade.nodes.context import DecisionContext
@@ -19,14 +20,20 @@ CONCURRENCY = 16
 
 
 async def decide_many(
-    graph: DecisionGraph, states: Sequence[str], context: DecisionContext, concurrency: int = CONCURRENCY
+    graph: DecisionGraph,
+    states: Sequence[str],
+    context: DecisionContext,
+    concurrency: int = CONCURRENCY,
+    *,
+    trace_share: float = 1.0,
 ) -> AsyncIterator[dict[str, Any]]:
     """A decision a state, in order, as dicts; `{"state": …, "error": …}` where there is none. At most `concurrency` are
-    under way or wait to be handed out."""
+    under way or wait to be handed out. trace_share: of them, see `escalade.app.tracing`."""
 
     async def decide(state: str) -> dict[str, Any]:
         try:
-            return decided(await graph.ainvoke({"state": state}, context=context))
+            with sampled(trace_share):
+                return decided(await graph.ainvoke({"state": state}, context=context))
         except EscaladeError as error:
             return {"state": state, "error": str(error)}
 
@@ -118,11 +125,12 @@ async def decide_file(
     context: DecisionContext,
     output: ResultFile,
     on_line: Callable[[dict[str, Any]], None],
+    trace_share: float = 1.0,
 ) -> None:
     """Decide what `output` does not hold yet; `on_line` hears of every line, also of those an earlier run left."""
     for line in output.done:
         on_line(line)
-    async for line in decide_many(graph, states[len(output.done) :], context):
+    async for line in decide_many(graph, states[len(output.done) :], context, trace_share=trace_share):
         output.write(line)
         on_line(line)
     output.finish()

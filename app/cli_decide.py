@@ -35,6 +35,7 @@ from escalade.app.cli_options import (
 from escalade.app.cli_person import decide_with_person
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
+from escalade.app.tracing import sampled
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
@@ -96,7 +97,7 @@ def decide(
         return
     from escalade.graph.decision import decided
 
-    with closing(decider):
+    with closing(decider), sampled(decider.trace_share):
         if human:
             decision = decide_with_person(decider, state, context)
         else:
@@ -130,7 +131,7 @@ def _decide_file(decider: Decider, context: DecisionContext, source: Path, targe
             progress.advance(bar)
 
         try:
-            asyncio.run(decide_file(decider.graph, states, context, results, on_line))
+            asyncio.run(decide_file(decider.graph, states, context, results, on_line, decider.trace_share))
         except KeyboardInterrupt:
             progress.stop()
             typer.echo(

@@ -24,6 +24,7 @@ from escalade.app.cli_options import (
 )
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
+from escalade.app.tracing import sampled
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import ActionError, NoSimulatorError
@@ -63,7 +64,8 @@ def play(
     me = game.to_move(current) if not second else None
     while not game.is_terminal(current):
         if me is None or game.to_move(current) != me:
-            result = decider.graph.invoke({"state": game.format(current)}, context=context)
+            with sampled(decider.trace_share):
+                result = decider.graph.invoke({"state": game.format(current)}, context=context)
             decision = Decision.model_validate(decided(result))
             console.print(decision_view(game, decision))
             current = game.step(current, decision.action)

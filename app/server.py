@@ -20,6 +20,7 @@ from escalade import __version__
 from escalade.app.metrics import METRICS, Metrics
 from escalade.app.prices import read_prices
 from escalade.app.settings import Settings, read_settings
+from escalade.app.tracing import sampled
 from escalade.app.wiring import Decider, open_decider, open_language_model
 from escalade.domains.base import legal_mask
 from escalade.domains.decision import Decision
@@ -183,9 +184,10 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
     @app.post("/decide")
     async def decide(body: DecideRequest, request: Request) -> Decision:
         """The whole ladder."""
-        graph = _decider(request, body.domain).graph
+        decider = _decider(request, body.domain)
         given: Any = {"state": body.state} | ({"decision_id": body.decision_id} if body.decision_id else {})
-        result = await graph.ainvoke(given, context=body.context())
+        with sampled(decider.trace_share):
+            result = await decider.graph.ainvoke(given, context=body.context())
         return Decision.model_validate(decided(result))
 
     @app.post("/outcomes", status_code=202)

@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         le=1,
         description="Chance that may be of a false alarm within 100,000 decisions.",
     )
+    trace_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the decisions of this process's own commands and server that are traced, where "
+        "LANGSMITH_TRACING is on.",
+    )
     llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
     llm_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENAI_API_KEY", description="The endpoint's key."

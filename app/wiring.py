@@ -17,6 +17,7 @@ from escalade.app.ledger import Ledger
 from escalade.app.metrics import METRICS, Metrics
 from escalade.app.prices import ModelPrice, Prices, read_prices
 from escalade.app.settings import Settings
+from escalade.app.tracing import flush
 from escalade.app.watch import Watch, WatchConfig
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
@@ -39,7 +40,8 @@ NO_BUNDLE = "none"
 @dataclass(frozen=True)
 class Decider:
     """One domain, ready to decide. experience, outcomes, ledger, watch: where its decisions go, what becomes of them,
-    what they cost, and how true its certificates are; None where the settings name no place for it."""
+    what they cost, and how true its certificates are; None where the settings name no place for it. trace_share: of
+    its decisions, see `escalade.app.tracing`."""
 
     resources: Resources
     graph: DecisionGraph
@@ -47,6 +49,7 @@ class Decider:
     outcomes: OutcomeSink | None = None
     ledger: Ledger | None = None
     watch: Watch | None = None
+    trace_share: float = 1.0
 
     @property
     def domain(self) -> Domain[Any]:
@@ -64,6 +67,7 @@ class Decider:
                 sink.close()
         if self.resources.language_model is not None:
             self.resources.language_model.close()
+        flush()
 
 
 def open_decider(
@@ -125,9 +129,8 @@ def open_decider(
     watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
-    return Decider(
-        resources, wire(resources).compile(name=f"decide_{domain.name}"), experience, outcomes, ledger, watch
-    )
+    graph = wire(resources).compile(name=f"decide_{domain.name}")
+    return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share)
 
 
 def open_watch(

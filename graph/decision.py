@@ -17,7 +17,7 @@ from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
-from escalade.graph.reasoning import reasoning_graph
+from escalade.graph.reasoning import Asked, reasoning_graph
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
@@ -28,9 +28,11 @@ from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
-from escalade.nodes.router import END_OF_LADDER, chosen_rung, router_node
+from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
+from escalade.nodes.step import Route
+from escalade.nodes.tracing import POLICY
 from escalade.nodes.value import value_node
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.search.service import SearchService
@@ -143,19 +145,15 @@ def wire(resources: Resources) -> DecisionStateGraph:
     graph: DecisionStateGraph = StateGraph(
         DecisionState, context_schema=DecisionContext, input_schema=DecisionInput, output_schema=DecisionOutput
     )
-    graph.add_node("parse", parse_node(resources))
-    graph.add_node("router", router_node(resources))
-    graph.add_node("policy", policy_node(resources))
-    graph.add_node("value", value_node(resources))
-    graph.add_node("reason", reasoning_graph(resources))
-    graph.add_node("search", search_node(resources))
-    graph.add_node("human", human_node(resources))
+    for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
+        step = node(resources)
+        graph.add_node(step.name, step, trace_policy=POLICY)
+    graph.add_node("reason", reasoning_graph(resources), input_schema=Asked, trace_policy=POLICY)
     for rung in RUNGS:
         graph.add_edge(rung, "router")
-    graph.add_node("conclude", conclude_node(resources))
     graph.add_edge(START, "parse")
     graph.add_edge("parse", "router")
-    graph.add_conditional_edges("router", chosen_rung, {name: name for name in (*RUNGS, END_OF_LADDER)})
+    graph.add_conditional_edges("router", Route("next_rung"), {name: name for name in (*RUNGS, END_OF_LADDER)})
     graph.add_edge("conclude", END)
     return graph
 

@@ -15,9 +15,18 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.deliberate import decompose_node, refine_node
 from escalade.nodes.reasoning import ReasoningState
 from escalade.nodes.resources import Resources
-from escalade.nodes.state import DecisionState
+from escalade.nodes.step import Route
+from escalade.nodes.tracing import POLICY
 
-ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, DecisionState, Any]
+
+class Asked(TypedDict, total=False):
+    """What it takes of the decision's state."""
+
+    text: str
+    allowance_ms: float | None
+    network_value: float | None
+    elapsed_ms: float
+    marked_at: float
 
 
 class Reasoned(TypedDict, total=False):
@@ -28,14 +37,15 @@ class Reasoned(TypedDict, total=False):
     marked_at: float
 
 
+ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]
+
+
 def reasoning_graph(resources: Resources) -> ReasoningGraph:
     """The language model's rung, compiled."""
-    graph = StateGraph(
-        ReasoningState, context_schema=DecisionContext, input_schema=DecisionState, output_schema=Reasoned
-    )
+    graph = StateGraph(ReasoningState, context_schema=DecisionContext, input_schema=Asked, output_schema=Reasoned)
     for node in (decompose_node, consult_node, refine_node, verify_node, agree_node):
         step = node(resources)
-        graph.add_node(step.name, step)
+        graph.add_node(step.name, step, trace_policy=POLICY)
     graph.add_edge(START, "decompose")
     for name, places in (
         ("decompose", ("consult", "agree")),
@@ -43,11 +53,6 @@ def reasoning_graph(resources: Resources) -> ReasoningGraph:
         ("refine", ("consult", "verify")),
         ("verify", ("verify", "refine", "agree")),
     ):
-        graph.add_conditional_edges(name, chosen_place, {**{place: place for place in places}, "end": END})
+        graph.add_conditional_edges(name, Route("goes_to"), {**{place: place for place in places}, "end": END})
     graph.add_edge("agree", END)
     return graph.compile(name="reason")
-
-
-def chosen_place(state: ReasoningState) -> str:
-    """What the conditional edges read."""
-    return state["goes_to"]

@@ -15,7 +15,11 @@ Answer = tuple[FloatArray, FloatArray]
 
 
 class Item(Future[Answer]):
-    """One request: a future that takes itself out of the queue when it is cancelled."""
+    """One request: a future that takes itself out of the queue when it is cancelled. batch, batch_rows: number and size
+    of the batch that answered it, 0 until then."""
+
+    batch = 0
+    batch_rows = 0
 
     def __init__(
         self, observations: FloatArray, legal: BoolArray, deadline: float | None, forget: Callable[[Item], None]

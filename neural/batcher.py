@@ -20,7 +20,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
@@ -81,7 +80,7 @@ class Batcher:
 
     # Asking
 
-    def submit(self, observations: FloatArray, legal: BoolArray, deadline: float | None = None) -> Future[Answer]:
+    def submit(self, observations: FloatArray, legal: BoolArray, deadline: float | None = None) -> Item:
         """Queue one item; never blocks, so it may be called on an event loop.
 
         observations: `[k, *O]` float32, finite; k rows that belong together, such as the children of one state.
@@ -118,7 +117,10 @@ class Batcher:
     def evaluate(self, observations: FloatArray, legal: BoolArray, deadline: float | None = None) -> Answer:
         """`submit`, and wait for the answer; for worker threads. Raises what `submit` and its future raise, and
         DeadlineError when the deadline passes during the wait."""
-        item = self.submit(observations, legal, deadline)
+        return self.wait(self.submit(observations, legal, deadline), deadline)
+
+    def wait(self, item: Item, deadline: float | None = None) -> Answer:
+        """The answer to an item submitted with this deadline, as `evaluate`."""
         try:
             return item.result(None if deadline is None else max(0.0, deadline - self._clock()))
         except TimeoutError as error:
@@ -130,7 +132,10 @@ class Batcher:
 
     async def evaluate_async(self, observations: FloatArray, legal: BoolArray, deadline: float | None = None) -> Answer:
         """`evaluate` for tasks: never blocks the loop, and cancelling the task withdraws the item."""
-        item = self.submit(observations, legal, deadline)
+        return await self.wait_async(self.submit(observations, legal, deadline), deadline)
+
+    async def wait_async(self, item: Item, deadline: float | None = None) -> Answer:
+        """The answer to an item submitted with this deadline, as `evaluate_async`."""
         if deadline is None:
             return await asyncio.wrap_future(item)
         try:
@@ -274,6 +279,7 @@ class Batcher:
         answers: list[Answer | str] = []
         start = 0
         for item in batch:
+            item.batch, item.batch_rows = self.batches, len(values)
             rows = slice(start, start + len(item.legal))
             start = rows.stop
             # Copies, so that no caller keeps the arrays of a whole batch alive.

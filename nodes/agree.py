@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 
 from escalade.nodes.call_failed import CallFailed
-from escalade.nodes.certified import NEURAL
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import wait_for
 from escalade.nodes.deliberate import considered
@@ -77,7 +76,7 @@ def agree_node(resources: Resources) -> ReasoningStep:
         return {
             "action": action,
             "confidence": confidence,
-            **blended(evaluation, network_value(state), context.network_weight, details),
+            **blended(evaluation, state.get("network_value"), context.network_weight, details),
             "policy": None,
             "cost_usd": spent["cost_usd"],
         }
@@ -125,16 +124,6 @@ def _mean(answers: Iterable[Answer]) -> float | None:
     """The mean of their evaluations of the state, None without any."""
     evaluations = [answer.fields["evaluation"] for answer in answers if "evaluation" in answer.fields]
     return sum(evaluations) / len(evaluations) if evaluations else None
-
-
-def network_value(state: DecisionState) -> float | None:
-    """What the last network that was asked, and was not sure enough to decide, thinks the state is worth."""
-    values = [
-        report["value"]
-        for report in state["reports"]
-        if report["rung"] in NEURAL and report["outcome"] == "escalated" and report.get("value") is not None
-    ]
-    return float(values[-1]) if values else None
 
 
 def blended(evaluation: float | None, network: float | None, weight: float, details: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
 
 from escalade.domains.base import Domain
 from escalade.nodes.call_failed import UNBILLED, CallFailed
@@ -85,9 +86,11 @@ class LanguageModel:
         timeout_s: float | None = None,
         decision: DecisionTokens | None = None,
         sampled: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Answer:
         """One answer of a form. timeout_s: for everything, at most the model's own. decision: counts the tokens of all
-        questions of one decision. sampled: it is one of several, which may differ. Raises CallFailed, whose `details`
+        questions of one decision. sampled: it is one of several, which may differ. metadata: of its run, where it is
+        traced. Raises CallFailed, whose `details`
         have `cost_usd` (None: not known)."""
         ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
@@ -99,7 +102,7 @@ class LanguageModel:
             began = time.monotonic()
             try:
                 message, tried = await self.endpoint.call(
-                    lambda left, way=way: self._sent(form, messages, way, left, sampled),  # type: ignore[misc]
+                    lambda left, way=way: self._sent(form, messages, way, left, sampled, metadata),  # type: ignore[misc]
                     timeout_s=max(0.0, ends - began),
                     tokens=most,
                     used=_total_tokens,
@@ -129,12 +132,21 @@ class LanguageModel:
                 fields, None if None in costs else sum(filter(None, costs)), tokens, attempts, way, _simulated(message)
             )
 
-    async def _sent(self, form: Form, messages: Sequence[BaseMessage], way: Way, left: float, sampled: bool) -> Any:
+    async def _sent(
+        self,
+        form: Form,
+        messages: Sequence[BaseMessage],
+        way: Way,
+        left: float,
+        sampled: bool,
+        metadata: Mapping[str, Any] | None,
+    ) -> Any:
         try:
             bound, told = asked(self._chat_here(), form, messages, way)
         except NotImplementedError:
             raise CallFailed("refused", {"error": "NotImplementedError"}) from None
-        return await bound.ainvoke(told, timeout=left, **(self.sampling if sampled else {}))
+        config = RunnableConfig(metadata=dict(metadata)) if metadata else None
+        return await bound.ainvoke(told, config, timeout=left, **(self.sampling if sampled else {}))
 
     def _chat_here(self) -> BaseChatModel:
         """The chat model to use on this event loop."""

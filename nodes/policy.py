@@ -9,10 +9,12 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
+from escalade.nodes.tracing import evaluate, evaluate_async
 
 
 def policy_node(resources: Resources) -> RungStep:
     domain, network, calibrator = resources.domain, resources.network, resources.calibrator("policy")
+    version = resources.bundle_version
 
     def question(state: DecisionState) -> tuple[FloatArray, BoolArray]:
         parsed = [domain.parse(state["text"])]
@@ -38,11 +40,11 @@ def policy_node(resources: Resources) -> RungStep:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None  # the router asks only if there is one
         asked = question(state)
-        return proposal(state["text"], asked, network.evaluate(*asked, deadline_of(state, resources)))
+        return proposal(state["text"], asked, evaluate(network, *asked, deadline_of(state, resources), version))
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None
-        asked = question(state)
-        return proposal(state["text"], asked, await network.evaluate_async(*asked, deadline_of(state, resources)))
+        asked, deadline = question(state), deadline_of(state, resources)
+        return proposal(state["text"], asked, await evaluate_async(network, *asked, deadline, version))
 
     return RungStep("policy", resources, run, async_run)

@@ -12,14 +12,18 @@ import contextvars
 import json
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from langsmith.run_helpers import tracing_context
 
 from escalade.domains.base import Domain
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.daemon import shared_loop
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
+from escalade.nodes.tracing import is_traced
 
 ANSWER_CHARACTERS = 24
 """Of one answer, besides the action's name."""
@@ -27,12 +31,13 @@ ANSWER_CHARACTERS = 24
 
 @dataclass(eq=False)
 class _Question:
-    """A state that waits for its answer. actions: names of those that are legal."""
+    """A state that waits for its answer. actions: names of those that are legal. traced: whether its decision is."""
 
     text: str
     state: Any
     actions: tuple[str, ...]
     timeout_s: float
+    traced: bool
     answered: asyncio.Future[Answer] = field(repr=False)
 
 
@@ -59,16 +64,16 @@ class QuestionBatches:
     async def ask(self, text: str, *, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
         """The answer about a state, a `choice` among its legal actions, and which batch it was in (`id`, `size`). Its
         cost and tokens are its share of the batch's. Raises CallFailed."""
-        work = asyncio.run_coroutine_threadsafe(self._ask(text, timeout_s), shared_loop())
+        work = asyncio.run_coroutine_threadsafe(self._ask(text, timeout_s, is_traced()), shared_loop())
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
         except TimeoutError:
             raise CallFailed("timeout", {"cost_usd": None}) from None
 
-    async def _ask(self, text: str, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
+    async def _ask(self, text: str, timeout_s: float, traced: bool) -> tuple[Answer, dict[str, Any]]:
         state = self.domain.parse(text)
         names = tuple(names_of(self.domain, self.domain.legal_actions(state)))
-        question = _Question(text, state, names, timeout_s, asyncio.get_running_loop().create_future())
+        question = _Question(text, state, names, timeout_s, traced, asyncio.get_running_loop().create_future())
         waiting = self._waiting.setdefault(names, [])
         waiting.append(question)
         if len(waiting) >= self.most:
@@ -80,7 +85,8 @@ class QuestionBatches:
         return answer, batch
 
     def _send(self, names: tuple[str, ...]) -> None:
-        """Begin the batches of what waits, in a trace of their own: they belong to no single decision."""
+        """Begin the batches of what waits, in a trace of their own, found by the batch's id: they belong to no single
+        decision. There is none where no decision is traced."""
         waiting = [one for one in self._waiting.pop(names, []) if not one.answered.done()]
         while waiting:
             batch = self._fitting(waiting)
@@ -102,6 +108,10 @@ class QuestionBatches:
 
     async def _decide(self, batch: list[_Question]) -> None:
         told: dict[str, Any] = {"id": uuid.uuid4().hex[:12], "size": len(batch)}
+        with nullcontext() if any(one.traced for one in batch) else tracing_context(enabled=False):
+            await self._decided(batch, told)
+
+    async def _decided(self, batch: list[_Question], told: dict[str, Any]) -> None:
         try:
             left, paid = (batch, 0.0) if len(batch) == 1 else await self._together(batch, told)
             await asyncio.gather(*(self._alone(one, {**told, "size": 1}, paid) for one in left))
@@ -115,7 +125,8 @@ class QuestionBatches:
         form = batched_choice(batch[0].actions)
         messages = batched_situation(self.domain, [one.text for one in batch])
         try:
-            answer = await self.model.ask(form, messages, timeout_s=max(one.timeout_s for one in batch))
+            timeout_s = max(one.timeout_s for one in batch)
+            answer = await self.model.ask(form, messages, timeout_s=timeout_s, metadata={"batch": told})
         except CallFailed as failed:
             if failed.reason != "malformed_answer":
                 raise
@@ -136,7 +147,10 @@ class QuestionBatches:
         """Ask about one. paid: what the prompt that it shared before has cost it."""
         try:
             answer = await self.model.ask(
-                choice(one.actions), situation(self.domain, one.state), timeout_s=one.timeout_s
+                choice(one.actions),
+                situation(self.domain, one.state),
+                timeout_s=one.timeout_s,
+                metadata={"batch": told},
             )
         except CallFailed as failed:
             failed.details["cost_usd"] = _sum(paid, failed.details.get("cost_usd", 0.0))

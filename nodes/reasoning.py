@@ -59,12 +59,13 @@ NOTHING: Spent = {
 
 
 class ReasoningState(DecisionState, total=False):
-    """The decision's state, of which the subgraph reads `text`, `reports` and `allowance_ms` and writes `proposal`, and
-    what it keeps for itself. goes_to: the next node. began_ms: `elapsed_ms` when the rung began. plan: the model's own
-    words. best: name of the candidate that holds so far, and candidates: all that are left, with the reasons given.
-    checks: tool calls that the model asked for. findings: what tools and searches said, a line each. asked: the tool
-    calls made, so that none is made twice. refuted: actions by name, with what refutes them. evaluation: of the state
-    by the model. simulations: what the tools have taken. rounds: revisions so far."""
+    """The decision's state, of which the subgraph reads `text`, `allowance_ms` and `network_value` and writes
+    `proposal`, and what it keeps for itself. goes_to: the next node. began_ms: `elapsed_ms` when the rung began. plan:
+    the model's own words. best: name of the candidate that holds so far, and candidates: all that are left, with the
+    reasons given. checks: tool calls that the model asked for. findings: what tools and searches said, a line each.
+    asked: the tool calls made, so that none is made twice. refuted: actions by name, with what refutes them.
+    evaluation: of the state by the model. simulations: what the tools have taken. rounds: revisions so far. troubles:
+    what failed and was done without."""
 
     goes_to: Place
     began_ms: float

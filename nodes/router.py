@@ -49,14 +49,10 @@ def router_node(resources: Resources) -> Step:
             "next_rung": rung,
             "why": f"{rung} is the next rung that fits",
             "allowance_ms": allowance(rung, state["elapsed_ms"], context, resources),
+            "network_value": network_value(reports),
         }
 
     return Step("router", resources, run)
-
-
-def chosen_rung(state: DecisionState) -> str:
-    """What the conditional edge reads."""
-    return state["next_rung"]
 
 
 def judge(
@@ -96,6 +92,16 @@ def judge(
     else:
         verdict = ("accepted", "over_threshold") if confidence >= threshold else ("escalated", "under_threshold")
     return {**proposal, "outcome": verdict[0], "reason": verdict[1], "threshold": threshold, "details": details}
+
+
+def network_value(reports: Sequence[dict[str, Any]]) -> float | None:
+    """What the last network that was asked, and was not sure enough to decide, thinks the state is worth."""
+    values = [
+        report["value"]
+        for report in reports
+        if report["rung"] in NEURAL and report["outcome"] == "escalated" and report.get("value") is not None
+    ]
+    return float(values[-1]) if values else None
 
 
 def ladder_of(context: DecisionContext, resources: Resources) -> list[Rung]:

@@ -13,6 +13,7 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
+from escalade.nodes.tracing import Traced, traced
 from escalade.search.config import SearchConfig
 from escalade.search.results import SearchResult
 from escalade.search.service import SearchTicket
@@ -45,11 +46,23 @@ def search_node(resources: Resources) -> RungStep:
         }
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        return proposal(ask(state, context).result())
+        with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
+            result = ask(state, context).result()
+            note(run, result)
+        return proposal(result)
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         # Cancelling this task cancels the ticket, and with it the search.
-        return proposal(await asyncio.wrap_future(ask(state, context)))
+        with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
+            result = await asyncio.wrap_future(ask(state, context))
+            note(run, result)
+        return proposal(result)
+
+    def note(run: Traced, result: SearchResult) -> None:
+        action = domain.action_name(result.action)
+        run.note(
+            {"action": action, "value": float(result.value), "proven": bool(result.proven)}, stopped=result.stopped
+        )
 
     return RungStep("search", resources, run, async_run)
 

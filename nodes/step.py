@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.runtime import get_runtime
@@ -18,6 +18,7 @@ from escalade.domains.errors import DeadlineError, OverloadedError
 from escalade.nodes.context import DecisionContext, read_context
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
+from escalade.nodes.tracing import annotate
 from escalade.nodes.work import METER
 
 PAUSE_S = 5.0
@@ -63,7 +64,22 @@ class Step(Runnable[DecisionState, Update]):
         now = self.resources.clock()
         update["elapsed_ms"] = update.get("elapsed_ms", state["elapsed_ms"]) + max(0.0, now - started) * 1000
         update["marked_at"] = now
+        annotate(update)
         return update
+
+
+class Route(Runnable[Any, str]):
+    """What a conditional edge reads: one entry of the state. As a runnable of our own it makes no run of its own in a
+    trace, which would hold the whole state."""
+
+    def __init__(self, key: str) -> None:
+        self.name = self.key = key
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        return cast(str, input[self.key])
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        return cast(str, input[self.key])
 
 
 class RungStep(Step):

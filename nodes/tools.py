@@ -20,6 +20,7 @@ from escalade.domains.errors import EscaladeError
 from escalade.neural.actions import action_probabilities
 from escalade.nodes.daemon import wait_for
 from escalade.nodes.resources import Resources
+from escalade.nodes.tracing import evaluate_async, traced
 from escalade.search.config import SearchConfig
 
 MOST_SIMULATIONS = 1000
@@ -83,7 +84,9 @@ class NeuralTools:
         domain, network, parsed = self.resources.domain, self.resources.network, [self._parsed(state)]
         assert network is not None  # or there is no such tool
         legal = legal_mask(domain, parsed)
-        logits, values = await network.evaluate_async(domain.encode(parsed), legal, self.deadline)
+        logits, values = await evaluate_async(
+            network, domain.encode(parsed), legal, self.deadline, self.resources.bundle_version
+        )
         probabilities = action_probabilities(logits, legal)[0]
         shares = {domain.action_name(int(a)): round(float(probabilities[a]), 4) for a in np.flatnonzero(legal[0])}
         return {"probabilities": shares, "value": round(float(values[0]), 4)}
@@ -92,7 +95,8 @@ class NeuralTools:
         """What taking an action in a state is worth for the player who takes it, from -1 (lost) to 1 (won): exactly
         where it ends the game, else by the value network."""
         self._spend()
-        domain, network = self.resources.domain, self.resources.value_network
+        resources = self.resources
+        domain, network = resources.domain, resources.value_network
         assert network is not None
         parsed = self._parsed(state)
         reached = domain.step(parsed, self._legal(parsed, action))
@@ -100,8 +104,12 @@ class NeuralTools:
         if domain.is_terminal(reached):
             value, exact = float(domain.outcome(reached)), True
         else:
-            _, values = await network.evaluate_async(
-                domain.encode([reached]), legal_mask(domain, [reached]), self.deadline
+            _, values = await evaluate_async(
+                network,
+                domain.encode([reached]),
+                legal_mask(domain, [reached]),
+                self.deadline,
+                resources.bundle_version,
             )
             value, exact = float(values[0]), False
         return {"value": round(value if same else 0.0 - value, 4), "exact": exact}
@@ -113,10 +121,10 @@ class NeuralTools:
         self._spend(simulations)
         service, domain = self.resources.search, self.resources.domain
         assert service is not None
-        ticket = service.submit(
-            self._parsed(state), SearchConfig(simulations=simulations), seed=self.seed, deadline=self.deadline
-        )
-        found = await asyncio.wrap_future(ticket)
+        config = SearchConfig(simulations=simulations)
+        with traced("search", {"simulations": simulations}):
+            ticket = service.submit(self._parsed(state), config, seed=self.seed, deadline=self.deadline)
+            found = await asyncio.wrap_future(ticket)
         tried = {domain.action_name(int(action)): int(found.visits[action]) for action in np.flatnonzero(found.visits)}
         return {
             "action": domain.action_name(found.action),

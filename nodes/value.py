@@ -16,6 +16,7 @@ from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
+from escalade.nodes.tracing import evaluate, evaluate_async
 
 Answer = tuple[FloatArray, FloatArray]
 
@@ -41,7 +42,7 @@ class _Question:
 
 def value_node(resources: Resources) -> RungStep:
     network, value_network, calibrator = resources.network, resources.value_network, resources.calibrator("value")
-    one = network is value_network
+    one, version = network is value_network, resources.bundle_version
 
     def proposal(question: _Question, own: Answer, values: FloatArray) -> Update:
         """own: logits `[1, A]` and value `[1]` of the state. values `[k]` of its children."""
@@ -73,21 +74,21 @@ def value_node(resources: Resources) -> RungStep:
         assert value_network is not None
         question, deadline = _Question(resources, state["text"]), deadline_of(state, resources)
         if one:
-            return parted(question, network.evaluate(*question.together(), deadline))
-        own = network.evaluate(question.observations, question.legal, deadline)
+            return parted(question, evaluate(network, *question.together(), deadline, version))
+        own = evaluate(network, question.observations, question.legal, deadline, version)
         ahead = question.ahead
-        return proposal(question, own, value_network.evaluate(ahead.observations, ahead.legal, deadline)[1])
+        return proposal(question, own, evaluate(value_network, ahead.observations, ahead.legal, deadline, version)[1])
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         assert network is not None
         assert value_network is not None
         question, deadline = _Question(resources, state["text"]), deadline_of(state, resources)
         if one:
-            return parted(question, await network.evaluate_async(*question.together(), deadline))
+            return parted(question, await evaluate_async(network, *question.together(), deadline, version))
         ahead = question.ahead
         own, children = await asyncio.gather(
-            network.evaluate_async(question.observations, question.legal, deadline),
-            value_network.evaluate_async(ahead.observations, ahead.legal, deadline),
+            evaluate_async(network, question.observations, question.legal, deadline, version),
+            evaluate_async(value_network, ahead.observations, ahead.legal, deadline, version),
         )
         return proposal(question, own, children[1])
 

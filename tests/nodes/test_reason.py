@@ -19,8 +19,9 @@ from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from escalade.graph.decision import build_decision_graph
-from escalade.nodes.agree import blended, network_value
+from escalade.nodes.agree import blended
 from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.router import network_value
 from escalade.nodes.structured import Ways
 
 KEY = "sk-canary-5f1c"
@@ -265,10 +266,10 @@ def test_only_a_number_in_range_is_an_evaluation(ask: Any, said: str, value: flo
 
 def test_a_network_that_decided_or_failed_has_no_part_in_it() -> None:
     unsure = {"rung": "policy", "outcome": "escalated", "value": 0.2}
-    assert network_value({"reports": [unsure]}) == 0.2  # type: ignore[typeddict-item]
-    assert network_value({"reports": [unsure, {**unsure, "rung": "value", "value": 0.4}]}) == 0.4  # type: ignore[typeddict-item]
+    assert network_value([unsure]) == 0.2
+    assert network_value([unsure, {**unsure, "rung": "value", "value": 0.4}]) == 0.4
     for other in ({"outcome": "failed"}, {"outcome": "skipped", "value": None}, {"rung": "search"}):
-        assert network_value({"reports": [unsure | other]}) is None  # type: ignore[typeddict-item]
+        assert network_value([unsure | other]) is None
 
 
 class Wavering(BaseChatModel):
