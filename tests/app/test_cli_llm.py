@@ -8,19 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from simulated import exact, served
 
 from escalade import Decision, DecisionContext
-from escalade.app.cli_serve import listening
 from escalade.app.ledger import totals
 from escalade.app.settings import Settings
 from escalade.app.simulated_llm import SimulatedModel, Simulation, simulated_app
@@ -33,33 +29,14 @@ from escalade.nodes.daemon import wait_for
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.llm_prior import ask_rankings
 from escalade.nodes.structured import Ways
-from escalade.training.reference import acceptable_actions
 
 ESCALADE = str(Path(sys.executable).with_name("escalade"))
 STATES = ["5", "51", "517", "1", "15", "159", "3", "35", "357", "2"]
 
 
-def exact(text: str) -> set[int] | None:
-    return acceptable_actions(TicTacToe(), "exact", text)
-
-
 def not_all_as_good(text: str) -> bool:
     domain = TicTacToe()
     return len(exact(text) or ()) < len(domain.legal_actions(domain.parse(text)))
-
-
-@contextmanager
-def served(model: SimulatedModel) -> Iterator[str]:
-    """The address of a server in a thread."""
-    listener = listening("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(simulated_app(model), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    finally:
-        server.force_exit = server.should_exit = True
-        thread.join(timeout=10)
 
 
 def settings_for(url: str, **fields: Any) -> Settings:

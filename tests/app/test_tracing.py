@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import zstandard
+from simulated import exact, served
 
 from escalade.app.simulated_llm import SimulatedModel, Simulation
 from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
-from tests.app.test_cli_llm import exact, served
 
 KEY = "sk-canary-77a1"
 LANGSMITH_KEY = "ls-canary-b3c2"

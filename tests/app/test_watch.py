@@ -163,6 +163,21 @@ def test_where_the_reference_cannot_be_asked_outcomes_are_waited_for(tmp_path: P
     assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(2, 1)}  # of what was accepted then
 
 
+def test_a_person_s_decision_is_an_audit_where_nobody_else_can_be_asked(tmp_path: Path) -> None:
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", right=unknown, on_audit=heard.append)
+    watch(decision(1, action=4, source="human"))
+    watch(decision(2, action=0, source="human"))
+    watch.close()
+    # What the networks would have done, 4, is wrong where the person did otherwise; the person is right in both.
+    assert heard == ["right"] * 2
+    assert {(one.audits, one.wrong) for one in watched(tmp_path / "w")} == {(2, 1)}
+    watch = opened(tmp_path / "v", right=always_four, on_audit=heard.append)
+    watch(decision(2, action=0, source="human"))
+    watch.close()
+    assert heard[2:] == ["wrong"]  # a reference that can be asked is asked
+
+
 def test_a_reference_that_fails_costs_an_audit_and_no_more(tmp_path: Path) -> None:
     def failing(text: str) -> set[int]:
         raise RuntimeError("no connection")
