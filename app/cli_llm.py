@@ -1,4 +1,4 @@
-"""`escalade llm`: language models on this machine, simulated or small."""
+"""`escalade llm`: language models, simulated or on this machine, and how sure one is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from escalade.app.cli_calibrate import calibrate
 from escalade.app.cli_options import DomainArgument, DomainOptions, domain_options
 from escalade.app.cli_serve import listening
 from escalade.domains.errors import SettingsError
 
-app = typer.Typer(no_args_is_help=True, help="Language models on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Language models: simulated, on this machine, and how sure one is.")
+app.command("calibrate")(calibrate)
 
 
 @app.command("simulate")

@@ -35,6 +35,10 @@ class Settings(BaseSettings):
         description="Trained bundle of each domain: a folder, builtin:NAME or models:/NAME@ALIAS, such as "
         '{"connect_four": "models:/connect_four@champion"}.',
     )
+    llm_calibrations: dict[str, Path] = Field(
+        default={},
+        description="By domain, the file in which `escalade llm calibrate` wrote how sure the language model is.",
+    )
     runs: Path = Field(default=Path("out/train"), description="Folder of training runs.")
     registry: str = Field(
         default="sqlite:///out/models.db",

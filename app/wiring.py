@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from escalade.app.auditor import Auditor
 from escalade.app.counterfactual import Counterfactuals
@@ -27,6 +27,7 @@ from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import Breaker, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
+from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.decisions import ExperienceSink
@@ -106,6 +107,7 @@ def open_decider(
         bundle=registered_folder(bundle, settings) if isinstance(bundle, str) else bundle,
         language_model=language_model,
         evaluator=rollouts,
+        reason_calibration=read_calibration(settings, domain),
         defaults=settings.defaults,
         sinks=sinks,
         compute_usd_per_hour=usd_per_hour,
@@ -131,6 +133,25 @@ def open_decider(
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
     graph = wire(resources).compile(name=f"decide_{domain.name}")
     return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share)
+
+
+def read_calibration(settings: Settings, domain: Domain[Any]) -> ReasonCalibration | None:
+    """The language model's, from the settings' file; None if they name none. Raises SettingsError for a file that is
+    none, or another domain's."""
+    path = settings.llm_calibrations.get(domain.name)
+    if path is None:
+        return None
+    where = f"ESCALADE_LLM_CALIBRATIONS: '{path}'"
+    try:
+        found = ReasonCalibration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{where} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SettingsError(f"{where}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
+    if found.domain != domain.name:
+        raise SettingsError(f"{where} is of domain '{found.domain}', not '{domain.name}'")
+    return found
 
 
 def open_watch(

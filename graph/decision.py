@@ -27,6 +27,7 @@ from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
+from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
@@ -53,6 +54,7 @@ class GraphOptions(TypedDict, total=False):
     defaults: DecisionContext | None
     sinks: Sequence[Sink]
     similar: SimilarDecisions | None
+    reason_calibration: ReasonCalibration | None
     compute_usd_per_hour: float
     clock: Callable[[], float]
 
@@ -66,6 +68,7 @@ def make_resources(
     defaults: DecisionContext | None = None,
     sinks: Sequence[Sink] = (),
     similar: SimilarDecisions | None = None,
+    reason_calibration: ReasonCalibration | None = None,
     compute_usd_per_hour: float = 0.0,
     clock: Callable[[], float] = time.time,
 ) -> Resources:
@@ -75,7 +78,8 @@ def make_resources(
     neural rungs are skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`;
     without it that rung is skipped. evaluator: what search asks about leaves; the bundle's network by default, random
     rollouts without one. defaults: options of runs that give none. sinks: told of every decision. similar: what was
-    decided before, such as `escalade.training.similar.RecordedDecisions`, for reasoning agents. clock: seconds since
+    decided before, such as `escalade.training.similar.RecordedDecisions`, for reasoning agents.
+    reason_calibration: of the language model's agreement, as `escalade llm calibrate` makes it. clock: seconds since
     the epoch.
     Raises CatalogError or BundleError for what cannot be loaded.
     """
@@ -115,6 +119,7 @@ def make_resources(
         certificates=bundle.certificates if bundle else (),
         sinks=tuple(sinks),
         similar=similar,
+        reason_calibration=reason_calibration,
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
     )

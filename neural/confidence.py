@@ -10,6 +10,7 @@ them as data have shown. The first feature is the rung's raw score, in [0, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,14 @@ SEARCH_FEATURES = ("share", "margin", "entropy", "gap", "prior", "agreement", "d
 of its value over the best of the others; the policy's probability of it; whether it is the policy's first choice;
 |value|; value; whether the value is exact."""
 
+REASON_FEATURES = ("share", "margin", "kinds")
+"""Share of a language model's samples that name the action; its lead over the next; different actions among all."""
+
 FEATURES: dict[str, tuple[str, ...]] = {
     "policy": POLICY_FEATURES,
     "value": VALUE_FEATURES,
     "search": SEARCH_FEATURES,
+    "reason": REASON_FEATURES,
 }
 """Names by rung, in order."""
 
@@ -100,6 +105,13 @@ def search_features(
     out = np.empty((len(policies), len(SEARCH_FEATURES)))
     _search_features(policies, priors, action_values, legal, actions, values, proven, out)
     return out
+
+
+def reason_features(votes: Mapping[Any, int], chosen: Any, samples: int) -> Features:
+    """`[1, 3]`: REASON_FEATURES of a choice, from how many of so many samples named each legal action."""
+    rival = max((count for action, count in votes.items() if action != chosen), default=0)
+    own = votes.get(chosen, 0)
+    return np.array([[own / samples, (own - rival) / samples, len(votes) / samples]])
 
 
 @njit(nogil=True, cache=True)

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, cast
 
-import numpy as np
-
+from escalade.neural.calibration import IdentityCalibrator
+from escalade.neural.confidence import reason_features
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.daemon import wait_for
@@ -71,8 +71,10 @@ def agree_node(resources: Resources) -> ReasoningStep:
             details["samples"] = context.samples
             details["votes"] = {domain.action_name(one): number for one, number in votes.most_common()}
             details["raw_confidence"] = votes[action] / context.samples
-            features = np.array([[details["raw_confidence"]]])
-            confidence = float(resources.calibrator("reason").confidences(features)[0])
+            known = resources.reason_calibration
+            calibrator = IdentityCalibrator() if known is None else known.of(model.name, context)
+            details["calibrator"] = calibrator.kind
+            confidence = float(calibrator.confidences(reason_features(votes, action, context.samples))[0])
         return {
             "action": action,
             "confidence": confidence,

@@ -16,6 +16,7 @@ from escalade.neural.novelty import Novelty
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.question_batches import QuestionBatches
+from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.search.service import SearchService
 
 
@@ -47,6 +48,7 @@ class Resources:
     """network: in front of the policy-value network; value_network: of the value network, or of the former again.
     Both None without a bundle. search: looks ahead for all runs; None where the domain has no simulator.
     language_model: None where no endpoint is configured. batches: of questions to it, None where each goes alone.
+    reason_calibration: how sure it is; None where nobody measured that.
     calibrators: by rung, identity where absent. novelty: tells states that the networks leave to others; None: there
     are none such. certificates: by what thresholds the networks may accept; watch: whether these still hold. similar:
     what was decided before, None where nobody keeps that. compute_usd_per_hour: price of this machine's time. clock:
@@ -63,6 +65,7 @@ class Resources:
     novelty: Novelty | None = None
     certificates: tuple[Certificate, ...] = ()
     batches: QuestionBatches | None = None
+    reason_calibration: ReasonCalibration | None = None
     watch: CertificateWatch | None = None
     similar: SimilarDecisions | None = None
     sinks: tuple[Sink, ...] = ()
