@@ -32,6 +32,15 @@ class Metrics:
             ["fallback_reason"],
             registry=self.registry,
         )
+        self.llm_ends = Counter(
+            "llm_ends",
+            "What asking the language model came to: accepted, escalated, or why it failed.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.llm_tokens = Counter(
+            "llm_tokens", "Tokens of prompts and of answers, as providers count them.", ["kind"], registry=self.registry
+        )
         self.breaker = Gauge(
             "llm_breaker_open",
             "1 while the language model's endpoint is left alone, since it failed too often.",
@@ -82,6 +91,9 @@ class Metrics:
     def _record_visit(self, report: RungReport, before: str) -> None:
         if report.rung == "reason":
             self.llm_calls.labels(before).inc()
+            self.llm_ends.labels(report.reason if report.outcome == "failed" else report.outcome).inc()
+            for kind, count in (report.details.get("tokens") or {}).items():
+                self.llm_tokens.labels(kind.removesuffix("_tokens")).inc(count or 0)
         self.latency.labels(report.rung).observe(report.latency_ms / 1000)
         if report.cost_usd is not None:
             self.cost.labels(report.rung).inc(report.cost_usd)

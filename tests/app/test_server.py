@@ -186,7 +186,13 @@ def test_llm_calls_are_counted_by_why_they_were_needed() -> None:
     metrics = Metrics()
     rungs: Any = [
         {"rung": "policy", "outcome": "escalated", "reason": "under_threshold", "action": 1, "confidence": 0.4},
-        {"rung": "reason", "outcome": "failed", "reason": "timeout", "cost_usd": 0.25},
+        {
+            "rung": "reason",
+            "outcome": "failed",
+            "reason": "timeout",
+            "cost_usd": 0.25,
+            "details": {"tokens": {"input_tokens": 70, "output_tokens": None}},
+        },
         {"rung": "search", "outcome": "accepted", "reason": "trusted", "action": 1},
     ]
     metrics.record(
@@ -198,6 +204,8 @@ def test_llm_calls_are_counted_by_why_they_were_needed() -> None:
     text = metrics.exposition().decode()
     assert 'llm_calls_total{fallback_reason="under_threshold"} 1.0' in text
     assert 'inference_cost_dollars_total{source="reason"} 0.25' in text
+    assert 'llm_ends_total{result="timeout"} 1.0' in text
+    assert 'llm_tokens_total{kind="input"} 70.0' in text
 
 
 def test_a_deep_body_is_answered_shortly(client: httpx.Client) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.checkpoint.sqlite import SqliteSaver
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from escalade import Decision, DecisionContext
+from escalade.app.metrics import Metrics
 from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from escalade.graph.decision import build_decision_graph
@@ -166,6 +170,36 @@ def test_an_endpoint_that_is_not_there_fails_the_rung() -> None:
     assert decision["rungs"][2]["reason"] == "unreachable"
     assert decision["source"] == "search"
     assert decision["cost_usd"] == 0.0
+
+
+def test_a_secret_is_in_no_log_metric_or_checkpoint(
+    httpserver: HTTPServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS, row 28, for an endpoint that quotes the key in what it answers (traces: tests/app/test_tracing.py)."""
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    headers = {"x-request-id": KEY}
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(
+        lambda _: Response(body, status=401, headers=headers, content_type="application/json")
+    )
+    settings = Settings(llm_model="scripted", llm_api_key=KEY, llm_base_url=httpserver.url_for("/v1"))
+    metrics = Metrics()
+    model = open_language_model(settings, metrics=metrics)
+    path = tmp_path / "checkpoints.db"
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "escalade")
+    with SqliteSaver.from_conn_string(str(path)) as saver:
+        graph = build_decision_graph("tic_tac_toe", language_model=model, checkpointer=saver, sinks=(metrics.record,))
+        given: Any = {"state": "51"}
+        config: Any = {"configurable": {"thread_id": "1"}}
+        for reasoning in ("short", "full"):
+            options = DecisionContext(simulations=10, reasoning=reasoning)  # type: ignore[arg-type]
+            assert graph.invoke(given, config, context=options)["decision"]["source"] == "search"
+    ours = [record for record in caplog.records if record.name == "escalade"]
+    assert ours
+    assert KEY not in caplog.text
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert KEY not in metrics.exposition().decode()
+    assert KEY not in str(settings.model_dump())
 
 
 def test_llm_only_without_an_answer_is_a_clear_error(ask: Any) -> None:
