@@ -34,6 +34,10 @@ BLUNDER = 0.5
 FINDING_CHARACTERS = 500
 
 
+class CheckingStep(ReasoningStep):
+    works = True
+
+
 def consult_node(resources: Resources) -> ReasoningStep:
     async def consult(given: DecisionState, context: DecisionContext) -> Update:
         state = cast(ReasoningState, given)
@@ -55,7 +59,7 @@ def consult_node(resources: Resources) -> ReasoningStep:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         return wait_for(consult(state, context))
 
-    return ReasoningStep("consult", resources, run, consult)
+    return CheckingStep("consult", resources, run, consult)
 
 
 def wanted(state: ReasoningState, tools: dict[str, BaseTool]) -> list[ToolCall]:
@@ -117,7 +121,7 @@ def verify_node(resources: Resources) -> ReasoningStep:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         return wait_for(verify(state, context))
 
-    return ReasoningStep("verify", resources, run, verify)
+    return CheckingStep("verify", resources, run, verify)
 
 
 async def refutation(resources: Resources, state: ReasoningState, context: DecisionContext, name: str) -> str | None:

@@ -64,8 +64,8 @@ class ReasoningState(DecisionState, total=False):
     the model's own words. best: name of the candidate that holds so far, and candidates: all that are left, with the
     reasons given. checks: tool calls that the model asked for. findings: what tools and searches said, a line each.
     asked: the tool calls made, so that none is made twice. refuted: actions by name, with what refutes them.
-    evaluation: of the state by the model. simulations: what the tools have taken. rounds: revisions so far. troubles:
-    what failed and was done without."""
+    evaluation: of the state by the model. simulations: what the tools have taken. rounds: revisions so far. worked_ms:
+    this machine's time in all. troubles: what failed and was done without."""
 
     goes_to: Place
     began_ms: float
@@ -80,6 +80,7 @@ class ReasoningState(DecisionState, total=False):
     simulations: int
     rounds: int
     spent: Spent
+    worked_ms: float
     troubles: list[str]
 
 
@@ -89,13 +90,15 @@ class ReasoningStep(RungStep):
     works = False
 
     def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
+        worked: float = state.get("worked_ms", 0.0) + work * 1000  # type: ignore[operator]
         if "action" not in proposal and "outcome" not in proposal:
-            return self._end(state, proposal, started)
+            return self._end(state, {**proposal, "worked_ms": worked}, started)
         taken = state["elapsed_ms"] + max(0.0, self.resources.clock() - started) * 1000 - began_ms(state)
         spent: Spent | None = proposal.pop("spent", state.get("spent"))
         if spent is not None and proposal.get("outcome") == "failed":
             proposal["cost_usd"] = added(spent["cost_usd"], proposal["cost_usd"])  # that of earlier calls is not lost
-        proposal = {"rung": "reason", "latency_ms": max(0.0, taken), "work_ms": work * 1000, **proposal}
+        proposal["cost_usd"] = added(proposal["cost_usd"], self.resources.compute_cost(worked))
+        proposal = {"rung": "reason", "latency_ms": max(0.0, taken), "work_ms": worked, **proposal}
         return self._end(state, {"proposal": proposal, "goes_to": "end"}, started)
 
 
