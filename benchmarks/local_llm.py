@@ -104,8 +104,8 @@ def report(domain: Any, states: list[str], decisions: list[Decision], good: Any,
     ends = Counter(one.rungs[0].reason for one in decisions)
     print(
         f"{domain.name}: {len(decisions)} of {len(states)} decided, {legal} legal; {len(by_model)} by the "
-        f"model, {hits} of these right (chance: {chance(domain, by_model, good):.0%}); ended {dict(ends)}; a call takes "
-        f"{statistics.median(times) / 1000:.2f} s (median; {max(times) / 1000:.2f} at most), with "
+        f"model, {hits} of these right (chance: {chance(domain, by_model, good):.0%}); ended {dict(ends)}; "
+        f"a call takes {statistics.median(times) / 1000:.2f} s (median; {max(times) / 1000:.2f} at most), with "
         f"{statistics.median(tokens) if tokens else 0:.0f} prompt tokens; {seconds:.1f} s in all"
     )
 
