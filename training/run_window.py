@@ -32,9 +32,9 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targe
         raise RunError(f"there is no experience to learn from in {looked}")
     rows = joined(parts[::-1])
     del parts  # millions of rows are gigabytes
-    for positions in run.excluded():
-        keys = position_keys(rows.observation, rows.legal)
-        rows = rows.take(~np.isin(keys, _keys_of(run, positions)))
+    excluded = [_keys_of(run, positions) for positions in run.excluded()]
+    if excluded:
+        rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
     config = run.recipe.window
     return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, FloatArray, Symmetry
@@ -87,18 +88,32 @@ def position_keys(observation: Observations, legal: BoolArray) -> NDArray[np.voi
     count = len(legal)
     size = math.prod(observation.shape[1:])
     random = np.random.default_rng(0x5EED)
-    keys = np.zeros((count, 2), np.uint64)
-    for lane in range(2):
-        factors = random.integers(1, 2**64, size + legal.shape[1], np.uint64) | np.uint64(1)
-        for start in range(0, count, 4096):
-            allowed = legal[start : start + 4096]
-            seen = np.asarray(observation[start : start + 4096]).reshape(len(allowed), size)
-            numbers = (seen + np.float32(0)).astype(np.float32).view(np.uint32)  # -0 is 0
-            part = np.concatenate((numbers, allowed), axis=1)
-            mixed = (part.astype(np.uint64) + np.uint64(lane + 1)) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-            keys[start : start + 4096, lane] = (mixed * factors).sum(axis=1, dtype=np.uint64)
+    wide = size + legal.shape[1]
+    factors = np.stack([random.integers(1, 2**64, wide, np.uint64) | np.uint64(1) for _ in range(2)])
+    keys = np.empty((count, 2), np.uint64)
+    for start in range(0, count, 4096):
+        allowed = legal[start : start + 4096]
+        seen = np.asarray(observation[start : start + 4096]).reshape(len(allowed), size)
+        numbers = (seen + np.float32(0)).astype(np.float32, copy=False).view(np.uint32)  # -0 is 0
+        _fill_keys(numbers, allowed, factors, keys[start : start + 4096])
     return keys.view(np.dtype((np.void, 16))).reshape(count)
+
+
+@njit(nogil=True, cache=True)
+def _fill_keys(numbers: Any, allowed: Any, factors: Any, out: Any) -> None:
+    """numbers `[N, S]` uint32, allowed `[N, A]` bool, factors `[2, S + A]` and out `[N, 2]` uint64."""
+    size = numbers.shape[1]
+    golden, shift = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+    for row in range(len(numbers)):
+        for lane in range(2):
+            offset, total = np.uint64(lane + 1), np.uint64(0)
+            for place in range(size):
+                mixed = (np.uint64(numbers[row, place]) + offset) * golden
+                total += (mixed ^ (mixed >> shift)) * factors[lane, place]
+            for action in range(allowed.shape[1]):
+                mixed = (np.uint64(allowed[row, action]) + offset) * golden
+                total += (mixed ^ (mixed >> shift)) * factors[lane, size + action]
+            out[row, lane] = total
 
 
 def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:
