@@ -52,7 +52,7 @@ def test_every_command_runs(line: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_every_make_target_of_the_readme_is_there() -> None:
-    targets = set(re.findall(r"(?m)(?:^    |`)make ([a-z]+)", README))
+    targets = set(re.findall(r"(?m)(?:^    |`)make ([a-z-]+)", README))
     assert {"run", "test", "setup"} <= targets
     for target in targets:
         done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
