@@ -175,7 +175,7 @@ _CONNECT_FOUR = Recipe(
     rows=4_000_000,
     window=WindowConfig(outcome_weight=0.75, validation=0.02),
     passes=2,
-    last_passes=12,
+    last_passes=8,
     learner=LearnerConfig(batch_size=2048, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
     positions=1000,
     evaluation=EvaluationConfig(simulations=(0, 64, 600)),
