@@ -39,9 +39,15 @@ def failure_of(error: Exception) -> CallFailed:
     elif status in (401, 403):
         reason = "unauthorized"
     elif isinstance(status, int):
-        reason = "server_error" if status >= 500 else "refused"
+        reason = "server_error" if status >= 500 and not _about_the_form(error) else "refused"
     elif isinstance(error, ValueError | LookupError | TypeError | AttributeError):
         reason = "malformed_answer"  # the client could not read what came
     else:
         reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
     return CallFailed(reason, {"error": name, "status": status})
+
+
+def _about_the_form(error: Exception) -> bool:
+    """Whether a server complains of how the answer is to be held to its form. Some say 500 to what they do not know
+    (llama.cpp's to a JSON schema), where 400 is meant."""
+    return any(field in str(error) for field in ("response_format", "tool_choice"))

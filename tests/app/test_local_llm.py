@@ -67,6 +67,7 @@ def endpoint() -> Iterator[Settings]:
     )
     server.send_signal(signal.SIGINT)
     assert server.wait(30) == 0
+    server.stdout.close()
 
 
 def decided(settings: Settings, domain: Any, states: list[str], **options: Any) -> list[Decision]:
