@@ -101,11 +101,18 @@ class Refuses(Exception):
     status_code = 400
 
 
+class RefusesAs500(Exception):
+    """llama.cpp's server to a JSON schema."""
+
+    status_code = 500
+
+
 class Particular(BaseChatModel):
     """A model that can only be asked in some ways, and counts what it is asked."""
 
     can: tuple[str, ...]
     heard: list[str] = []  # noqa: RUF012 -- pydantic copies it
+    refusal: Any = Refuses()
 
     @property
     def _llm_type(self) -> str:
@@ -119,7 +126,7 @@ class Particular(BaseChatModel):
         self.heard.append(way)
         if way not in self.can:
             if way == "json_schema":
-                raise Refuses
+                raise self.refusal
             return ChatResult(generations=[ChatGeneration(message=AIMessage("Well,\nit depends."))])
         return ChatResult(generations=[ChatGeneration(message=AIMessage('{"action": "left", "evaluation": 0}'))])
 
@@ -138,6 +145,14 @@ def test_the_best_way_that_works_is_found_once_and_kept(can: tuple[str, ...], he
     for _ in range(3):
         assert asyncio.run(model.ask(FORM, [HumanMessage("?")])).fields["action"] == "left"
     assert chat.heard == heard
+
+
+def test_a_500_that_names_the_form_is_a_refusal_and_any_other_a_failure() -> None:
+    chat = Particular(can=("function",), refusal=RefusesAs500("'loc': ('body', 'response_format', 'type')"))
+    assert asyncio.run(LanguageModel(chat, "particular").ask(FORM, [HumanMessage("?")])).way == "function"
+    down = LanguageModel(Particular(can=("function",), refusal=RefusesAs500("out of memory")), "particular")
+    with pytest.raises(CallFailed, match="server_error"):
+        asyncio.run(down.ask(FORM, [HumanMessage("?")]))
 
 
 def test_a_bad_answer_does_not_change_a_way_that_worked() -> None:
