@@ -25,6 +25,8 @@ from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
 
 END_OF_LADDER = "conclude"
+GRACE_MS = 50.0
+"""For a search that alone can still decide, where another rung failed and left it no time."""
 
 
 def router_node(resources: Resources) -> Step:
@@ -48,7 +50,7 @@ def router_node(resources: Resources) -> Step:
             "proposal": None,
             "next_rung": rung,
             "why": f"{rung} is the next rung that fits",
-            "allowance_ms": allowance(rung, state["elapsed_ms"], context, resources),
+            "allowance_ms": allowance(rung, counted(rung, state["elapsed_ms"], reports, context), context, resources),
             "network_value": network_value(reports),
         }
 
@@ -131,12 +133,21 @@ def next_rung(
             ("rule" if allowed is not None and rung not in allowed else None)
             or unavailable(rung, context, resources)
             or ("novel" if novel and rung in NEURAL else None)
-            or does_not_fit(rung, text, elapsed_ms, costs, context, resources)
+            or does_not_fit(rung, text, counted(rung, elapsed_ms, reports, context), costs, context, resources)
         )
         if reason is None:
             return reports, rung
         reports = [*reports, {"rung": rung, "outcome": "skipped", "reason": reason, "cost_usd": 0.0}]
     return reports, None
+
+
+def counted(rung: Rung, elapsed_ms: float, reports: list[dict[str, Any]], context: DecisionContext) -> float:
+    """How much of the time counts as gone for a rung: never all, for a search without which nothing is decided since a
+    rung failed. A decision that is a little late is worth more than none."""
+    outcomes = {report["outcome"] for report in reports}
+    if rung != "search" or context.deadline_ms is None or "failed" not in outcomes or "escalated" in outcomes:
+        return elapsed_ms
+    return min(elapsed_ms, context.deadline_ms - GRACE_MS)
 
 
 def unavailable(rung: Rung, context: DecisionContext, resources: Resources) -> str | None:

@@ -16,7 +16,7 @@ from escalade.domains.errors import SettingsError
 from escalade.nodes.context import DecisionContext, make_context, read_context
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
-from escalade.nodes.router import allowance, judge, next_rung, router_node
+from escalade.nodes.router import END_OF_LADDER, GRACE_MS, allowance, judge, next_rung, router_node
 
 PRICED = LanguageModel(FakeListChatModel(responses=["1"]), "fake", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 FULL = uniform_resources(
@@ -121,6 +121,24 @@ def test_a_model_leaves_half_of_the_time_to_search() -> None:
     assert allowance("search", 200, context, FULL) == 800
     assert allowance("reason", 200, DecisionContext(deadline_ms=1000, ladder=("search", "reason")), FULL) == 800
     assert allowance("reason", 200, DecisionContext(), FULL) is None
+
+
+def test_a_search_without_which_nothing_is_decided_has_a_moment_after_a_failure() -> None:
+    failed = {"rung": "reason", "outcome": "failed", "reason": "timeout", "cost_usd": 0.0}
+    context = DecisionContext(ladder=("policy", "reason", "search"), deadline_ms=1000)
+    router = router_node(FULL)
+
+    def after(*reports: dict[str, Any], elapsed_ms: float = 1500.0) -> tuple[str, float | None]:
+        state: Any = {"text": "51", "reports": list(reports), "proposal": None, "elapsed_ms": elapsed_ms}
+        update = router.run(state, context)
+        return update["next_rung"], update.get("allowance_ms")
+
+    policy = {**proposal("policy", 0.1), "outcome": "escalated"}
+    skipped = {"rung": "policy", "outcome": "skipped", "reason": "novel", "cost_usd": 0.0}
+    assert after(skipped, failed) == ("search", GRACE_MS)
+    assert after(skipped, failed, elapsed_ms=400) == ("search", 600)
+    assert after(policy, failed) == (END_OF_LADDER, None)  # the policy's proposal is there
+    assert after() == (END_OF_LADDER, None)  # too late before anyone was asked
 
 
 def test_the_router_writes_where_to_go_and_why() -> None:
