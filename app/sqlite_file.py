@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from pathlib import Path
 
 from escalade.domains.errors import SettingsError
@@ -25,12 +26,26 @@ def open_file(path: Path, what: str, setting: str, tables: str, version: int) ->
             database.close()
             raise SettingsError(f"{what} '{path}' is not one of this version: give another file by {setting}")
         if known == 0 or not ours <= names:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.executescript(tables)
-            database.execute(f"PRAGMA user_version = {version:d}")
-            database.commit()
+            _make(database, tables, version)
     except sqlite3.DatabaseError as error:
         raise SettingsError(f"{what} '{path}' cannot be used: {error}") from None
     except OSError as error:
         raise SettingsError(f"{what} '{path}' cannot be opened: {error.strerror or error}") from None
     return database
+
+
+def _make(database: sqlite3.Connection, tables: str, version: int) -> None:
+    """The tables, while other processes may be making them too. The change to write-ahead logging does not wait for
+    a lock as other statements do: SQLite says "busy" at once where two processes could wait for each other."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(tables)
+            database.execute(f"PRAGMA user_version = {version:d}")
+            database.commit()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)

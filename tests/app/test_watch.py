@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.app.watch import LOOK_SECONDS, Watch, WatchConfig, accepted_action, is_chosen
-from escalade.app.watch_file import pending, watched
+from escalade.app.watch_file import open_watch_file, pending, watched
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
@@ -263,6 +263,14 @@ def test_the_same_id_in_two_domains_is_two_decisions(tmp_path: Path) -> None:
     assert pending(tmp_path / "w") == {"connect_four": 1}
     shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
     assert "connect_four: 1 audits wait" in shown.output
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "w", check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, other.rollback).start()
+    open_watch_file(tmp_path / "w").close()
+    assert watched(tmp_path / "w") == []
 
 
 def test_a_file_that_was_locked_counts_every_audit_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
