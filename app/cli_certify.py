@@ -46,6 +46,14 @@ def certify(
             show_default="0.05",
         ),
     ] = None,
+    own_alpha: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--own-alpha",
+            help="The same, of the decisions that the networks make alone, where the rung behind them is itself worse "
+            "than that; repeatable.",
+        ),
+    ] = None,
     delta: Annotated[float, typer.Option(help="Chance that may remain that a promise is broken.")] = 0.05,
     reference: ReferenceOption = None,
     states: StatesOption = None,
@@ -85,7 +93,10 @@ def certify(
 
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
-    promises = [Promise(each, delta, _seconds(max_cost, settings)) for each in alpha or [0.05]]
+    limit = _seconds(max_cost, settings)
+    wanted = alpha or ([] if own_alpha else [0.05])
+    promises = [Promise(each, delta, max_cost_s=limit) for each in wanted]
+    promises += [Promise(each, delta, "own", limit) for each in own_alpha or []]
     source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
     opened = open_bundle(source, loaded, settings, "--bundle")
     folder = out or Path("out/certified") / loaded.name
@@ -190,7 +201,7 @@ def _print(
         setting = one.setting
         behind = one.cost_s[one.ladder[-1]]
         table.add_row(
-            f"α {one.alpha:g}, δ {one.delta:g}",
+            f"α {one.name}, δ {one.delta:g}",
             f"{setting.accepted.n / max(setting.all.n, 1):.1%}",
             f"{setting.accepted.k} of {setting.accepted.n}",
             f"{setting.accepted.bound:.2%}",
@@ -211,7 +222,7 @@ def _print(
     for one, found in zip(made.certificates, tested, strict=False):
         saved = "" if found.saved.mean is None else f", {found.saved.mean:.1%} of the cost saved"
         console.print(
-            f"on {escape(found.states)} ({found.wrong.count:,} states), alpha {one.alpha:g}: networks decide "
+            f"on {escape(found.states)} ({found.wrong.count:,} states), alpha {one.name}: networks decide "
             f"{percent(found.alone)}, wrong {percent(found.wrong_alone)} of those and {percent(found.wrong)} of all; "
             f"{first.ladder[-1]} alone {percent(found.behind)}{saved}",
             highlight=False,

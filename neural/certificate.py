@@ -7,8 +7,9 @@ What is promised. Draw a state as the calibration states were drawn. With confid
 
 Both must pass at each setting of the path, so the setting's p-value is the larger of the two (R. Berger,
 "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982); the path is walked by
-`escalade.neural.fixed_sequence`. The promise is void for other weights, calibrators or novelty limits, hence `bundle`,
-and says nothing of states that are drawn otherwise.
+`escalade.neural.fixed_sequence`. One that covers "own" promises the first line alone: where the rung behind is itself
+worse than the reference more often than alpha, no threshold can bring the second. The promise is void for other
+weights, calibrators or novelty limits, hence `bundle`, and says nothing of states that are drawn otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ from escalade.neural.fixed_sequence import p_value
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 NeuralRung = Literal["policy", "value"]
+Covers = Literal["all", "own"]
+
+
+def promise_name(alpha: float, covers: Covers) -> str:
+    """For people."""
+    return f"{alpha:g}" if covers == "all" else f"{alpha:g} (networks' own)"
 
 
 class Tally(BaseModel):
@@ -54,6 +61,11 @@ class Setting(BaseModel):
     shares: dict[str, Share]
     cost_s: FiniteFloat = Field(ge=0)
 
+    def doubt(self, alpha: float, covers: Covers) -> float:
+        """The p-value of a promise."""
+        counted = (self.accepted,) if covers == "own" else (self.accepted, self.all)
+        return max(p_value(tally.k, tally.n, alpha) for tally in counted)
+
 
 class Split(BaseModel):
     """A set of states: how many, and the SHA-256 of their texts, a line each, in order."""
@@ -65,7 +77,8 @@ class Split(BaseModel):
 
 
 class Certificate(BaseModel):
-    """bundle: identity of all that decides. reference: what quality was measured against, such as "exact". states:
+    """bundle: identity of all that decides. covers: "all" decisions, or those that the networks make on their "own".
+    reference: what quality was measured against, such as "exact". states:
     where they were from, in words. ladder: the rungs, the neural ones first, then the one behind them. simulations: of
     that one, if it is a search; tried: so many it runs on average over all states, as it stops at a proof. path: the
     settings tested, from timid to bold, up to the first that failed; passed: how many did not; chosen: the place of the
@@ -79,6 +92,7 @@ class Certificate(BaseModel):
     bundle: Sha256
     alpha: float = Field(gt=0, lt=1)
     delta: float = Field(gt=0, lt=1)
+    covers: Covers = "all"
     reference: str = Field(min_length=1, max_length=100)
     states: str = Field(min_length=1, max_length=500)
     ladder: tuple[str, ...] = Field(min_length=2)
@@ -101,10 +115,14 @@ class Certificate(BaseModel):
         if not self.chosen < self.passed <= len(self.path):
             raise ValueError("chosen must be a place on the path that passed")
         for place, setting in enumerate(self.path):
-            doubt = max(p_value(tally.k, tally.n, self.alpha) for tally in (setting.accepted, setting.all))
-            if (doubt <= self.delta) != (place < self.passed):
+            if (setting.doubt(self.alpha, self.covers) <= self.delta) != (place < self.passed):
                 raise ValueError(f"path.{place}: its counts do not say that it passed, or that it did not")
         return self
+
+    @property
+    def name(self) -> str:
+        """For people: alpha, and whether it is of the networks' own decisions alone."""
+        return promise_name(self.alpha, self.covers)
 
     @property
     def setting(self) -> Setting:
@@ -117,6 +135,7 @@ class Certificate(BaseModel):
 
 
 def best_certificate(certificates: Sequence[Certificate], alpha: float, delta: float) -> Certificate | None:
-    """The boldest one that promises at most alpha with confidence 1 - delta at least; None if there is none."""
+    """The boldest one that promises at most alpha with confidence 1 - delta at least, and of such the one that covers
+    more; None if there is none."""
     fitting = [one for one in certificates if one.alpha <= alpha and one.delta <= delta]
-    return max(fitting, key=lambda one: (one.alpha, one.delta), default=None)
+    return max(fitting, key=lambda one: (one.alpha, one.delta, one.covers == "all"), default=None)

@@ -72,13 +72,14 @@ def _none(why: str) -> Refusal:
 
 
 def described(certificate: Certificate, context: DecisionContext, ladder: Sequence[Rung]) -> dict[str, Any]:
-    """What a decision says of the certificate it rests on. covers: "all" decisions of this ladder, where what stands
-    behind the networks is what stood there when it was made, and as large; else what networks decide on their "own"."""
+    """What a decision says of the certificate it rests on. covers: "all" decisions of this ladder, where it does so and
+    what stands behind the networks is what stood there when it was made, and as large; else what networks decide on
+    their "own"."""
     behind = certificate.simulations is None or context.simulations >= certificate.simulations
     return {
         "alpha": certificate.alpha,
         "delta": certificate.delta,
         "reference": certificate.reference,
-        "covers": "all" if behind and tuple(ladder) == certificate.ladder else "own",
+        "covers": certificate.covers if behind and tuple(ladder) == certificate.ladder else "own",
         "bound": certificate.setting.accepted.bound,
     }

@@ -177,7 +177,7 @@ def _certified(bundle: Bundle) -> list[str]:
 
 def _promise(one: Certificate) -> str:
     setting, always = one.setting, one.cost_s.get(one.ladder[-1], 0.0)
-    told = [f"{one.alpha:g}", f"{one.delta:g}", f"{setting.accepted.n / setting.all.n:.1%}"]
+    told = [one.name, f"{one.delta:g}", f"{setting.accepted.n / setting.all.n:.1%}"]
     told += [f"{tally.k} of {tally.n}, {tally.bound:.2%}" for tally in (setting.accepted, setting.all)]
     told.append(f"{1 - setting.cost_s / always:.1%}" if always > 0 else "")
     return f"| {' | '.join(told)} |"

@@ -90,7 +90,9 @@ def certificate_of(
     tuned, proving = (part.answers(calibrators, bundle.novelty) for part in (tune, calibrate))
     least = least_count(promise.alpha, promise.delta)
     at_least = 2 * least * len(tuned) / max(len(proving), 1)
-    path = pareto_path(tuned, at_least=int(np.ceil(at_least)), most_loss=HEADROOM * promise.alpha)
+    path = pareto_path(
+        tuned, at_least=int(np.ceil(at_least)), most_loss=HEADROOM * promise.alpha, covers=promise.covers
+    )
     settings, proven = _walked(proving, path, promise)
     if not proven:
         raise CertificationError(_too_little(proving, settings, promise, least))
@@ -109,6 +111,7 @@ def certificate_of(
         bundle=bundle.hash,
         alpha=promise.alpha,
         delta=promise.delta,
+        covers=promise.covers,
         reference=labelled.reference,
         states=labelled.source,
         ladder=tune.rungs,
@@ -177,11 +180,7 @@ def certify(
 def _walked(proving: Answers, path: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
     """The settings tested, up to the first that fails, and how many passed."""
     settings = [_setting(proving, thresholds, promise.delta) for thresholds in path]
-    doubts = [
-        max(p_value(tally.k, tally.n, promise.alpha) for tally in (setting.accepted, setting.all))
-        for setting in settings
-    ]
-    proven = passed(doubts, promise.delta)
+    proven = passed([setting.doubt(promise.alpha, promise.covers) for setting in settings], promise.delta)
     return settings[: proven + 1], proven
 
 
@@ -212,7 +211,8 @@ def _too_little(proving: Answers, settings: list[Setting], promise: Promise, lea
             f"{GAMES_NOTE}"
         )
     first = settings[0]
-    worst = max((first.accepted, first.all), key=lambda tally: p_value(tally.k, tally.n, promise.alpha))
+    counted = (first.accepted,) if promise.covers == "own" else (first.accepted, first.all)
+    worst = max(counted, key=lambda tally: p_value(tally.k, tally.n, promise.alpha))
     rate = worst.k / max(worst.n, 1)
     what = (
         "of all decisions, those of the rung behind the networks included," if worst is first.all else "accepted ones"
@@ -221,9 +221,12 @@ def _too_little(proving: Answers, settings: list[Setting], promise: Promise, lea
     told = f"{asked} is not proven: {worst.k} of {worst.n} {what} were wrong ({rate:.2%}) at the most timid setting"
     if enough is None:
         behind = float((~proving.right[:, -1]).mean())
+        helps = "a better network, more simulations or a larger alpha"
+        if promise.covers == "all" and first.accepted.k < promise.alpha * first.accepted.n:
+            helps += ", or a promise of the networks' own decisions alone,"
         return (
-            f"{told}; the rung behind the networks is wrong in {behind:.2%}: more states would not help, but a better "
-            "network, more simulations or a larger alpha would"
+            f"{told}; the rung behind the networks is wrong in {behind:.2%}: more states would not help, but {helps} "
+            "would"
         )
     needed = 2 * int(np.ceil(enough * len(proving) / max(worst.n, 1)))
     return f"{told}; about {needed} states in all would be needed{GAMES_NOTE}"

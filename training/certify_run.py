@@ -10,7 +10,7 @@ import numpy as np
 from escalade.neural.bundle import read_bundle
 from escalade.search.solvers import exact_solver
 from escalade.training.certify import CertificationError, certify
-from escalade.training.certify_config import CertifyConfig, Promise
+from escalade.training.certify_config import CertifyConfig
 from escalade.training.judge import is_better
 from escalade.training.recorded import record
 from escalade.training.reference import exact_labels
@@ -41,7 +41,8 @@ def certify_iteration(run: Run, iteration: int, *, last: bool, tell: Tell = sile
     else:
         certificates, unproven = _certified(run, best, config, tell)
     lines = [
-        {"alpha": one.alpha, "shares": one.setting.shares, "bound": one.setting.accepted.bound} for one in certificates
+        {"alpha": one.alpha, "covers": one.covers, "shares": one.setting.shares, "bound": one.setting.accepted.bound}
+        for one in certificates
     ]
     done = {
         "certified": bool(certificates),
@@ -58,7 +59,7 @@ def certify_iteration(run: Run, iteration: int, *, last: bool, tell: Tell = sile
 
 
 def _certified(run: Run, iteration: int, config: CertifyConfig, tell: Tell) -> tuple[Any, dict[str, str]]:
-    """The certificates, and why others are not proven, by alpha."""
+    """The certificates, and why others are not proven, by promise."""
 
     def heard(stage: str, done: int, of: int) -> None:
         tell({"event": "evaluate", "stage": stage, "done": done, "of": of})
@@ -86,13 +87,13 @@ def _certified(run: Run, iteration: int, config: CertifyConfig, tell: Tell) -> t
         made = certify(
             bundle,
             recorded,
-            [Promise(alpha, config.delta) for alpha in config.alphas],
+            config.promises,
             run.certified_bundle(iteration),
             domain=run.domain,
             labelled=labelled,
             simulations=config.simulations,
             seed=seed,
-            on_unproven=lambda promise, why: unproven.update({f"{promise.alpha:g}": why}),
+            on_unproven=lambda promise, why: unproven.update({promise.name: why}),
         )
     except CertificationError as error:
         return (), unproven or {"all": str(error)}

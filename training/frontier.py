@@ -68,7 +68,7 @@ def frontier(
     points = [_measured("sweep", f"sweep {place + 1}", answers, vector) for place, vector in enumerate(path)]
     for one in bundle.certificates:
         vector = np.array([one.setting.thresholds.get(rung, 1.0) for rung in _known(neural)])
-        points.append(_measured("certified", f"certified at alpha {one.alpha:g}", answers, vector))
+        points.append(_measured("certified", f"certified at alpha {one.name}", answers, vector))
     for threshold in BY_HAND:
         vector = np.full(len(neural), threshold)
         points.append(_measured("hand", f"{threshold:g} by hand", answers, vector))

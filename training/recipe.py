@@ -195,7 +195,7 @@ _CONNECT_FOUR_CHAMPION = replace(
     rows=10_000_000,
     last_passes=10,
     learner=replace(_CONNECT_FOUR.learner, average=0.999),
-    certify=CertifyConfig(alphas=(0.05, 0.02, 0.01), states=20_000),
+    certify=CertifyConfig(alphas=(0.05, 0.02), own=(0.01,), states=20_000),
 )
 
 # What it becomes with two more blocks and positions that it has not seen: `--start` that champion, with another seed.

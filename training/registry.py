@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +283,5 @@ class Registry:
 
 def _identity(bundle: Bundle) -> str:
     """The bundle's hash, which covers the weights; with its certificates, if it has any, which the hash leaves out."""
-    certificates = bundle.manifest.model_dump(mode="json")["certificates"]
-    if not certificates:
-        return bundle.hash
-    return f"{bundle.hash}-{sha256(json.dumps(certificates, sort_keys=True).encode()).hexdigest()[:16]}"
+    certificates = bundle.manifest.certificates_hash()
+    return bundle.hash if certificates is None else f"{bundle.hash}-{certificates[:16]}"

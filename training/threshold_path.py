@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, IntArray
+from escalade.neural.certificate import Covers
 
 STEPS = 60
 """Thresholds of each rung in the grid."""
@@ -76,17 +77,20 @@ def accepts(answers: Answers, rung: int, threshold: float) -> BoolArray:
     return (answers.confidence[:, rung] >= threshold) & ~answers.barred[:, rung]
 
 
-def pareto_path(tune: Answers, *, at_least: int, most_loss: float) -> NDArray[np.float64]:
+def pareto_path(tune: Answers, *, at_least: int, most_loss: float, covers: Covers = "all") -> NDArray[np.float64]:
     """`[L, R - 1]` float64, L from 1 to LENGTH: threshold vectors from timid to bold, as the tune states have them.
 
     at_least: tune states that the first one is to accept: with fewer even a faultless one proves nothing. most_loss:
-    bolder ones than the first beyond this share of wrong decisions are left out, as they would hardly pass.
+    bolder ones than the first beyond this share of wrong decisions are left out, as they would hardly pass. covers:
+    what is counted as loss, see `Certificate`.
     """
     neural = len(tune.rungs) - 1
     grids = [_grid(tune, rung) for rung in range(neural)]
     vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
     accepted, wrong, wrong_all, cost = (each.ravel() for each in swept(tune, grids))
-    loss = np.maximum(wrong / np.maximum(accepted, 1), wrong_all)
+    loss = wrong / np.maximum(accepted, 1)
+    if covers == "all":
+        loss = np.maximum(loss, wrong_all)
     enough = np.flatnonzero(accepted >= at_least)
     if not len(enough):
         return np.zeros((0, neural))

@@ -206,6 +206,33 @@ def test_the_whole_is_measured_as_the_path_said(certified: Bundle, recorded: Rec
     assert found.shares == pytest.approx(one.setting.shares)
 
 
+def test_what_networks_decide_alone_is_proven_where_the_rung_behind_them_is_worse(
+    domain: Domain[Any], champion: Bundle, recorded: Recorded, worse: Labelled, tmp_path: Path
+) -> None:
+    hopeless = replace(recorded, right=np.concatenate((recorded.right[:, :2], recorded.right[:, 2:] & False), axis=1))
+
+    def made(covers: Any, name: str) -> Bundle:
+        promises = [Promise(0.03, 0.05, covers)]
+        return certify(
+            champion, hopeless, promises, tmp_path / name, domain=domain, labelled=worse, simulations=SIMULATIONS
+        )
+
+    with pytest.raises(CertificationError, match="those of the rung behind the networks included, were wrong"):
+        made("all", "a")
+    one = made("own", "b").certificates[0]
+    assert one.covers == "own"
+    assert one.setting.all.k > one.alpha * one.setting.all.n
+    for place, setting in enumerate(one.path):
+        doubt = p_value(setting.accepted.k, setting.accepted.n, one.alpha)
+        assert (doubt <= one.delta) == (place < one.passed)
+    assert one.setting.accepted.n > 200
+    assert best_certificate((one, one.model_copy(update={"covers": "all"})), 0.03, 0.05) is not one
+    data = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    told = data["certificates"][0] | {"covers": "all"}  # its counts do not say so
+    with pytest.raises(BundleError, match="its counts"):
+        parse_manifest(json.dumps(data | {"certificates": [told]}).encode())
+
+
 def test_confidences_are_about_as_right_as_they_say(certified: Bundle, recorded: Recorded) -> None:
     _, calibrate = split(recorded, 0)
     for rung, calibration in reliability(certified, calibrate).items():
@@ -219,7 +246,13 @@ def test_a_cost_limit_takes_the_most_accurate_setting_within(
     path = certified.certificates[0].path[: certified.certificates[0].passed]
     limit = (path[0].cost_s + path[-1].cost_s) / 2
     made = certify(
-        champion, flawless, [Promise(0.1, 0.05, limit)], tmp_path / "b", domain=domain, labelled=worse, simulations=32
+        champion,
+        flawless,
+        [Promise(0.1, 0.05, max_cost_s=limit)],
+        tmp_path / "b",
+        domain=domain,
+        labelled=worse,
+        simulations=32,
     )
     one = made.certificates[0]
     assert one.setting.cost_s <= limit
@@ -228,7 +261,7 @@ def test_a_cost_limit_takes_the_most_accurate_setting_within(
         certify(
             champion,
             flawless,
-            [Promise(0.1, 0.05, 1e-9)],
+            [Promise(0.1, 0.05, max_cost_s=1e-9)],
             tmp_path / "c",
             domain=domain,
             labelled=worse,
