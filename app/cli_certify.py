@@ -190,8 +190,8 @@ def _print(
         soft_wrap=True,
     )
     console.print(
-        "[dim]promise: what is proven; alone: decided by the networks; below: a bound of confidence 1 - δ for what was "
-        "seen, by itself; saved: work, against always asking "
+        "[dim]promise: what is proven (own: what the networks decide); alone: decided by the networks; "
+        "below: a bound of confidence 1 - δ for what was seen, by itself; saved: work, against always asking "
         f"{first.ladder[-1]}[/]",
         highlight=False,
         soft_wrap=True,
@@ -201,7 +201,7 @@ def _print(
         setting = one.setting
         behind = one.cost_s[one.ladder[-1]]
         table.add_row(
-            f"α {one.name}, δ {one.delta:g}",
+            f"α {one.name} δ {one.delta:g}",
             f"{setting.accepted.n / max(setting.all.n, 1):.1%}",
             f"{setting.accepted.k} of {setting.accepted.n}",
             f"{setting.accepted.bound:.2%}",

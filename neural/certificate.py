@@ -29,7 +29,7 @@ Covers = Literal["all", "own"]
 
 def promise_name(alpha: float, covers: Covers) -> str:
     """For people."""
-    return f"{alpha:g}" if covers == "all" else f"{alpha:g} (networks' own)"
+    return f"{alpha:g}" if covers == "all" else f"{alpha:g}, own"
 
 
 class Tally(BaseModel):

@@ -166,7 +166,8 @@ def _certified(bundle: Bundle) -> list[str]:
         "",
         f"Reference: {first.reference}. {first.tune.count} states to tune, {first.calibrate.count} to prove: "
         f"{first.states}. Behind the networks: {behind}. Each promise holds with confidence 1 - delta, for states "
-        "drawn as these were and for this bundle alone; docs/certificates.md says how.",
+        "drawn as these were and for this bundle alone; docs/certificates.md says how (own: of what the networks "
+        "decide).",
         "",
         "| alpha: proven | delta | decided by networks | wrong of those, bound | of all, bound | work saved |",
         "|---|---|---|---|---|---|",

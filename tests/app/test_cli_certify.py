@@ -58,9 +58,20 @@ def test_a_certificate_is_not_overwritten(certified: tuple[Path, dict]) -> None:
 
 
 def test_people_get_a_table_with_all_columns(tmp_path: Path) -> None:
-    done = run(tmp_path, "certify", "tic_tac_toe", "--simulations", "25", "--out", "made")
+    own = ("--own-alpha", "0.01")
+    done = run(tmp_path, "certify", "tic_tac_toe", "--alpha", "0.05", *own, "--simulations", "25", "--out", "made")
     assert done.returncode == 0, done.stderr
-    for word in ("α 0.05", "exact", "2,260", "policy", "value", "search", "saved", "made/bundle"):
+    for word in (
+        "α 0.05 δ 0.05",
+        "α 0.01, own δ",
+        "exact",
+        "2,260",
+        "policy",
+        "value",
+        "search",
+        "saved",
+        "made/bundle",
+    ):
         assert word in done.stdout, word
 
 
@@ -68,6 +79,7 @@ def test_people_get_a_table_with_all_columns(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--alpha", "0"), "alpha must be between 0 and 1"),
+        (("--own-alpha", "1"), "alpha must be between 0 and 1"),
         (("--reference", "oracle"), "--reference 'oracle' must be"),
         (("--reference", "labels"), "needs --states FILE"),
         (("--reference", "llm"), "needs --experience FOLDER"),
