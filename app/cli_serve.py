@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Annotated
 
@@ -29,8 +30,18 @@ def serve(
         open_decider(settings, name).close()
     listener = listening(host, port)
     typer.echo(f"listening on http://{host}:{listener.getsockname()[1]}", err=True)
+    if not settings.api_keys and not is_loopback(host):
+        typer.echo("warning: everybody who reaches this address may ask: set ESCALADE_API_KEYS", err=True)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
     server.run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listening(host: str, port: int) -> socket.socket:

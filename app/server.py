@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, fi
 from starlette.exceptions import HTTPException
 
 from escalade import __version__
+from escalade.app.auth import GuardedRoute
 from escalade.app.metrics import METRICS, Metrics
 from escalade.app.prices import read_prices
 from escalade.app.settings import Settings, read_settings
@@ -144,7 +145,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or read_settings()
-        app.state.deciders = {}
+        app.state.deciders, app.state.api_keys = {}, chosen.api_keys
         model = open_language_model(chosen, read_prices(chosen.prices), metrics)
         for name in chosen.domains:
             decider = open_decider(chosen, name, language_model=model, sinks=[metrics.record], metrics=metrics)
@@ -155,6 +156,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         flush_all()  # what the graph on the LangGraph server has decided beside us
 
     app = FastAPI(title="Escalade", version=__version__, lifespan=lifespan)
+    app.router.route_class = GuardedRoute
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(EscaladeError, _failed)
     app.add_exception_handler(HTTPException, _unreadable)

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from escalade.domains.errors import SettingsError
 from escalade.nodes.context import DecisionContext
+
+SHORTEST_KEY = 16
 
 
 class Settings(BaseSettings):
@@ -22,6 +24,10 @@ class Settings(BaseSettings):
         env_prefix="ESCALADE_", extra="forbid", frozen=True, env_ignore_empty=True, populate_by_name=True
     )
 
+    api_keys: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Keys of those who may use the servers, such as `openssl rand -hex 16` makes; empty: anyone may.",
+    )
     domains: tuple[str, ...] = Field(
         default=("connect_four", "tic_tac_toe"),
         min_length=1,
@@ -123,6 +129,15 @@ class Settings(BaseSettings):
     llm_output_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
     )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _hard_to_guess(cls, given: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in given:
+            text = key.get_secret_value()
+            if len(text) < SHORTEST_KEY or not (text.isascii() and text.isprintable() and " " not in text):
+                raise ValueError(f"keys must be at least {SHORTEST_KEY} ASCII characters, without spaces")
+        return given
 
 
 def read_settings(**overrides: Any) -> Settings:

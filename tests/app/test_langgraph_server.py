@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -24,6 +25,7 @@ from escalade import Decision
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
 
+KEY = "canary-4c1f0a9be27d"
 CLIMB: dict[str, Any] = {"alpha": 1e-9}
 """Less loss than any certificate promises, so that networks leave the decision to the rungs above."""
 
@@ -37,6 +39,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("langgraph")), "dev", "--no-browser", "--no-reload"]
     environment = {
         **os.environ,
+        "ESCALADE_API_KEYS": json.dumps(["another-key-of-ours", KEY]),
         "ESCALADE_DOMAINS": '["tic_tac_toe", "connect_four"]',
         "ESCALADE_RUNS": str(tmp_path_factory.mktemp("runs")),
         "LANGGRAPH_CLI_NO_ANALYTICS": "1",
@@ -70,16 +73,35 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(20)
     told = log.read_text()
     assert "BlockingError" not in told, told[-3000:]
+    assert KEY not in told
 
 
 @pytest.fixture
 def client(url: str) -> Iterator[Any]:
-    with get_sync_client(url=url) as client:
+    with get_sync_client(url=url, api_key=KEY) as client:
         yield client
 
 
 def state_of(client: Any, thread_id: str) -> Any:
     return client.threads.get_state(thread_id)
+
+
+def test_nothing_is_done_for_those_without_a_key(client: Any, url: str) -> None:
+    routes = httpx.get(f"{url}/openapi.json").json()["paths"]
+    asked = 0
+    for path, methods in routes.items():
+        place = re.sub(r"{[^}]*}", "00000000-0000-0000-0000-000000000000", path)
+        for method in {"post", "put", "patch", "delete"} & set(methods):
+            for headers in ({}, {"x-api-key": "guess"}, {"authorization": "Bearer x", "x-auth-scheme": "langsmith"}):
+                answer = httpx.request(method, f"{url}{place}", headers=headers, content=b"{")
+                assert answer.status_code in (401, 403), (method, path, headers, answer.text)
+                asked += 1
+    assert asked > 100
+    assert {"/predict", "/decide", "/outcomes", "/threads", "/runs/wait"} <= set(routes)
+    assert httpx.get(f"{url}/threads/00000000-0000-0000-0000-000000000000").status_code == 401
+    for headers in ({"authorization": f"bearer {KEY}"}, {"X-Api-Key": KEY}):
+        assert httpx.post(f"{url}/decide", headers=headers, json={"state": "51"}, timeout=60).status_code == 200
+        assert httpx.post(f"{url}/threads/search", headers=headers, json={}).status_code == 200
 
 
 def test_a_run_decides(client: Any) -> None:
@@ -88,6 +110,7 @@ def test_a_run_decides(client: Any) -> None:
         thread["thread_id"], "decision", input={"state": "51"}, context=CLIMB | {"simulations": 20}
     )
     decision = Decision.model_validate(result["decision"])
+    assert KEY not in json.dumps([state_of(client, thread["thread_id"]), client.runs.list(thread["thread_id"])])
     assert decision.domain == "tic_tac_toe"
     assert decision.source == "search"
 
@@ -170,7 +193,7 @@ def test_training_can_be_watched_step_by_step(client: Any) -> None:
 
 def test_our_own_routes_are_mounted_and_count_its_runs(client: Any, url: str) -> None:
     assert httpx.get(f"{url}/health").json()["domains"].keys() == {"tic_tac_toe", "connect_four"}
-    decided = httpx.post(f"{url}/decide", json={"state": "51", "simulations": 5})
+    decided = httpx.post(f"{url}/decide", headers={"x-api-key": KEY}, json={"state": "51", "simulations": 5})
     assert Decision.model_validate(decided.json()).state == "51"
     client.runs.wait(None, "decision", input={"state": "51"}, context=CLIMB | {"simulations": 5})
     counted = httpx.get(f"{url}/app/metrics").text
