@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -130,6 +131,30 @@ class Settings(BaseSettings):
         default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
     )
 
+    @field_validator("llm_base_url")
+    @classmethod
+    def _an_address(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        try:
+            parts = urlsplit(given)
+            fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            fine = False
+        if not fine or not given.isprintable() or " " in given:
+            raise ValueError("must be an address such as https://api.openai.com/v1")
+        if "@" in parts.netloc:  # it would be in traces
+            raise ValueError("must not hold a name or password: give the key by OPENAI_API_KEY")
+        return given
+
+    @field_validator("llm_api_key")
+    @classmethod
+    def _fits_a_header(cls, given: SecretStr | None) -> SecretStr | None:
+        text = "" if given is None else given.get_secret_value()
+        if not (text.isascii() and text.isprintable() and " " not in text):
+            raise ValueError("must be ASCII characters, without spaces or line ends")
+        return given
+
     @field_validator("api_keys")
     @classmethod
     def _hard_to_guess(cls, given: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -153,7 +178,7 @@ def read_settings(**overrides: Any) -> Settings:
         field = str(first["loc"][0]) if first["loc"] else "settings"
         inner = "".join(f".{part}" for part in first["loc"][1:])
         name = field if field.startswith("OPENAI_") else f"ESCALADE_{field.upper()}"
-        raise SettingsError(f"{name}{inner}: {first['msg']}") from None
+        raise SettingsError(f"{name}{inner}: {first['msg'].removeprefix('Value error, ')}") from None
     except SourceError as error:
         named = re.search(r'field "(\w+)"', str(error))
         name = f"ESCALADE_{named[1].upper()}" if named else "a setting"

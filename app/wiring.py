@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from escalade.app.auditor import Auditor
 from escalade.app.counterfactual import Counterfactuals
@@ -224,32 +223,12 @@ def open_language_model(
             f"ESCALADE_LLM_MODEL is '{settings.llm_model}' but there is no endpoint: set OPENAI_API_KEY, or "
             "OPENAI_BASE_URL for a server that needs no key"
         )
-    from langchain_openai import ChatOpenAI  # takes a second to load
-    from openai import DefaultAsyncHttpxClient
+    from escalade.app.openai_chat import close_chat, make_chat
 
-    key = settings.llm_api_key or SecretStr("none")
-    model = settings.llm_model
-    price = None if prices is None else prices.models.get(model)
+    price = None if prices is None else prices.models.get(settings.llm_model)
     listed = (None, None) if price is None else (price.input_usd_per_mtok, price.output_usd_per_mtok)
-
-    def make_chat() -> ChatOpenAI:
-        return ChatOpenAI(
-            model=model,
-            api_key=key,
-            base_url=settings.llm_base_url,
-            max_retries=0,  # a failed call is the router's to deal with
-            timeout=settings.llm_timeout_s,
-            max_completion_tokens=settings.llm_max_tokens,
-            temperature=0,
-            http_async_client=DefaultAsyncHttpxClient(),  # its own: the default one is shared between event loops
-        )
-
-    async def close_chat(chat: BaseChatModel) -> None:
-        assert isinstance(chat, ChatOpenAI)
-        await chat.root_async_client.close()
-
     return LanguageModel(
-        make_chat,
+        partial(make_chat, settings),
         settings.llm_model,
         close_chat=close_chat,
         batch_ms=settings.llm_batch_ms,

@@ -10,10 +10,14 @@ from typing import Any
 
 from escalade.domains.errors import EscaladeError
 
+HOUR_S = 3600.0
+
 RETRIED = ("rate_limited", "server_error", "unreachable")
 """What a second attempt may mend. After a time-out there is no time left, and the rest would fail again."""
 OUT_OF_ORDER = (*RETRIED, "timeout", "unauthorized")
 """What speaks against the endpoint, not against one question or answer."""
+ABOUT_THE_QUESTION = (400, 413, 422)
+"""Of refusals: with another question there may be none."""
 UNBILLED = ("unreachable", "unauthorized", "rate_limited", "refused", "breaker_open", "overloaded", "token_cap")
 """What a provider does not bill; what other failures cost, if anything, is not known."""
 
@@ -38,16 +42,29 @@ def failure_of(error: Exception) -> CallFailed:
         reason = "rate_limited"
     elif status in (401, 403):
         reason = "unauthorized"
+    elif "ContentFilter" in name:
+        reason, status = "refused", 400
     elif isinstance(status, int):
         reason = "server_error" if status >= 500 and not _about_the_form(error) else "refused"
-    elif isinstance(error, ValueError | LookupError | TypeError | AttributeError):
-        reason = "malformed_answer"  # the client could not read what came
+    elif "LengthFinish" in name or isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+        reason = "malformed_answer"  # it was cut off, or the client could not read what came
     else:
         reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
-    return CallFailed(reason, {"error": name, "status": status})
+    details = {"error": name, "status": status}
+    return CallFailed(reason, details | ({"retry_after": _retry_after(error)} if reason in RETRIED else {}))
 
 
 def _about_the_form(error: Exception) -> bool:
     """Whether a server complains of how the answer is to be held to its form. Some say 500 to what they do not know
     (llama.cpp's to a JSON schema), where 400 is meant."""
     return any(field in str(error) for field in ("response_format", "tool_choice"))
+
+
+def _retry_after(error: Exception) -> float:
+    """Seconds that a provider asks for, 0 if it does not say. A date instead of seconds is not read."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", 0))
+    except (TypeError, ValueError):
+        return 0.0
+    return seconds if 0 <= seconds < HOUR_S else HOUR_S

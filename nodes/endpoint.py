@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from escalade.nodes.call_failed import OUT_OF_ORDER, RETRIED, UNBILLED, CallFailed, failure_of
-from escalade.nodes.guards import HOUR_S, Breaker, Clock, DecisionTokens, Gate, HourlyTokens, reserved
+from escalade.nodes.guards import Breaker, Clock, DecisionTokens, Gate, HourlyTokens, reserved
 
 ATTEMPTS = 2
 BACK_OFF_S = 0.2
@@ -80,23 +80,11 @@ class Endpoint:
                     answer = await asyncio.wait_for(send(left), left)
                     known = used(answer)
                     bill.spent, fine = tokens if known is None else known, True
-                except Exception as error:  # any provider's errors; told apart by `failure_of`
+                except Exception as error:  # noqa: BLE001 -- any provider's; told apart by `failure_of`
                     failed = failure_of(error)
                     fine = failed.reason not in OUT_OF_ORDER
                     bill.spent = 0 if failed.reason in UNBILLED else tokens
-                    if failed.reason in RETRIED:
-                        failed.details["retry_after"] = _retry_after(error)
-                    raise failed from error
+                    raise failed from None
                 finally:
                     self.breaker.leave(fine)
                 return answer
-
-
-def _retry_after(error: Exception) -> float:
-    """Seconds that a provider asks for, 0 if it does not say. A date instead of seconds is not read."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        seconds = float(headers.get("retry-after", 0))
-    except (TypeError, ValueError):
-        return 0.0
-    return seconds if 0 <= seconds < HOUR_S else HOUR_S

@@ -12,9 +12,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from escalade.nodes.call_failed import CallFailed
-
-HOUR_S = 3600.0
+from escalade.nodes.call_failed import HOUR_S, CallFailed
 
 Clock = Callable[[], float]
 

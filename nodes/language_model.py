@@ -96,9 +96,8 @@ class LanguageModel:
         decision = decision or DecisionTokens(self.tokens_per_decision)
         most = self.most_tokens(question_length(form, messages))
         costs: list[float | None] = []
-        attempts = 0
+        attempts, way = 0, self.ways.way
         while True:
-            way = self.ways.way
             began = time.monotonic()
             try:
                 message, tried = await self.endpoint.call(
@@ -119,7 +118,9 @@ class LanguageModel:
                 attempts += failed.details.pop("attempts", 0)
                 if failed.reason != "malformed_answer" or "tokens" not in failed.details:
                     costs.append(0.0 if failed.reason in UNBILLED else self.cost(None))
-                if unfit and self.ways.fails(way) and time.monotonic() < ends:
+                other = self.ways.after(way) if unfit else None
+                if other is not None and time.monotonic() < ends:
+                    way = other
                     continue
                 failed.details |= {"cost_usd": None if None in costs else sum(filter(None, costs))}
                 failed.details |= {"attempts": attempts} if attempts > 1 else {}
@@ -213,7 +214,10 @@ def _simulated(message: Any) -> bool:
 
 def _tokens(message: Any) -> dict[str, Any] | None:
     usage = getattr(message, "usage_metadata", None)
-    return {name: usage.get(name) for name in ("input_tokens", "output_tokens")} if usage else None
+    if not usage:
+        return None
+    told = {name: usage.get(name) for name in ("input_tokens", "output_tokens")}
+    return {name: count if _is_count(count) else None for name, count in told.items()}
 
 
 def _total_tokens(message: Any) -> int | None:

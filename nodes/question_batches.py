@@ -1,8 +1,10 @@
 """Uncertain cases of one-step domains, asked about many in one prompt: what all prompts have in common, such as a list
 of 77 labels, is paid for once.
 
-Questions wait a few milliseconds for others. Answers are matched by id; one that is missing, or no legal action, is
-asked for again by itself.
+Questions wait a few milliseconds for others. Answers are matched by id; one that is missing, no legal action, or given
+in two ways, is asked for again by itself, and so are all whose prompt was refused or answered beside the form: what is
+wrong with one question is not to cost the others their answers. Ids are random, so that a model that counts in its own
+way, or a text that pretends to be another, hits none.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import random
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,8 +22,9 @@ from typing import Any
 from langsmith.run_helpers import tracing_context
 
 from escalade.domains.base import Domain
-from escalade.nodes.call_failed import CallFailed
+from escalade.nodes.call_failed import ABOUT_THE_QUESTION, CallFailed
 from escalade.nodes.daemon import shared_loop
+from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
 from escalade.nodes.tracing import is_traced
@@ -41,6 +45,18 @@ class _Question:
     answered: asyncio.Future[Answer] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What a prompt that a question shared has taken for it."""
+
+    cost_usd: float | None
+    tokens: int
+
+
+_Kind = tuple[tuple[str, ...], bool]
+"""Questions that may share a prompt: the names of the legal actions, and whether they are traced."""
+
+
 class QuestionBatches:
     """Questions about one domain, to one model. wait_ms: how long the first of a batch waits for others. most: in one
     prompt; fewer where `prompt_tokens` or the model's cap on an answer leave no room."""
@@ -58,7 +74,7 @@ class QuestionBatches:
         longest = max(len(domain.action_name(action)) for action in range(domain.num_actions))
         room = model.max_tokens // model.tokens_of(longest + ANSWER_CHARACTERS)
         self.most = max(1, min(most, room))
-        self._waiting: dict[tuple[str, ...], list[_Question]] = {}
+        self._waiting: dict[_Kind, list[_Question]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, text: str, *, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
@@ -74,20 +90,21 @@ class QuestionBatches:
         state = self.domain.parse(text)
         names = tuple(names_of(self.domain, self.domain.legal_actions(state)))
         question = _Question(text, state, names, timeout_s, traced, asyncio.get_running_loop().create_future())
-        waiting = self._waiting.setdefault(names, [])
+        kind = names, traced  # what is not traced must not be in the trace of others either
+        waiting = self._waiting.setdefault(kind, [])
         waiting.append(question)
         if len(waiting) >= self.most:
-            self._send(names)
+            self._send(kind)
         elif len(waiting) == 1:
-            asyncio.get_running_loop().call_later(self.wait_ms / 1000, self._send, names)
+            asyncio.get_running_loop().call_later(self.wait_ms / 1000, self._send, kind)
         answer = await question.answered
         batch = answer.fields.pop("batch")
         return answer, batch
 
-    def _send(self, names: tuple[str, ...]) -> None:
+    def _send(self, kind: _Kind) -> None:
         """Begin the batches of what waits, in a trace of their own, found by the batch's id: they belong to no single
-        decision. There is none where no decision is traced."""
-        waiting = [one for one in self._waiting.pop(names, []) if not one.answered.done()]
+        decision. There is none where the decisions are not traced."""
+        waiting = [one for one in self._waiting.pop(kind, []) if not one.answered.done()]
         while waiting:
             batch = self._fitting(waiting)
             waiting = waiting[len(batch) :]
@@ -108,48 +125,62 @@ class QuestionBatches:
 
     async def _decide(self, batch: list[_Question]) -> None:
         told: dict[str, Any] = {"id": uuid.uuid4().hex[:12], "size": len(batch)}
-        with nullcontext() if any(one.traced for one in batch) else tracing_context(enabled=False):
+        with nullcontext() if batch[0].traced else tracing_context(enabled=False):
             await self._decided(batch, told)
 
     async def _decided(self, batch: list[_Question], told: dict[str, Any]) -> None:
         try:
-            left, paid = (batch, 0.0) if len(batch) == 1 else await self._together(batch, told)
-            await asyncio.gather(*(self._alone(one, {**told, "size": 1}, paid) for one in left))
+            alone = batch, _Share(0.0, 0)
+            left, share = alone if len(batch) == 1 else await self._together(batch, told)
+            await asyncio.gather(*(self._alone(one, {**told, "size": 1}, share) for one in left))
         except CallFailed as failed:
             _fail(batch, failed)
         except Exception as error:  # noqa: BLE001 -- of the user's domain; each hears of it
             _fail(batch, CallFailed("error", {"error": type(error).__name__, "cost_usd": 0.0}))
 
-    async def _together(self, batch: list[_Question], told: dict[str, Any]) -> tuple[list[_Question], float | None]:
+    async def _together(self, batch: list[_Question], told: dict[str, Any]) -> tuple[list[_Question], _Share]:
         """Ask about all in one prompt. Returns those without a usable answer, and what each has cost so far."""
+        random_ids = random.sample(range(100, 100 + max(900, 9 * len(batch))), len(batch))
+        by_id = dict(zip(map(str, random_ids), batch, strict=True))
         form = batched_choice(batch[0].actions)
-        messages = batched_situation(self.domain, [one.text for one in batch])
+        messages = batched_situation(self.domain, {name: one.text for name, one in by_id.items()})
+        most = self.model.tokens_per_decision
+        tokens = DecisionTokens(None if most is None else most * len(batch))
         try:
             timeout_s = max(one.timeout_s for one in batch)
-            answer = await self.model.ask(form, messages, timeout_s=timeout_s, metadata={"batch": told})
+            answer = await self.model.ask(
+                form, messages, timeout_s=timeout_s, decision=tokens, metadata={"batch": told}
+            )
         except CallFailed as failed:
-            if failed.reason != "malformed_answer":
+            about_one = failed.reason == "refused" and failed.details.get("status") in ABOUT_THE_QUESTION
+            if failed.reason != "malformed_answer" and not about_one:
                 raise
             cost = failed.details.get("cost_usd")
-            return batch, None if cost is None else cost / len(batch)
-        named = {one["id"]: one["action"] for one in answer.fields["answers"]}
+            return batch, _Share(None if cost is None else cost / len(batch), tokens.spent // len(batch))
+        named: dict[str, set[str]] = {}
+        for one in answer.fields["answers"]:
+            named.setdefault(one["id"], set()).add(one["action"])
         share = _share(answer, len(batch))
         left = []
-        for number, one in enumerate(batch, start=1):
-            name = named.get(str(number))
-            if name is None or name not in one.actions:
-                left.append(one)
-            elif not one.answered.done():
-                one.answered.set_result(replace(share, fields={"action": name, "batch": told}))
-        return left, share.cost_usd
+        for name, question in by_id.items():
+            said = named.get(name, set())
+            if len(said) != 1 or not said <= set(question.actions):
+                left.append(question)
+            elif not question.answered.done():
+                question.answered.set_result(replace(share, fields={"action": said.pop(), "batch": told}))
+        return left, _Share(share.cost_usd, tokens.spent // len(batch))
 
-    async def _alone(self, one: _Question, told: dict[str, Any], paid: float | None) -> None:
-        """Ask about one. paid: what the prompt that it shared before has cost it."""
+    async def _alone(self, one: _Question, told: dict[str, Any], share: _Share) -> None:
+        """Ask about one. share: of the prompt that it was in before."""
+        if one.answered.done():  # who asked has given up
+            return
+        paid = share.cost_usd
         try:
             answer = await self.model.ask(
                 choice(one.actions),
                 situation(self.domain, one.state),
                 timeout_s=one.timeout_s,
+                decision=DecisionTokens(self.model.tokens_per_decision, spent=share.tokens),
                 metadata={"batch": told},
             )
         except CallFailed as failed:

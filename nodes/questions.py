@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -54,9 +54,9 @@ def batched_choice(names: Sequence[str]) -> Form:
     return Form("choose_actions", "Choose an action for each text.", {"answers": {"type": "array", "items": answer}})
 
 
-def batched_situation(domain: Domain[Any], texts: Sequence[str]) -> list[BaseMessage]:
-    """What is told of many states of a domain that `is_batched`; their ids count from 1."""
-    lines = [json.dumps({"id": str(number), "text": text}, ensure_ascii=False) for number, text in enumerate(texts, 1)]
+def batched_situation(domain: Domain[Any], texts: Mapping[str, str]) -> list[BaseMessage]:
+    """What is told of many states of a domain that `is_batched`. texts: by their ids."""
+    lines = [json.dumps({"id": name, "text": text}, ensure_ascii=False) for name, text in texts.items()]
     told = f"{_before_the_state(domain)}{_MANY}{chr(10).join(lines)}"
     return [SystemMessage(SYSTEM_MANY), HumanMessage(told)]
 

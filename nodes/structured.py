@@ -7,6 +7,7 @@ text is asked for and read. The best way that works is found out with the first 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 Way = Literal["json_schema", "function", "text"]
 WAYS: tuple[Way, ...] = ("json_schema", "function", "text")
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+TRIALS = 3
 MOST_CHARACTERS = 100_000
 """A longer answer is none."""
 
@@ -42,32 +45,35 @@ class Form:
 
 
 class Ways:
-    """Which way a model's answers are asked for. Shared by all who ask it; `known` starts it there."""
+    """Which way a model's answers are asked for. Shared by all who ask it; `known` starts it there. The first that an
+    answer comes by is kept; until then each question tries one after the other, and after `TRIALS` questions without
+    an answer only the last."""
 
     def __init__(self, known: Way | None = None) -> None:
         self._lock = threading.Lock()
-        self._place = 0 if known is None else WAYS.index(known)
-        self._proven = known is not None
+        self._found: Way | None = known
+        self._trials = 0
 
     @property
     def way(self) -> Way:
-        return WAYS[self._place]
+        """To begin with."""
+        return self._found or (WAYS[0] if self._trials < TRIALS else WAYS[-1])
 
     def works(self, way: Way) -> None:
         """An answer came that way."""
         with self._lock:
-            self._proven |= WAYS[self._place] == way
+            self._found = self._found or way
 
-    def fails(self, way: Way) -> bool:
-        """An answer asked for that way was none. Returns whether to ask again in another way: not once this one has
-        worked, since then it was that answer's fault."""
+    def after(self, way: Way) -> Way | None:
+        """An answer asked for that way was none. Returns the way to ask in next; None once one has worked, since then
+        it was that answer's fault, and after the last."""
         with self._lock:
-            if WAYS[self._place] != way:
-                return True  # another call has found out meanwhile
-            if self._proven or self._place == len(WAYS) - 1:
-                return False
-            self._place += 1
-            return True
+            if self._found is not None:
+                return self._found if self._found != way else None
+            if way == WAYS[-1]:
+                self._trials += 1
+                return None
+            return WAYS[WAYS.index(way) + 1]
 
 
 def asked(chat: BaseChatModel, form: Form, messages: Sequence[BaseMessage], way: Way) -> tuple[Any, list[BaseMessage]]:
@@ -113,20 +119,31 @@ def _fields(given: Any, form: Form, *, whole: bool = True) -> dict[str, Any] | N
         return None
     found = {}
     for name, schema in form.properties.items():
-        value = _mended(given.get(name), schema) if whole else given.get(name)
+        value = _mended(given.get(name), schema) if whole else cleaned(given.get(name))
         if fits(value, schema):
             found[name] = value
     return found if next(iter(form.properties)) in found else None
 
 
 def _mended(value: Any, schema: dict[str, Any]) -> Any:
-    """Whole numbers as texts where texts are wanted, and lists without what does not belong there."""
+    """Whole numbers as texts where texts are wanted, texts cleaned, and lists without what does not belong there."""
     if schema["type"] == "array" and isinstance(value, list):
         items = schema["items"]
         return [item for item in (_mended(item, items) for item in value) if fits(item, items)]
     number = isinstance(value, int) and not isinstance(value, bool)
     # Python refuses to write numbers of thousands of digits.
-    return str(value) if schema["type"] == "string" and number and abs(value) < 2**63 else value
+    value = str(value) if schema["type"] == "string" and number and abs(value) < 2**63 else value
+    return cleaned(value)
+
+
+def cleaned(value: Any) -> Any:
+    """A value whose texts can be sent and shown whatever a model said: without halves of surrogate pairs, which no
+    encoding has, and control characters, which a terminal obeys."""
+    if isinstance(value, str):
+        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [cleaned(one) for one in value]
+    return {name: cleaned(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:

@@ -156,6 +156,88 @@ def test_what_is_malformed_altogether_is_asked_for_one_by_one() -> None:
     assert [one[:2] for one in asked(Rambling(), ["refund", "my card"])] == [("refund", 1), ("card lost", 1)]
 
 
+class LengthFinishReasonError(Exception):
+    """As the OpenAI client raises it."""
+
+
+class ContentFilterFinishReasonError(Exception):
+    """As the OpenAI client raises it."""
+
+
+class RefusedError(Exception):
+    status_code = 400
+
+
+@pytest.mark.parametrize("fault", [LengthFinishReasonError, ContentFilterFinishReasonError, RefusedError])
+def test_one_that_spoils_a_prompt_costs_the_others_nothing(fault: type[Exception]) -> None:
+    class Spoilt(Scripted):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+            if "curse" in messages[1].text:
+                raise fault("sk-secret")
+            return super()._generate(messages, *args, **kwargs)
+
+    chat = Spoilt()
+    asked(chat, ["refund"])
+    spoilt, card, balance = asked(chat, ["curse", "my card", "what balance"])
+    assert spoilt.reason in ("malformed_answer", "refused")
+    assert [card[:2], balance[:2]] == [("card lost", 1), ("balance", 1)]
+
+
+def test_an_answer_given_in_two_ways_counts_for_none() -> None:
+    class Twofold(Scripted):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+            found = super()._generate(messages, *args, **kwargs)
+            said = json.loads(found.generations[0].message.text)
+            if "answers" in said:
+                told = told_states(DOMAIN, messages[1].text) or []
+                extra = [{"id": number, "action": "balance"} for number, text in told if "card" in text]
+                said["answers"] += [*extra, said["answers"][0]]  # the same once more is no matter
+            return ChatResult(generations=[ChatGeneration(message=AIMessage(json.dumps(said)))])
+
+    found = asked(Twofold(), ["refund please", "my card", "what balance"])
+    assert [one[:2] for one in found] == [("refund", 3), ("card lost", 1), ("balance", 3)]
+
+
+def test_ids_cannot_be_guessed() -> None:
+    chats = [Scripted() for _ in range(2)]
+    for chat in chats:
+        asked(chat, ["refund"] * 20)
+    ids = [[number for number, _ in told_states(DOMAIN, chat.prompts[0]) or ()] for chat in chats]
+    assert len(set(ids[0])) == 20
+    assert ids[0] != ids[1]
+    assert ids[0] != sorted(ids[0])
+
+
+def test_the_cap_on_a_decision_is_on_its_share_of_a_prompt() -> None:
+    texts = ["refund please", "my card", "what balance"] * 4
+    alone = LanguageModel(Scripted(), "x", max_tokens=200).most_tokens(700)
+    found = asked(Scripted(), texts, model={"max_tokens": 200, "tokens_per_decision": alone})
+    assert [one[1] for one in found] == [12] * 12
+    # What the shared prompt took for it leaves no room for another of its own.
+    again = asked(Scripted(odd={"my card": None}), texts[:3], model={"max_tokens": 200, "tokens_per_decision": 450})
+    assert again[1].reason == "token_cap"
+    assert [again[0][0], again[2][0]] == ["refund", "balance"]
+
+
+def test_nobody_is_asked_for_who_has_gone() -> None:
+    class SlowAndEmpty(Scripted):
+        async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            await asyncio.sleep(0.3)
+            return self._generate(*args, **kwargs)
+
+    chat = SlowAndEmpty(odd={"refund": None, "my card": None})
+    batches = QuestionBatches(DOMAIN, LanguageModel(chat, "slow"), wait_ms=5)
+
+    async def main() -> list[Any]:
+        gone = [batches.ask("refund", timeout_s=0.1) for _ in range(5)]
+        return list(await asyncio.gather(*gone, batches.ask("my card", timeout_s=10), return_exceptions=True))
+
+    *late, answered = asyncio.run(main())
+    assert {one.reason for one in late} == {"timeout"}
+    assert answered[0].fields["action"] == "card lost"
+    assert len(chat.prompts) == 2
+
+
 def test_who_gives_up_takes_nobody_along() -> None:
     class Slow(Scripted):
         async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:

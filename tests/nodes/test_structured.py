@@ -158,13 +158,34 @@ def test_a_500_that_names_the_form_is_a_refusal_and_any_other_a_failure() -> Non
 def test_a_bad_answer_does_not_change_a_way_that_worked() -> None:
     ways = Ways()
     ways.works("json_schema")
-    assert not ways.fails("json_schema")
+    assert ways.after("json_schema") is None
     assert ways.way == "json_schema"
+    assert ways.after("text") == "json_schema"  # of a call that began before that was known
+
+
+def test_a_bad_first_answer_does_not_either() -> None:
+    chat = Particular(can=())
+    model = LanguageModel(chat, "particular")
+    with pytest.raises(CallFailed):
+        asyncio.run(model.ask(FORM, [HumanMessage("?")]))
+    chat.can = ("json_schema", "text")
+    assert asyncio.run(model.ask(FORM, [HumanMessage("?")])).way == "json_schema"
+
+
+def test_what_a_terminal_obeys_and_what_no_encoding_has_is_left_out_of_answers() -> None:
+    form = Form("f", "", {"action": {"type": "string"}, "more": {"type": "array", "items": {"type": "string"}}})
+    said = json.dumps({"action": "a\ud800b\u0000", "more": ["\u001b[31mred", "two\nlines\tof \u00e9\u200d"]})
+    found = answer_of(AIMessage(said), form)
+    assert found == {"action": "a\ufffdb\ufffd", "more": ["\ufffd[31mred", "two\nlines\tof \u00e9\u200d"]}
+    called = AIMessage("", tool_calls=[{"name": "f", "args": {"action": "\udfff", "more": []}, "id": "1"}])
+    assert answer_of(called, form) == {"action": "\ufffd", "more": []}
+    lone = Form("f", "", {"action": {"type": "string"}}, lone="action")
+    assert answer_of(AIMessage("left\x1b"), lone) == {"action": "left\ufffd"}
 
 
 def test_where_no_way_works_the_call_fails() -> None:
     model = LanguageModel(Particular(can=()), "particular")
-    for attempts in (3, 1):
+    for attempts in (3, 3, 3, 1):
         with pytest.raises(CallFailed, match="malformed_answer") as failed:
             asyncio.run(model.ask(FORM, [HumanMessage("?")]))
         assert failed.value.details.get("attempts", 1) == attempts
