@@ -19,7 +19,9 @@ from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Update, failed
 from escalade.nodes.tools import NeuralTools, ToolLimits
+from escalade.nodes.tracing import noted, traced
 from escalade.search.config import SearchConfig
+from escalade.search.results import SearchResult
 
 MOST_CALLS = 12
 """Of tools, in one decision."""
@@ -134,11 +136,15 @@ async def refutation(resources: Resources, state: ReasoningState, context: Decis
     action = action_of(domain, name)
     reached = domain.step(parsed, action)
     config, deadline = SearchConfig(simulations=LOOKAHEAD), deadline_of(state, resources)
-    tickets = [service.submit(parsed, config, seed=context.seed, deadline=deadline)]
     ends = domain.is_terminal(reached)
-    if not ends:
-        tickets.append(service.submit(reached, config, seed=context.seed, deadline=deadline))
-    found = await asyncio.gather(*map(asyncio.wrap_future, tickets))
+
+    async def looked(position: Any, **what: str) -> SearchResult:
+        with traced("search", {"simulations": LOOKAHEAD, **what}, bundle=resources.bundle_version) as run:
+            result = await asyncio.wrap_future(service.submit(position, config, seed=context.seed, deadline=deadline))
+            noted(run, domain, result)
+        return result
+
+    found = await asyncio.gather(looked(parsed), *([] if ends else [looked(reached, after=name)]))
     root = found[0]
     sign = 1.0 if domain.to_move(reached) == domain.to_move(parsed) else -1.0
     value = sign * (float(domain.outcome(reached)) if ends else float(found[1].value))

@@ -39,18 +39,20 @@ class Endpoint:
         tokens: int,
         used: Callable[[T], int | None],
         decision: DecisionTokens | None = None,
+        fair_s: float = 0.0,
     ) -> tuple[T, int]:
         """What `send(seconds left)` gives, and how many attempts that took.
 
         timeout_s: for everything, waiting included. tokens: the most that one attempt can take, prompt and answer.
-        used: the tokens that an answer did take, None if that is not known, and then the most counts.
+        used: the tokens that an answer did take, None if that is not known, and then the most counts. fair_s: a
+        time-out after less says nothing about the endpoint: it was its caller who had little time.
         Raises CallFailed; whatever else `send` raises is told by it.
         """
         ends = self.clock() + timeout_s
         decision = decision or DecisionTokens()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._attempt(send, ends, tokens, used, decision), attempt
+                return await self._attempt(send, ends, tokens, used, decision, fair_s), attempt
             except CallFailed as failed:
                 failed.details["attempts"] = attempt
                 rest = max(BACK_OFF_S * random.uniform(0.5, 1.5), failed.details.pop("retry_after", 0.0))  # noqa: S311
@@ -67,6 +69,7 @@ class Endpoint:
         tokens: int,
         used: Callable[[T], int | None],
         decision: DecisionTokens,
+        fair_s: float,
     ) -> T:
         if self.breaker.refuses():  # before a turn is waited for
             raise CallFailed("breaker_open")
@@ -74,15 +77,16 @@ class Endpoint:
             with reserved(tokens, decision, self.tokens) as bill:
                 self.breaker.enter()
                 bill.spent, fine = tokens, None  # until it is known better: a failed call may be billed
+                left = max(0.0, ends - self.clock())
                 try:
-                    left = max(0.0, ends - self.clock())
                     # The client's own time-out starts anew with every byte; this one does not.
                     answer = await asyncio.wait_for(send(left), left)
                     known = used(answer)
                     bill.spent, fine = tokens if known is None else known, True
                 except Exception as error:  # noqa: BLE001 -- any provider's; told apart by `failure_of`
                     failed = failure_of(error)
-                    fine = failed.reason not in OUT_OF_ORDER
+                    hurried = failed.reason == "timeout" and left < fair_s
+                    fine = None if hurried else failed.reason not in OUT_OF_ORDER
                     bill.spent = 0 if failed.reason in UNBILLED else tokens
                     raise failed from None
                 finally:

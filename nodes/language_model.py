@@ -26,6 +26,8 @@ FIRST_GUESS_MS = 100.0
 """Of a call's latency: little, for an endpoint that is never asked for want of time would never be known."""
 MEMORY = 0.8
 """Weight of the past in the running mean of latencies."""
+PATIENCE = 4.0
+"""A call that was given less than so many times the usual latency, and took longer, speaks against nobody."""
 FORGOTTEN_S = 60.0
 """So long after the last answer, what is known of an endpoint counts a third: it may have become faster."""
 CHARACTERS_PER_TOKEN = 3  # few, so that a prompt's tokens are not underestimated
@@ -106,6 +108,7 @@ class LanguageModel:
                     tokens=most,
                     used=_total_tokens,
                     decision=decision,
+                    fair_s=PATIENCE * self.expected_ms / 1000,
                 )
                 attempts += tried
                 tokens = _tokens(message)

@@ -21,6 +21,7 @@ from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
 from escalade.nodes.reasoning import fewest_turns, most_calls
 from escalade.nodes.resources import Resources
+from escalade.nodes.search import is_last_resort
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
 
@@ -142,10 +143,8 @@ def next_rung(
 
 
 def counted(rung: Rung, elapsed_ms: float, reports: list[dict[str, Any]], context: DecisionContext) -> float:
-    """How much of the time counts as gone for a rung: never all, for a search without which nothing is decided since a
-    rung failed. A decision that is a little late is worth more than none."""
-    outcomes = {report["outcome"] for report in reports}
-    if rung != "search" or context.deadline_ms is None or "failed" not in outcomes or "escalated" in outcomes:
+    """How much of the time counts as gone for a rung: never all, for a search that is the last resort."""
+    if rung != "search" or context.deadline_ms is None or not is_last_resort(reports):
         return elapsed_ms
     return min(elapsed_ms, context.deadline_ms - GRACE_MS)
 

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from escalade.domains.base import Domain
+from escalade.domains.errors import DeadlineError
 from escalade.neural.confidence import Features, search_features
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
-from escalade.nodes.tracing import Traced, traced
+from escalade.nodes.tracing import noted, traced
 from escalade.search.config import SearchConfig
 from escalade.search.results import SearchResult
 from escalade.search.service import SearchTicket
+
+LAST_SIMULATIONS, LAST_S = 16, 1.0
+"""Of a search that is the last resort."""
+
+
+def is_last_resort(reports: Sequence[dict[str, Any]]) -> bool:
+    """Whether, since a rung failed, nothing is decided without a search. A decision that is a little late is worth more
+    than none."""
+    outcomes = {report["outcome"] for report in reports}
+    return "failed" in outcomes and "escalated" not in outcomes
 
 
 def search_node(resources: Resources) -> RungStep:
     domain, calibrator = resources.domain, resources.calibrator("search")
 
     def ask(state: DecisionState, context: DecisionContext) -> SearchTicket:
+        return submit(state, context, context.simulations, deadline_of(state, resources))
+
+    def ask_again(state: DecisionState, context: DecisionContext) -> SearchTicket:
+        """A small one, where the machine was too busy to begin the other in time."""
+        return submit(state, context, min(context.simulations, LAST_SIMULATIONS), resources.clock() + LAST_S)
+
+    def submit(state: DecisionState, context: DecisionContext, simulations: int, until: float | None) -> SearchTicket:
         assert resources.search is not None  # the router asks only if there is one
-        return resources.search.submit(
-            domain.parse(state["text"]),
-            SearchConfig(simulations=context.simulations),
-            seed=context.seed,
-            deadline=deadline_of(state, resources),
-        )
+        config = SearchConfig(simulations=simulations)
+        return resources.search.submit(domain.parse(state["text"]), config, seed=context.seed, deadline=until)
 
     def proposal(result: SearchResult) -> Update:
         features = _features(result)
@@ -47,22 +62,26 @@ def search_node(resources: Resources) -> RungStep:
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
         with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
-            result = ask(state, context).result()
-            note(run, result)
+            try:
+                result = ask(state, context).result()
+            except DeadlineError:
+                if not is_last_resort(state["reports"]):
+                    raise
+                result = ask_again(state, context).result()
+            noted(run, domain, result)
         return proposal(result)
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
         # Cancelling this task cancels the ticket, and with it the search.
         with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
-            result = await asyncio.wrap_future(ask(state, context))
-            note(run, result)
+            try:
+                result = await asyncio.wrap_future(ask(state, context))
+            except DeadlineError:
+                if not is_last_resort(state["reports"]):
+                    raise
+                result = await asyncio.wrap_future(ask_again(state, context))
+            noted(run, domain, result)
         return proposal(result)
-
-    def note(run: Traced, result: SearchResult) -> None:
-        action = domain.action_name(result.action)
-        run.note(
-            {"action": action, "value": float(result.value), "proven": bool(result.proven)}, stopped=result.stopped
-        )
 
     return RungStep("search", resources, run, async_run)
 

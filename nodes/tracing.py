@@ -17,9 +17,10 @@ from langsmith.run_helpers import get_current_run_tree
 from langsmith.run_trees import RunTree
 from langsmith.utils import tracing_is_enabled
 
-from escalade.domains.base import BoolArray, FloatArray
+from escalade.domains.base import BoolArray, Domain, FloatArray
 from escalade.neural.batch_item import Answer, Item
 from escalade.neural.batcher import Batcher
+from escalade.search.results import SearchResult
 
 STATE_CHARACTERS = 2000
 """Of a state's text in a trace."""
@@ -95,6 +96,12 @@ async def evaluate_async(
 def _note_batch(run: Traced, item: Future[Answer]) -> None:
     if run.run is not None and isinstance(item, Item):
         run.note({"rows": item.batch_rows}, batch=item.batch)
+
+
+def noted(run: Traced, domain: Domain[Any], result: SearchResult) -> None:
+    """What a search found, for its run."""
+    told = {"value": float(result.value), "proven": bool(result.proven)}
+    run.note({"action": domain.action_name(result.action), **told}, stopped=result.stopped)
 
 
 def told_state(state: Any) -> Any:

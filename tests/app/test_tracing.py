@@ -146,6 +146,8 @@ def test_a_decision_is_one_tree_with_all_that_was_asked(standin: Any) -> None:
     assert {"parse", "router", "policy", "value", "reason", "search", "conclude", "neural batch"} <= set(names)
     assert {"decompose", "consult", "refine", "verify", "agree", "ChatOpenAI", "policy_prior"} <= set(names)
     assert all(one["end_time"] and not one.get("error") for one in tree)
+    looks = [one for one in tree if one["name"] == "search" and one["parent_run_id"] == runs["verify"]["id"]]
+    assert len(looks) == 2
     ids = {one["id"] for one in tree}
     assert all(one["parent_run_id"] in ids for one in tree[1:])
     parents = {one["id"]: one["name"] for one in tree}
@@ -187,6 +189,43 @@ def test_inputs_are_the_state_s_text_and_no_secret_is_told(standin: Any) -> None
     assert LANGSMITH_KEY.encode() not in told
 
 
+class Quoting(BaseHTTPRequestHandler):
+    """Refuses every call in words that quote its key."""
+
+    status = 500
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        told = {"error": {"message": f"not with {self.headers['authorization']}", "type": "invalid"}}
+        body = json.dumps(told).encode()
+        self.send_response(self.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("x-quoted", self.headers["authorization"])
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
+def test_what_a_provider_quotes_is_not_told(standin: Any, status: int) -> None:
+    kept, environment = standin
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Quoter", (Quoting,), {"status": status}))
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        environment |= {"ESCALADE_LLM_MODEL": "quoting", "OPENAI_BASE_URL": address}
+        run(LADDER.replace("STATES", '["51"]').replace("**OPTIONS", ""), environment)
+    finally:
+        server.shutdown()
+        server.server_close()
+    (tree,) = kept.trees().values()
+    assert any(one["name"] == "ChatOpenAI" and one.get("error") for one in tree)
+    assert KEY.encode() not in b"".join(kept.bodies)
+
+
 def test_requests_at_the_same_time_keep_to_their_own_traces(standin: Any) -> None:
     kept, environment = standin
     states = [str(number) for number in range(1, 10)] + ["51", "519", "5192"]
@@ -214,13 +253,13 @@ async def one(text):
     with sampled(SHARE(text)):
         return await decider.graph.ainvoke({"state": text}, context=DecisionContext(mode="llm_only"))
 async def main():
-    return await asyncio.gather(*(one(text) for text in ["a", "b", "c"]))
+    return await asyncio.gather(*(one(text) for text in ["alpha", "bravo", "charlie"]))
 asyncio.run(main())
 decider.close()
 """
 
 
-@pytest.mark.parametrize(("share", "traces"), [("lambda text: text == 'a'", 2), ("lambda text: 0.0", 0)])
+@pytest.mark.parametrize(("share", "traces"), [("lambda text: text != 'bravo'", 3), ("lambda text: 0.0", 0)])
 def test_a_prompt_that_many_share_is_a_trace_of_its_own(standin: Any, share: str, traces: int) -> None:
     kept, environment = standin
     domain = Intents(labels=["refund", "balance"])
@@ -234,7 +273,8 @@ def test_a_prompt_that_many_share_is_a_trace_of_its_own(standin: Any, share: str
         decision = next(tree for tree in trees if tree[0]["name"] == "decide_intents")
         batch = next(one["extra"]["metadata"]["batch"] for one in decision if one["name"] == "agree")
         assert call[0]["extra"]["metadata"]["batch"] == batch
-        assert batch["size"] == 3
+        assert batch["size"] == 2
+        assert "bravo" not in b"".join(kept.bodies).decode()  # was not to be traced
         assert [one["name"] for one in decision if one["name"] == "ChatOpenAI"] == []
 
 

@@ -93,6 +93,27 @@ def test_one_that_hangs_is_left_in_time() -> None:
     assert endpoint.gate.under_way == 0
 
 
+def test_callers_with_little_time_do_not_open_it_for_all() -> None:
+    async def slow(_: float) -> str:
+        await asyncio.sleep(0.1)
+        return "fine"
+
+    endpoint = Endpoint(breaker=Breaker(3))
+
+    def call(timeout_s: float, fair_s: float) -> Any:
+        return asyncio.run(endpoint.call(slow, timeout_s=timeout_s, tokens=1, used=lambda _: 1, fair_s=fair_s))
+
+    for _ in range(9):
+        with pytest.raises(CallFailed, match="timeout"):
+            call(0.01, 0.05)
+    assert endpoint.breaker.state == "closed"
+    assert call(5.0, 0.05) == ("fine", 1)
+    for _ in range(3):  # who had enough, as calls usually take, counts
+        with pytest.raises(CallFailed, match="timeout"):
+            call(0.02, 0.01)
+    assert endpoint.breaker.state == "open"
+
+
 def test_the_breaker_opens_tries_again_and_closes() -> None:
     clock, heard = Clock(), list[str]()
     endpoint = Endpoint(breaker=Breaker(5, rest_s=10, clock=clock, on_change=heard.append))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,12 @@ from langchain_core.language_models import FakeListChatModel
 from support import uniform_resources
 
 from escalade.domains.base import RUNGS
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import DeadlineError, SettingsError
 from escalade.nodes.context import DecisionContext, make_context, read_context
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import END_OF_LADDER, GRACE_MS, allowance, judge, next_rung, router_node
+from escalade.nodes.search import search_node
 
 PRICED = LanguageModel(FakeListChatModel(responses=["1"]), "fake", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 FULL = uniform_resources(
@@ -139,6 +141,21 @@ def test_a_search_without_which_nothing_is_decided_has_a_moment_after_a_failure(
     assert after(skipped, failed, elapsed_ms=400) == ("search", 600)
     assert after(policy, failed) == (END_OF_LADDER, None)  # the policy's proposal is there
     assert after() == (END_OF_LADDER, None)  # too late before anyone was asked
+
+
+def test_a_last_resort_that_could_not_begin_in_time_is_a_small_search() -> None:
+    search, context = search_node(FULL), DecisionContext()
+    assert search.async_run is not None
+    failed = {"rung": "reason", "outcome": "failed", "reason": "timeout", "cost_usd": 0.0}
+    state: Any = {"text": "51", "reports": [failed], "elapsed_ms": 1000.0, "allowance_ms": -1.0}
+    for found in (search.run(state, context), asyncio.run(search.async_run(state, context))):
+        assert found["action"] not in (4, 0)
+        assert found["details"]["rootInfo"]["visits"] <= 16
+    state["reports"] = [{**proposal("policy", 0.1), "outcome": "escalated"}, failed]  # there is something to decide by
+    with pytest.raises(DeadlineError):
+        search.run(state, context)
+    with pytest.raises(DeadlineError):
+        asyncio.run(search.async_run(state, context))
 
 
 def test_the_router_writes_where_to_go_and_why() -> None:
