@@ -14,11 +14,14 @@ from support import uniform_resources
 
 from escalade.domains.base import RUNGS
 from escalade.domains.errors import DeadlineError, SettingsError
+from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.nodes.context import DecisionContext, make_context, read_context
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.router import END_OF_LADDER, GRACE_MS, allowance, judge, next_rung, router_node
 from escalade.nodes.search import search_node
+from escalade.search.evaluators import UniformEvaluator
+from escalade.search.service import SearchService
 
 PRICED = LanguageModel(FakeListChatModel(responses=["1"]), "fake", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 FULL = uniform_resources(
@@ -144,7 +147,8 @@ def test_a_search_without_which_nothing_is_decided_has_a_moment_after_a_failure(
 
 
 def test_a_last_resort_that_could_not_begin_in_time_is_a_small_search() -> None:
-    search, context = search_node(FULL), DecisionContext()
+    service = SearchService(TicTacToe(), UniformEvaluator(), clock=FULL.clock)
+    search, context = search_node(replace(FULL, search=service)), DecisionContext()
     assert search.async_run is not None
     failed = {"rung": "reason", "outcome": "failed", "reason": "timeout", "cost_usd": 0.0}
     state: Any = {"text": "51", "reports": [failed], "elapsed_ms": 1000.0, "allowance_ms": -1.0}
@@ -156,6 +160,7 @@ def test_a_last_resort_that_could_not_begin_in_time_is_a_small_search() -> None:
         search.run(state, context)
     with pytest.raises(DeadlineError):
         asyncio.run(search.async_run(state, context))
+    service.close()
 
 
 def test_the_router_writes_where_to_go_and_why() -> None:
