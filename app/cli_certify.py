@@ -83,6 +83,7 @@ def certify(
     """Calibrate a bundle's networks, and prove from which confidence on they may decide alone.
 
     Half of the states tune, the other half proves. Writes FOLDER/bundle, a bundle of its own, and a report beside it.
+    Exit code 1 if not all that was asked for is proven.
     """
     from escalade.training.certified_report import draw_reliability, measured, reliability
     from escalade.training.certify import certify as prove
@@ -100,6 +101,8 @@ def certify(
     source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
     opened = open_bundle(source, loaded, settings, "--bundle")
     folder = out or Path("out/certified") / loaded.name
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"--out: '{folder}' is a file: give a folder")
     if (folder / BUNDLE).exists():
         raise SettingsError(f"--out: '{folder / BUNDLE}' exists already, and bundles never change: give another folder")
     with progress_bars() as tell:
@@ -109,6 +112,8 @@ def certify(
             return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
 
         labelled = labels(states)
+        if states is not None:
+            _doubt_copies(labelled)
         fresh = None if test is None else apart(loaded, labels(test), labelled)  # what is wrong with it is said first
         recorded = record(
             loaded,
@@ -118,6 +123,7 @@ def certify(
             seed=seed,
             on_progress=lambda rung, done, of: tell(f"asking {rung}", done, of),
         )
+        unproven: dict[str, str] = {}
         made = prove(
             opened,
             recorded,
@@ -127,6 +133,7 @@ def certify(
             labelled=labelled,
             simulations=simulations,
             seed=seed,
+            on_unproven=(lambda one, why: unproven.update({one.name: why})) if len(promises) > 1 else None,
         )
         _, calibrate = split(recorded, seed)
         calibrations = reliability(made, calibrate, seed)
@@ -134,15 +141,31 @@ def certify(
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested)
+    report = _write(folder, made, opened, calibrations, tested, unproven)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
         Console(stderr=True).print(f"[yellow]no plot:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(report))
-        return
-    _print(made, calibrations, tested, promises, folder)
+    else:
+        _print(made, calibrations, tested, promises, folder)
+    for name, why in unproven.items():
+        Console(stderr=True).print(f"[red]alpha {name}:[/] {escape(why)}", highlight=False, soft_wrap=True)
+    if unproven:
+        raise typer.Exit(1)
+
+
+def _doubt_copies(labelled: Labelled) -> None:
+    """Say so if most rows of a file are copies of others: states may well be met again, but rows that were copied prove
+    nothing more."""
+    different = len(set(labelled.states))
+    if 2 * different <= len(labelled) + 1:
+        typer.echo(
+            f"warning: only {different} of {len(labelled)} states differ: if rows were copied, and not met so often, "
+            "nothing is proven",
+            err=True,
+        )
 
 
 def _seconds(max_cost: float | None, settings: Settings) -> float | None:
@@ -161,7 +184,12 @@ def _seconds(max_cost: float | None, settings: Settings) -> float | None:
 
 
 def _write(
-    folder: Path, made: Bundle, before: Bundle, calibrations: dict[str, Calibration], tested: list[Measured]
+    folder: Path,
+    made: Bundle,
+    before: Bundle,
+    calibrations: dict[str, Calibration],
+    tested: list[Measured],
+    unproven: dict[str, str],
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -170,6 +198,7 @@ def _write(
         "certificates": [one.model_dump(mode="json") for one in made.certificates],
         "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
         "tested": [dataclasses.asdict(one) for one in tested],
+        "unproven": unproven,
     }
     write_report(report, folder / REPORT)
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,7 @@ from escalade.domains.errors import SettingsError
 from escalade.nodes.context import DecisionContext
 
 if TYPE_CHECKING:
+    from escalade.app.watch import Watch
     from escalade.app.wiring import Decider
 
 
@@ -108,7 +110,28 @@ def decide(
         Console().print(decision_view(decider.domain, Decision.model_validate(decision)))
 
 
-WRITTEN = {"experience", "ledger", "watch", "audit_share", "false_alarms"}
+def _audit(watch: Watch) -> None:
+    """Make the audits that still wait. Interrupted, or stuck, it leaves the rest out."""
+    columns = (TextColumn("auditing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        total = waiting = watch.waiting
+        bar = progress.add_task("auditing", total=total, visible=total > 0)
+        moved = time.monotonic()
+        try:
+            while waiting and time.monotonic() - moved < STUCK_S:
+                watch.flush(0.5)
+                before, waiting = waiting, watch.waiting
+                moved = moved if waiting == before else time.monotonic()
+                progress.update(bar, completed=total - waiting)
+        except KeyboardInterrupt:
+            pass
+    if waiting:
+        watch.close(0.0)
+        typer.echo(f"up to {waiting} audits were left out", err=True)
+
+
+STUCK_S = 60.0
+WRITTEN = {"api_keys", "experience", "ledger", "watch", "audit_share", "false_alarms"}
 """Settings of what is kept of decisions."""
 
 
@@ -140,6 +163,8 @@ def _decide_file(decider: Decider, context: DecisionContext, source: Path, targe
             raise typer.Exit(130) from None
     told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
     typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
+    if decider.watch is not None:
+        _audit(decider.watch)
     if sources["refused"]:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from escalade.domains.errors import SettingsError
 from escalade.neural.manifest import first_fault
 
-Usd = Annotated[FiniteFloat, Field(ge=0)]
+Usd = Annotated[FiniteFloat, Field(ge=0, strict=True)]
 
 
 class ModelPrice(BaseModel):

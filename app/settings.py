@@ -80,17 +80,21 @@ class Settings(BaseSettings):
         description="SQLite file of what audits of certified decisions found; empty: none are made, and certificates "
         "are taken at their word.",
     )
-    audit_share: float = Field(default=0.05, gt=0, le=1, description="Share of the decisions that are audited.")
+    audit_share: float = Field(
+        default=0.05, gt=0, le=1, allow_inf_nan=False, description="Share of the decisions that are audited."
+    )
     false_alarms: float = Field(
         default=0.05,
         gt=0,
         le=1,
+        allow_inf_nan=False,
         description="Chance that may be of a false alarm within 100,000 decisions.",
     )
     trace_share: float = Field(
         default=1.0,
         ge=0,
         le=1,
+        allow_inf_nan=False,
         description="Share of the decisions of this process's own commands and server that are traced, where "
         "LANGSMITH_TRACING is on.",
     )

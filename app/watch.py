@@ -26,7 +26,7 @@ from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
 from escalade.neural.e_detector import EDetector, limit_for
-from escalade.training.background import Background
+from escalade.training.background import CLOSING_S, Background
 
 HORIZON = 100_000
 """Decisions over which the chance of a false alarm is stated."""
@@ -151,12 +151,18 @@ class Watch:
             self._background.offer(None)  # has another process raised an alarm?
         return self._problems.get(self._keys.get(id(certificate), ""))
 
-    def flush(self) -> None:
-        """Make the audits that wait."""
-        self._background.flush()
+    @property
+    def waiting(self) -> int:
+        """Audits to be made."""
+        return self._background.waiting
 
-    def close(self) -> None:
-        self._background.close()
+    def flush(self, seconds: float = CLOSING_S) -> None:
+        """Make the audits that wait, as many as that time allows."""
+        self._background.flush(seconds)
+
+    def close(self, seconds: float = CLOSING_S) -> None:
+        """Make the audits that wait, as many as that time allows."""
+        self._background.close(seconds)
 
     def _fate(self, fate: str, count: int) -> None:
         if fate == "shed":

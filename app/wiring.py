@@ -29,6 +29,7 @@ from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
+from escalade.training.background import CLOSING_S
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
 from escalade.training.similar import RecordedDecisions
@@ -55,14 +56,17 @@ class Decider:
     def domain(self) -> Domain[Any]:
         return self.resources.domain
 
-    def close(self) -> None:
-        """Stop the threads behind it, write what they still hold, and close connections. Not on an event loop."""
+    def close(self, audits_s: float = CLOSING_S) -> None:
+        """Stop the threads behind it, write what they still hold, and close connections. Not on an event loop.
+        audits_s: so long audits that wait are made; those left are shed."""
+        if self.watch is not None:  # first: its audits ask all the others
+            self.watch.close(audits_s)
         if self.resources.search is not None:
             self.resources.search.close()
         for network in {self.resources.network, self.resources.value_network}:
             if network is not None:
                 network.close()
-        for sink in (self.experience, self.outcomes, self.ledger, self.watch):
+        for sink in (self.experience, self.outcomes, self.ledger):
             if sink is not None:
                 sink.close()
         if self.resources.language_model is not None:

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 from weakref import WeakSet
 
+CLOSING_S = 10.0
+"""How long closing waits for what is slow."""
+
 Fate = Literal["written", "shed"]
 OnFate = Callable[[Fate, int], None]
 T = TypeVar("T")
@@ -71,6 +74,12 @@ class Background(Generic[T]):
             self._count("shed", 1)
         return room
 
+    @property
+    def waiting(self) -> int:
+        """Things that are not written yet."""
+        with self._changed:
+            return len(self._waiting) + self._in_hand
+
     def flush(self, timeout: float = 10.0) -> None:
         """Write what waits now; what a disk refuses waits on."""
         with self._changed:
@@ -78,9 +87,8 @@ class Background(Generic[T]):
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._hurry, timeout)
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Write what waits, or shed it if that fails; a disk that hangs is waited for so many seconds. May be called
-        again."""
+    def close(self, timeout: float = CLOSING_S) -> None:
+        """Write what waits, or shed it if that fails or takes longer than so many seconds. May be called again."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -88,6 +96,10 @@ class Background(Generic[T]):
         if thread is not None:
             thread.join(timeout)
             atexit.unregister(self.close)
+            with self._changed:
+                lost = len(self._waiting)
+                self._waiting.clear()
+            self._count("shed", lost)
 
     def _begin(self) -> None:
         # A daemon, since the interpreter waits for other threads before it calls who registered for its end.
@@ -149,7 +161,8 @@ class Background(Generic[T]):
         if not things:
             return
         if fate == "shed" and not self.shed:
-            log.error("%s are being shed: their queue is full, or they cannot be written", self._what)
+            why = "there was no time left for them at the end" if self._closed else "their queue is full, or they fail"
+            log.error("%s are being shed: %s", self._what, why)
         with self._changed:
             setattr(self, fate, getattr(self, fate) + things)
         if self._on_fate is not None:

@@ -56,9 +56,7 @@ def split(recorded: Recorded, seed: int) -> tuple[Recorded, Recorded]:
 
 def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path: Path, *, seed: int = 0) -> Bundle:
     """A copy of a bundle, written to the new folder `path`, with a calibrator for each rung and the limit of novelty,
-    fitted to the tune states. Raises CertificationError for too few."""
-    if len(tune) < FEWEST_TUNE:
-        raise CertificationError(f"{len(tune)} states are too few to tune with: give at least {2 * FEWEST_TUNE} in all")
+    fitted to the tune states."""
     calibrators = {
         rung: fit_calibrator(rung, features, tune.right[:, tune.rungs.index(rung)], seed=seed)
         for rung, features in tune.features.items()
@@ -150,10 +148,14 @@ def certify(
     on_unproven: hears of promises that cannot be proven, and why, which are then left out; unless none can be.
     """
     tune, calibrate = split(recorded, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if len(tune) < FEWEST_TUNE:
+        needed = max(states_for(least_count(promise.alpha, promise.delta)) for promise in promises)
+        raise CertificationError(
+            f"{len(recorded)} states are too few: give about {needed} or more{GAMES_NOTE}; half of them tune"
+        )
     with tempfile.TemporaryDirectory() as place:
         drafted = calibrated_bundle(bundle, tune, domain, Path(place, "draft"), seed=seed)
-        certificates = []
+        certificates, reasons = [], []
         for promise in promises:
             try:
                 given = certificate_of(drafted, tune, calibrate, promise, labelled=labelled, simulations=simulations)
@@ -162,8 +164,10 @@ def certify(
                 if on_unproven is None:
                     raise
                 on_unproven(promise, str(error))
+                reasons.append(f"alpha {promise.name}: {error}")
         if not certificates:
-            raise CertificationError("none of the promises is proven")
+            raise CertificationError("; ".join(reasons))
+        folder.parent.mkdir(parents=True, exist_ok=True)
         return write_bundle(
             folder,
             domain=domain,
@@ -175,6 +179,11 @@ def certify(
             metrics=drafted.metrics,
             created=drafted.manifest.created,
         )
+
+
+def states_for(least: int) -> int:
+    """So many states it takes to prove anything for which so many flawless decisions are needed at least."""
+    return max(4 * least, 2 * FEWEST_TUNE)
 
 
 def _walked(proving: Answers, path: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
@@ -207,7 +216,7 @@ def _too_little(proving: Answers, settings: list[Setting], promise: Promise, lea
     if not settings:
         return (
             f"{asked} needs at least {2 * least} states of calibration that the networks may decide, and of "
-            f"{len(proving)} they may not so many: give about {max(4 * least, 2 * FEWEST_TUNE)} states or more"
+            f"{len(proving)} they may not so many: give about {states_for(least)} states or more"
             f"{GAMES_NOTE}"
         )
     first = settings[0]

@@ -75,11 +75,45 @@ def test_people_get_a_table_with_all_columns(tmp_path: Path) -> None:
         assert word in done.stdout, word
 
 
+def test_what_cannot_be_proven_does_not_take_along_what_can(tmp_path: Path) -> None:
+    arguments = ("--alpha", "0.05", "--alpha", "0.0001", "--simulations", "25", "--out", "made", "--json")
+    done = run(tmp_path, "certify", "tic_tac_toe", *arguments)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert [one["alpha"] for one in report["certificates"]] == [0.05]
+    assert list(report["unproven"]) == ["0.0001"]
+    assert report == json.loads((tmp_path / "made/report.json").read_text())
+    assert "alpha 0.0001:" in done.stderr
+    assert "needs at least" in done.stderr
+
+
+def test_copied_rows_are_doubted(tmp_path: Path) -> None:
+    states = ["51", "59", "519", "1", "15", "152", "37"] * 40
+    (tmp_path / "s.csv").write_text("state,action\n" + "".join(f"{state},6\n" for state in states))
+    done = run(
+        tmp_path,
+        "certify",
+        "tic_tac_toe",
+        "--reference",
+        "labels",
+        "--states",
+        "s.csv",
+        "--out",
+        "made",
+        "--simulations",
+        "5",
+    )
+    assert "only 7 of 280 states differ" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--alpha", "0"), "alpha must be between 0 and 1"),
         (("--own-alpha", "1"), "alpha must be between 0 and 1"),
+        (("--alpha", "0.0001", "--alpha", "0.0002"), "alpha 0.0002: "),
+        (("--out", __file__), "is a file: give a folder"),
         (("--reference", "oracle"), "--reference 'oracle' must be"),
         (("--reference", "labels"), "needs --states FILE"),
         (("--reference", "llm"), "needs --experience FOLDER"),

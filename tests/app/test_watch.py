@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -319,3 +320,38 @@ def test_each_recertification_is_to_be_twice_as_sure(tmp_path: Path) -> None:
         watch.close()
         told.append(str(watch.problem(certificates[0])).rsplit(" ", 1)[-1])
     assert told == ["0.025", "0.013", "0.0063"]
+
+
+def test_a_file_of_states_is_audited_to_its_end_and_paid_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = tmp_path / "states.txt"
+    texts = sorted({f"{a}{b}{c}" for a in range(1, 10) for b in range(1, 10) for c in range(1, 10) if a != b != c != a})
+    states.write_text("\n".join(texts[:60]))
+    monkeypatch.setenv("ESCALADE_WATCH", str(tmp_path / "w"))
+    monkeypatch.setenv("ESCALADE_LEDGER", str(tmp_path / "l"))
+    monkeypatch.setenv("ESCALADE_AUDIT_SHARE", "1")
+    arguments = ["decide", "tic_tac_toe", "--input", str(states), "--output", str(tmp_path / "out.jsonl")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert {one.audits for one in watched(tmp_path / "w")} == {60}
+    shown = CliRunner().invoke(app, ["ledger", "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.output)[0]["audits"] == 60
+
+
+def test_audits_that_take_too_long_at_the_end_are_shed_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def slow(text: str) -> set[int]:
+        go_on.wait(30)
+        return {4}
+
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", right=slow, on_audit=heard.append)
+    for number in range(40):
+        watch(decision(number))
+    watch.close(0.2)
+    assert heard.count("shed") >= 40 - 16
+    assert "no time left" in caplog.text
+    go_on.set()
