@@ -106,7 +106,10 @@ def check(
         _tell_damages(damages)
         if earlier := {damage.name for damage in found.damaged} - {damage.name for damage in damages}:
             Console().print(f"[dim]set aside or lost earlier: {len(earlier)}; `ls` says which[/]", highlight=False)
-    if damages:
+            Console().print(
+                f"[dim]to be done with them, delete {escape(str(found.damaged_folder))}[/]", highlight=False
+            )
+    if damages or found.damaged:
         raise typer.Exit(1)
 
 
@@ -124,14 +127,19 @@ def query_command(
     table `outcomes`: decision, outcome, action, told_at, told_by."""
     from escalade.training.query import query
 
-    answer = query(_open(domain, store, option), sql, limit)
+    found = _open(domain, store, option)
+    answer = query(found, sql, limit)
+    _tell_damages(found.damaged)
     if as_json:
         typer.echo(json.dumps([dict(zip(answer.columns, line, strict=True)) for line in answer.lines], default=str))
         return
-    table = Table(*answer.columns, box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in answer.columns:
+        table.add_column(escape(column), overflow="fold")
     for line in answer.lines:
-        table.add_row(*(escape(str(value)) for value in line))
-    Console().print(table)
+        table.add_row(*(escape(_shown(value)) for value in line))
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDE)).print(table)
 
 
 @app.command("outcome")
@@ -161,6 +169,18 @@ def outcome(
         raise SettingsError(f"--action: '{action}' was not legal in the state decided, '{state}'")
     found.outcomes.add([reported])
     typer.echo(f"outcome of decision {decision} written", err=True)
+
+
+WIDE = 100_000
+"""Columns where no terminal has an end."""
+FIRST = 3
+"""Of an array, shown to people."""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple) and len(value) > FIRST:
+        return f"[{', '.join(map(str, value[:FIRST]))}, … {len(value)}]"
+    return str(value)
 
 
 def _table(*columns: str) -> Table:

@@ -78,6 +78,8 @@ def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple
         raise SettingsError("--run names a new run, --resume an old one: give one of them")
     folder = Path(resume) if (Path(resume) / "run.json").exists() else root / resume
     if not (folder / "run.json").exists():
+        if (root / resume).is_dir():
+            raise RunError(f"--resume: run '{resume}' was ended before it had begun: give its first command again")
         raise RunError(f"--resume: there is no run '{resume}', here or in '{root}'")
     folder = folder.absolute()
     return folder.parent, folder.name, Run.open(folder)

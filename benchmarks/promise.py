@@ -42,8 +42,6 @@ from escalade.training.reference import exact_labels
 from escalade.training.threshold_path import Answers, decide, pareto_path
 
 PROMISES = ((0.05, 0.05), (0.02, 0.05), (0.10, 0.10))
-FIT = 4000
-"""States that the calibrators are fitted to, before the population begins."""
 
 
 def recorded_decisions(bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Recorded:
@@ -66,10 +64,10 @@ def recorded_decisions(bundle: str, states: int, simulations: int, seed: int, fo
         return record(domain, opened, labelled, simulations=simulations, seed=seed, on_progress=tell)
 
 
-def population(recorded: Recorded, seed: int) -> Answers:
-    """The decisions with the confidences that calibrators, fitted to others, make of them."""
+def population(recorded: Recorded, fit: int, seed: int) -> Answers:
+    """The decisions with the confidences that calibrators, fitted to so many others, make of them."""
     order = np.random.default_rng(seed).permutation(len(recorded))
-    fitted, rest = recorded.take(order[:FIT]), recorded.take(order[FIT:])
+    fitted, rest = recorded.take(order[:fit]), recorded.take(order[fit:])
     calibrators = {
         rung: fit_calibrator(rung, fitted.features[rung], fitted.right[:, place], seed=seed)
         for place, rung in enumerate(recorded.rungs[:-1])
@@ -179,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="builtin:connect_four", help="builtin:NAME or a folder")
     parser.add_argument("--states", type=int, default=20_000, help="recorded decisions, those for calibrators included")
+    parser.add_argument("--fit", type=int, default=4000, help="of these, those for calibrators")
     parser.add_argument("--simulations", type=int, default=600, help="of the search behind the networks")
     parser.add_argument("--certifications", type=int, default=500)
     parser.add_argument("--tune", type=int, default=3000, help="states of each tune set")
@@ -187,10 +186,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("out/promise"), help="where solved states are kept")
     parser.add_argument("--json", action="store_true", help="print the rows instead of a table")
     options = parser.parse_args()
-    if options.states < 2 * FIT:
-        parser.error(f"--states: at least {2 * FIT}, not {options.states}")
+    if not 200 <= options.fit <= options.states - 1000:
+        parser.error(f"--fit: from 200 to {options.states - 1000}, so that a thousand states are left")
     recorded = recorded_decisions(options.bundle, options.states, options.simulations, options.seed, options.folder)
-    everything = population(recorded, options.seed)
+    everything = population(recorded, options.fit, options.seed)
     rows = []
     for alpha, delta in PROMISES:
         random = np.random.default_rng((options.seed, int(alpha * 1000)))

@@ -82,6 +82,11 @@ class ExactPositions:
         states = tuple(self.states[place] for place in which.tolist())
         return ExactPositions(states, self.worth[which], self.ply[which], self.source, self.seed)
 
+    def followed_by(self, more: ExactPositions) -> ExactPositions:
+        """These and more."""
+        worth, ply = np.concatenate((self.worth, more.worth)), np.concatenate((self.ply, more.ply))
+        return ExactPositions(self.states + more.states, worth, ply, self.source, self.seed)
+
     def parsed(self, domain: Domain[Any]) -> list[Any]:
         """The states themselves."""
         return [domain.parse(text) for text in self.states]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from escalade.domains.errors import EscaladeError
 from escalade.training.outcomes import with_outcomes
-from escalade.training.shards import ShardError, read_shard, rows_table, shard_schema, table_rows
+from escalade.training.shards import rows_table, shard_schema, table_rows
 from escalade.training.store import ExperienceStore, once
 
 TABLE, OUTCOMES = "experience", "outcomes"
@@ -32,27 +32,37 @@ def query(store: ExperienceStore, sql: str, limit: int | None = None) -> Answer:
     each decision, as `ExperienceStore.recent` has it; and about the reports themselves, the table `outcomes`: decision,
     outcome, action, told_at, told_by (`training/outcomes.py`). What is not known is NULL.
 
-    Nothing but these tables can be read, and nothing written. limit: at most so many lines. Raises QueryError.
+    Nothing but these tables can be read, and nothing written. A shard that turns out to be damaged is set aside, and
+    the others are asked; `store.noticed` tells of it. limit: at most so many lines. Raises QueryError.
     """
     import duckdb
 
-    try:
-        with duckdb.connect(":memory:") as connection:
-            _fill(connection, store)
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            cursor: Any = connection.execute(sql)
-            columns = [str(column[0]) for column in (cursor and cursor.description) or ()]
-            if not columns:
-                raise QueryError("the SQL must ask for something: begin it with SELECT")
-            return Answer(columns, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        asked_wrongly = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.InvalidInputException)
-        if not asked_wrongly and (damaged := _damaged(store)) is not None:
-            raise QueryError(f"shard '{damaged}' is damaged: `escalade data check` sets it aside") from None
-        if not isinstance(error, duckdb.Error):
-            raise
-        raise QueryError(" ".join(str(error).split())) from None
+    while True:
+        try:
+            return _asked(store, sql, limit)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            asked_wrongly = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.InvalidInputException)
+            if not asked_wrongly and _set_aside(store):
+                continue
+            if not isinstance(error, duckdb.Error):
+                raise
+            raise QueryError(" ".join(str(error).split())) from None
+
+
+def _asked(store: ExperienceStore, sql: str, limit: int | None) -> Answer:
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        _fill(connection, store)
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        questions = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+        statements = connection.extract_statements(sql)
+        if not statements or any(statement.type not in questions for statement in statements):
+            raise QueryError("the SQL must ask for something: begin it with SELECT")
+        cursor: Any = connection.execute(sql)
+        columns = [str(column[0]) for column in (cursor and cursor.description) or ()]
+        return Answer(columns, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
 
 
 def _fill(connection: Any, store: ExperienceStore) -> None:
@@ -78,11 +88,6 @@ def _fill(connection: Any, store: ExperienceStore) -> None:
     connection.register(OUTCOMES, reported.rename_columns([names.get(name, name) for name in reported.column_names]))
 
 
-def _damaged(store: ExperienceStore) -> str | None:
-    """The first shard that cannot be read, if any."""
-    for entry in store.entries:
-        try:
-            read_shard(store.shards_folder / entry.name, store.stamp)
-        except ShardError:
-            return entry.name
-    return None
+def _set_aside(store: ExperienceStore) -> bool:
+    """Set aside the first shard that cannot be read; whether there is one."""
+    return any(store.read(entry.name) is None for entry in store.entries)

@@ -44,6 +44,8 @@ from escalade.training.window import position_keys
 STATE_COLUMNS = ("state", "moves", "text")
 ACTION_COLUMNS = ("action", "label", "category", "intent")
 GAME_COLUMNS = ("game", "conversation")
+AT_ONCE = 500
+"""Positions solved before they are written down."""
 AS_GOOD = 0.02
 """Actions that a search values so close to its choice, in [-1, 1], are as good to it."""
 RECORDED = {"llm": "llm", "person": "human"}
@@ -107,10 +109,33 @@ def exact_labels(
         found = read_positions(kept, domain)
     else:
         states = casual_states(domain, count, seed, FIRST_PLY)
-        found = solved(domain, states, "casual games", seed, on_progress=on_progress)
-        if kept is not None:
-            write_positions(kept, found)
+        if kept is None:
+            found = solved(domain, states, "casual games", seed, on_progress=on_progress)
+        else:
+            found = solved_bit_by_bit(domain, states, seed, kept, on_progress)
     return of_positions(found, f"positions of {len(found)} casual games, from move {FIRST_PLY + 1} on, seed {seed}")
+
+
+def solved_bit_by_bit(
+    domain: Domain[Any], states: Sequence[Any], seed: int, path: Path, on_progress: OnDone | None = None
+) -> ExactPositions:
+    """As `solved`, written to `path`. It can take an hour, so what is done is kept beside it, and taken up again."""
+    partial = path.with_suffix(".partial.csv")
+    done = read_positions(partial, domain) if partial.exists() else None
+    while done is None or len(done) < len(states):
+        before = 0 if done is None else len(done)
+        more = solved(
+            domain,
+            states[before : before + AT_ONCE],
+            "casual games",
+            seed,
+            on_progress=on_progress and (lambda now, _, before=before: on_progress(before + now, len(states))),  # type: ignore[misc]
+        )
+        done = more if done is None else done.followed_by(more)
+        write_positions(partial, done)
+    write_positions(path, done)
+    partial.unlink(missing_ok=True)
+    return done
 
 
 def casual_states(domain: Domain[Any], count: int, seed: int, first_ply: int = 0) -> list[Any]:

@@ -90,17 +90,20 @@ class ExperienceStore:
         return write_shard(self.shards_folder, rows, self.stamp, writer, name=name, notes=notes)
 
     def refresh(self) -> list[Damage]:
-        """Take in shards that are new, and set aside those that cannot be read. Returns those, and those that are gone
-        though they were known: nobody but a person or a broken disk takes a shard away. Folders are passed over."""
+        """Take in shards that are new, and set aside those that cannot be read and copies of others. Returns these, and
+        those that are gone though they were known: nobody but a person or a broken disk takes a shard away. One that
+        has another name now is not gone. Folders are passed over."""
         found = {path.name: path for path in self.shards_folder.glob(f"*{SUFFIX}") if path.is_file()}
         entries: dict[str, ShardEntry] = {}
         damages: list[Damage] = []
+        gone: dict[str, str] = {}
         for name in sorted(self._entries.keys() - found.keys()):
             path = self.shards_folder / name
             if path.is_file():  # a listing made while others write may miss one
                 found[name] = path
             else:
-                damages += self._gone(name)
+                gone[self._entries[name].sha256] = name
+        known_as = {entry.sha256: name for name, entry in self._entries.items() if name in found}
         changed = found.keys() != self._entries.keys()
         for name, path in sorted(found.items()):
             known = self._entries.get(name)
@@ -109,9 +112,16 @@ class ExperienceStore:
                 if entry is None:
                     damages += self._set_aside(path, reason)
                     continue
+                original = known_as.setdefault(entry.sha256, name)
+                if original != name:
+                    damages += self._set_aside(path, f"shard '{name}' is a copy of '{original}'")
+                    continue
                 known, changed = entry, True
+                gone.pop(entry.sha256, None)
                 self._forget_reason(name)
             entries[name] = known
+        for name in gone.values():
+            damages += self._gone(name)
         self._entries = entries
         self._forget_abandoned()
         if changed or not self._manifest.exists():

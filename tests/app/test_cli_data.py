@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,20 @@ def test_check_sets_damage_aside_and_says_so(store: ExperienceStore) -> None:
     said = json.loads(done.stdout)
     assert (said["shards"], said["rows"]) == (2, 80)
     assert said["set_aside"][0]["name"] == path.name
+    again = data("check", "--store", str(store.folder))
+    assert again.exit_code == 1  # until somebody has seen to it
+    assert "earlier: 1" in again.stdout
+    shutil.rmtree(store.damaged_folder)
     assert data("check", "--store", str(store.folder)).exit_code == 0
+
+
+def test_whoever_finds_a_loss_first_everybody_hears_of_it(store: ExperienceStore) -> None:
+    (store.shards_folder / store.entries[0].name).unlink()
+    for _ in range(2):
+        asked = data("query", "SELECT count(*) AS n FROM experience", "--store", str(store.folder), "--json")
+        assert json.loads(asked.stdout) == [{"n": 80}]
+        assert "lost: shard" in asked.stderr
+    assert data("check", "--store", str(store.folder)).exit_code == 1
 
 
 def test_check_says_what_is_gone(store: ExperienceStore) -> None:
@@ -96,8 +110,10 @@ def test_query_answers_in_sql(store: ExperienceStore) -> None:
         ("SELECT nothing FROM experience", "nothing"),
         ("SELEKT 1", "syntax error"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled"),
-        ("COPY experience TO 'stolen.csv'", "disabled"),
-        ("SET enable_external_access = true", "locked|running"),
+        ("COPY experience TO 'stolen.csv'", "must ask for something"),
+        ("SET enable_external_access = true", "must ask for something"),
+        ("CREATE TABLE x AS SELECT 1", "must ask for something"),
+        ("DROP VIEW experience; SELECT 1", "must ask for something"),
         ("", "must ask for something"),
     ],
 )
@@ -110,13 +126,26 @@ def test_query_can_do_nothing_else(store: ExperienceStore, sql: str, words: str)
 
 @pytest.mark.parametrize("command", [("stats",), ("query", "SELECT * FROM experience")])
 @pytest.mark.parametrize("part", [0.3, 1])
-def test_a_damaged_shard_is_named_and_what_to_do(store: ExperienceStore, command: tuple[str, ...], part: float) -> None:
+def test_a_damaged_shard_is_set_aside_and_the_others_answer(
+    store: ExperienceStore, command: tuple[str, ...], part: float
+) -> None:
     path = store.shards_folder / store.entries[1].name
     raw = path.read_bytes()
     path.write_bytes(b"x" * int(len(raw) * part) + raw[int(len(raw) * part) :])
     done = data(*command, "--store", str(store.folder))
-    assert isinstance(done.exception, QueryError)
-    assert str(done.exception) == f"shard '{path.name}' is damaged: `escalade data check` sets it aside"
+    assert done.exit_code == 0, done.output
+    assert f"set aside: shard '{path.name}' is damaged" in done.stderr
+    assert not path.exists()
+    assert (store.damaged_folder / path.name).exists()
+    assert json.loads(data("stats", "--store", str(store.folder), "--json").stdout)["all"][0]["rows"] == 80
+
+
+def test_arrays_are_shown_in_a_line_and_nothing_is_cut(store: ExperienceStore) -> None:
+    sql = "SELECT repeat('x', 300) AS long, policy, observation FROM experience LIMIT 1"
+    done = data("query", sql, "--store", str(store.folder))
+    assert len(done.stdout.splitlines()) == 2
+    assert "x" * 300 in done.stdout
+    assert "… 27]" in done.stdout
 
 
 def test_an_empty_store_can_be_asked(tmp_path: Path) -> None:

@@ -10,12 +10,35 @@ from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import read_bundle
 from escalade.neural.sources import bundle_folder
+from escalade.training import reference
 from escalade.training.decisions import decision_rows
 from escalade.training.exact import solved_positions
 from escalade.training.reference import apart, exact_labels, file_labels, recorded_labels, search_labels
 from escalade.training.store import ExperienceStore
 
 DOMAIN = load_domain("tic_tac_toe")
+
+
+def test_solving_is_taken_up_where_it_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = load_domain("connect_four")
+    monkeypatch.setattr(reference, "AT_ONCE", 4)
+    told: list[int] = []
+
+    def killed(done: int, of: int) -> None:
+        told.append(done)
+        if done == 7:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        exact_labels(domain, count=10, folder=tmp_path, on_progress=killed)
+    assert [path.name for path in tmp_path.iterdir()] == ["decisions-10-0.partial.csv"]
+    told.clear()
+    again = exact_labels(domain, count=10, folder=tmp_path, on_progress=lambda done, _: told.append(done))
+    assert told == list(range(5, 11))
+    assert [path.name for path in tmp_path.iterdir()] == ["decisions-10-0.csv"]
+    whole = exact_labels(domain, count=10)
+    assert (again.states, again.source) == (whole.states, whole.source)
+    assert (again.acceptable == whole.acceptable).all()
 
 
 def written(folder: Path, text: str) -> Path:

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -174,3 +175,17 @@ def test_many_processes_write_and_read_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in writers] == [0, 0, 0]
     assert ExperienceStore(tmp_path, TTT).rows == 600
     assert store.damaged == []
+
+
+def test_a_copy_is_no_second_shard_and_another_name_no_loss(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    rows, first = store.rows, store.entries[0].name
+    folder = store.shards_folder
+    shutil.copy(folder / first, folder / "zzz-copy.parquet")
+    (damage,) = store.refresh()
+    assert damage.reason == f"shard 'zzz-copy.parquet' is a copy of '{first}'"
+    assert store.rows == rows
+    (folder / first).rename(folder / "another-name.parquet")
+    assert store.refresh() == []
+    assert store.rows == rows
+    assert ExperienceStore(tmp_path, TTT).rows == rows
