@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.settings import read_settings
-from escalade.app.train_setup import go_on, plots, remember, resources, same, start_of, trackers, where
+from escalade.app.train_setup import go_on, only_if_begun, plots, remember, resources, same, start_of, trackers, where
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
 
@@ -109,6 +109,7 @@ def train(
         same(old, domain, given)
     folder = root / name
     with ExitStack() as stack:
+        stack.enter_context(only_if_begun(folder))
         wired = resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
         folder.mkdir(parents=True, exist_ok=True)
         if old is None:

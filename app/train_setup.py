@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from escalade.app.settings import read_settings
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.neural.files import write_whole
 from escalade.neural.sources import BUILTIN, REGISTERED
 
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
     from escalade.graph.training import TrainingResources
     from escalade.training.run import Run
     from escalade.training.tracking import Tracker
+
+
+@contextmanager
+def only_if_begun(folder: Path) -> Iterator[None]:
+    """Leave no folder of a new run that is refused before it has begun."""
+    fresh = not folder.exists()
+    try:
+        yield
+    except EscaladeError:
+        if fresh and not (folder / "run.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def remember(

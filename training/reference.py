@@ -164,7 +164,9 @@ def acceptable_actions(
     if size is None:
         if reference in ("labels", *RECORDED):
             return None
-        raise SettingsError(f"there is no reference '{reference}'")
+        raise SettingsError(
+            f"there is no reference '{reference}': it must be exact, labels, search:N with N from 1 on, llm or person"
+        )
     if evaluator is None or not domain.has_simulator:
         return None
     (found,) = search(domain, [state], evaluator, SearchConfig(simulations=int(size[1])), seed=[SEED])

@@ -127,6 +127,7 @@ def test_wrong_use_is_one_sentence(trained: tuple[Path, str], arguments: list[st
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (trained[0] / "out/train/x").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
