@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from escalade.training.rows import Rows
 from escalade.training.self_play import SelfPlayConfig
 from escalade.training.shards import read_shard
 from escalade.training.solved import SolvedConfig
-from escalade.training.workers import InProcess, Processes, RayActors
+from escalade.training.workers import InProcess, Processes
 
 TTT = TicTacToe()
 SELF_PLAY = SelfPlayConfig(SearchConfig(simulations=8, algorithm="gumbel"), at_once=8)
@@ -137,13 +138,14 @@ def test_a_network_that_shares_a_machine_answers_the_same() -> None:
     assert shared.native() is not None
 
 
+def two_tasks(folder: Path) -> list[dict[str, Any]]:
+    return [task(folder, shard=f"s-{k}", first=10 * k).plain() for k in range(2)]
+
+
 def everywhere(folder: Path, workers: Any) -> list[dict[str, Any]]:
     """Two tasks at once."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    tasks = [task(folder, shard=f"s-{k}", first=10 * k).plain() for k in range(2)]
     with workers, ThreadPoolExecutor(2) as threads:
-        return list(threads.map(workers.collect, tasks))
+        return list(threads.map(workers.collect, two_tasks(folder)))
 
 
 def test_it_is_the_same_in_this_process_and_in_others(tmp_path: Path) -> None:
@@ -154,13 +156,28 @@ def test_it_is_the_same_in_this_process_and_in_others(tmp_path: Path) -> None:
         assert stats[k]["games"] == 10
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own
+ON_RAY = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from escalade.training.workers import RayActors
+if __name__ == "__main__":
+    with RayActors(2) as workers, ThreadPoolExecutor(2) as threads:
+        print(json.dumps(list(threads.map(workers.collect, json.loads(sys.argv[1])))))
+"""
+
+
 def test_it_is_the_same_on_a_ray_cluster_of_two_workers(tmp_path: Path) -> None:
+    """In a process of its own, as users begin it: Ray forks, which is no thing to do after a thousand tests."""
     pytest.importorskip("ray")
     everywhere(tmp_path / "here", InProcess())
-    stats = everywhere(tmp_path / "there", RayActors(2))
+    script, there = tmp_path / "on_ray.py", tmp_path / "there"
+    script.write_text(ON_RAY)
+    program = [sys.executable, str(script), json.dumps(two_tasks(there))]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    stats = json.loads(ended.stdout.splitlines()[-1])
     for k in range(2):
-        same(rows_in(tmp_path / "there", f"s-{k}"), rows_in(tmp_path / "here", f"s-{k}"))
+        same(rows_in(there, f"s-{k}"), rows_in(tmp_path / "here", f"s-{k}"))
         assert stats[k]["games"] == 10
 
 
