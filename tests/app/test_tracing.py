@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.parser
+import gzip
 import json
 import os
 import subprocess
@@ -311,3 +312,50 @@ def test_a_tracing_server_that_is_down_holds_up_no_decision(standin: Any) -> Non
     )
     assert json.loads(done.stdout)["action_name"]
     assert LANGSMITH_KEY not in done.stderr
+
+
+def test_the_same_switch_makes_opentelemetry_spans(standin: Any) -> None:
+    wire = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    received: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            zipped = self.headers.get("Content-Encoding") == "gzip"
+            if self.path == "/v1/traces":
+                received.append(gzip.decompress(body) if zipped else body)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    kept, environment = standin
+    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever).start()
+    environment |= {"LANGSMITH_OTEL_ENABLED": "true", "LANGSMITH_OTEL_ONLY": "true"}
+    environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.server_port}"
+    try:
+        with served(SimulatedModel(TicTacToe(), exact, Simulation(latency_ms=1))) as url:
+            environment |= {"ESCALADE_LLM_MODEL": "simulated", "OPENAI_BASE_URL": url}
+            run(LADDER.replace("STATES", '["51"]').replace("**OPTIONS", ""), environment)
+    finally:
+        collector.shutdown()
+        collector.server_close()
+    assert not kept.runs  # to the collector alone
+    spans = [
+        span
+        for body in received
+        for resource in wire.ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len({span.trace_id for span in spans}) == 1
+    (root,) = (span for span in spans if not span.parent_span_id)
+    assert root.name == "decide_tic_tac_toe"
+    assert {span.parent_span_id for span in spans if span is not root} <= {span.span_id for span in spans}
+    assert {"policy", "neural batch", "reason", "ChatOpenAI", "search", "conclude"} <= {span.name for span in spans}
+    policy = next(span for span in spans if span.name == "policy")
+    told = {one.key: one.value.string_value or one.value.double_value for one in policy.attributes}
+    assert 0 < float(told["langsmith.metadata.confidence"]) <= 1
+    assert KEY.encode() not in b"".join(received)
