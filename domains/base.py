@@ -122,6 +122,15 @@ class Domain(Protocol[S]):
         """
         return None
 
+    def proven_actions(self, state: S) -> Mapping[int, float] | None:
+        """Actions whose exact worth the rules prove without a search, and that worth to the player to move: such as
+        which moves lose by zugzwang, where a domain knows. A sound proof, never an estimate; actions that end the game
+        may be among them.
+
+        Search then does not look further there. None, the default: nothing is known.
+        """
+        return None
+
     def rungs_for(self, state: S) -> Sequence[str] | None:
         """The rungs that may decide this state; None, the default: all of the ladder. For rules of the domain's own,
         such as that large refunds are for people. What is left out is skipped, and the decision says so (`rule`)."""
@@ -201,6 +210,14 @@ class ArrayDomain(Domain[S], Protocol[S]):
         _, over, outcome, then_to_move = self.rules_rows(self.step_rows(rows[which], actions))
         turned = np.where(then_to_move != to_move[which], -outcome, outcome)
         out[which[over], actions[over]] = turned[over]
+        return out
+
+    def proofs_rows(self, rows: IntArray) -> FloatArray:
+        """`[B, A]` float32: the worth of actions that is proven without a search, to the player to move in the row; NaN
+        for all others."""
+        out = np.full((len(rows), self.num_actions), np.nan, np.float32)
+        if self.kernels.proofs is not None:
+            check_kernels(self).proofs(_contiguous(rows), out)
         return out
 
     def playout_rows(self, rows: IntArray, keys: KeyArray) -> FloatArray:

@@ -52,6 +52,7 @@ LAWS = (
     Law(OUTCOMES, laws.outcomes_in_range),
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
     Law("ending_actions agrees with step", laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
+    Law("proven_actions agrees with what follows", laws.proofs_hold, (GAMES, OUTCOMES, PLAYER)),
     Law("describe gives a text", laws.describes),
     Law("rungs_for names rungs", laws.rules_name_rungs),
     Law(ENCODE, laws.encodes),
@@ -62,6 +63,7 @@ LAWS = (
     Law(RULES, arrays.rules, (ROWS,)),
     Law("encode_rows agrees with encode", arrays.encodings, (ROWS, ENCODE)),
     Law("ends_rows agrees with step", arrays.ends, (GAMES, OUTCOMES, PLAYER, ROWS, STEPS, RULES)),
+    Law("the kernel proofs agrees with proven_actions", arrays.proofs, (GAMES, ROWS)),
     Law(PLAYOUT, arrays.playouts, (ROWS,)),
     Law("playout_rows plays like uniformly random steps", arrays.playout_means, (GAMES, OUTCOMES, ROWS, PLAYOUT)),
 )

@@ -149,6 +149,32 @@ def ends(probe: Probe) -> Cases:
     return None
 
 
+def proofs(probe: Probe) -> Cases:
+    """Of finished states too, of which nothing is proven."""
+    _needs_arrays(probe)
+    if probe.domain.kernels.proofs is None:
+        raise LawSkipped("there is no kernel 'proofs'")
+    states = [*probe.open_states(MAX_ROWS), *probe.finished_states(MAX_ROWS // 4)]
+    given = probe.ask("to_rows", states)
+    kept, shape = given.copy(), (len(states), probe.domain.num_actions)
+    found = np.full(shape, UNSET, np.float32)  # as search does: it holds the answers of earlier calls
+    probe.domain.kernels.proofs(np.ascontiguousarray(given), found)
+    if not np.array_equal(given, kept):
+        raise LawBroken("the kernel 'proofs' changed the rows it was given; work on a copy")
+    for index, state in enumerate(states):
+        over = probe.ask("is_terminal", state)
+        known = {} if over else probe.ask("proven_actions", state) or {}
+        wanted = np.full(shape[1], np.nan, np.float32)
+        wanted[list(known)] = list(known.values())
+        if not _same(found[index], wanted).all():
+            raise LawBroken(
+                f"for {probe.show(state)} the kernel 'proofs' says {found[index].tolist()}, and proven_actions "
+                f"{known}; let both say the same, and NaN stand for what is not proven"
+            )
+        yield
+    return None
+
+
 def _same(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:
     return (left == right) | (np.isnan(left) & np.isnan(right))
 

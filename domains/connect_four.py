@@ -1,26 +1,30 @@
-"""Connect Four. A state is written as the columns 1-7 in the order played: `4455`.
-
-Bitboards as in J. Tromp's Fhourstones and P. Pons' "Solving Connect 4": column c holds bits 7c .. 7c + 5 from the
-bottom up, bit 7c + 6 stays empty so that lines do not wrap.
-"""
+"""Connect Four. A state is written as the columns 1-7 in the order played: `4455`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numba import njit
 
 from escalade.domains.base import Symmetry
+from escalade.domains.connect_four_boards import (
+    BOTTOM,
+    FULL_BOARD,
+    HEIGHT,
+    STRIDE,
+    WIDTH,
+    find_threats,
+    fours,
+    popcount,
+    proven_value,
+)
 from escalade.domains.kernels import RowKernels
 from escalade.domains.line_game import LineGame, LineState
 from escalade.domains.random_bits import GAMMA, below, mix
 
-WIDTH, HEIGHT = 7, 6
-_STRIDE = HEIGHT + 1
-BOTTOM = sum(1 << _STRIDE * column for column in range(WIDTH))
-FULL_BOARD = BOTTOM * ((1 << HEIGHT) - 1)
-_SHIFTS = np.array([_STRIDE * (p % WIDTH) + HEIGHT - 1 - p // WIDTH for p in range(WIDTH * HEIGHT)], np.int64)
+_SHIFTS = np.array([STRIDE * (p % WIDTH) + HEIGHT - 1 - p // WIDTH for p in range(WIDTH * HEIGHT)], np.int64)
 """The bit of each place, row by row from the top."""
 
 
@@ -31,43 +35,13 @@ def _lines() -> list[int]:
         for column in range(WIDTH - 3 * across):
             for row in range(HEIGHT):
                 if 0 <= row + 3 * up < HEIGHT:
-                    found.append(sum(1 << _STRIDE * (column + k * across) + row + k * up for k in range(4)))
+                    found.append(sum(1 << STRIDE * (column + k * across) + row + k * up for k in range(4)))
     return found
 
 
 _LINES = np.array(_lines(), np.int64)
 _PLANES = 5 * WIDTH * HEIGHT
 _SIZE = _PLANES + 6 * len(_LINES)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def popcount(cells):  # type: ignore[no-untyped-def]
-    """The number of bits set in an int64; compilers know this pattern and use their instruction for it."""
-    x = np.uint64(cells)
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
-@njit(nogil=True, cache=True)
-def has_line(cells):  # type: ignore[no-untyped-def]
-    """Whether the bits of one player (int64) hold four in a line."""
-    for shift in (1, 6, 7, 8):
-        pairs = cells & (cells >> shift)
-        if pairs & (pairs >> 2 * shift):
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True)
-def winning_cells(cells):  # type: ignore[no-untyped-def]
-    """The cells (bits) where one more disc beside those of one player makes four in a line, free or not."""
-    wins = (cells << 1) & (cells << 2) & (cells << 3)
-    for shift in (6, 7, 8):
-        below, above = (cells << shift) & (cells << 2 * shift), (cells >> shift) & (cells >> 2 * shift)
-        wins |= below & (cells << 3 * shift | cells >> shift) | above & (cells >> 3 * shift | cells << shift)
-    return wins & FULL_BOARD
 
 
 @njit(nogil=True, cache=True)
@@ -86,7 +60,7 @@ def _rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-
     for b in range(rows.shape[0]):
         to_move[b] = rows[b, 2]
         occupied = rows[b, 0] | rows[b, 1]
-        lost = has_line(rows[b, 1])
+        lost = fours(rows[b, 1]) != 0
         terminal[b] = lost or occupied == FULL_BOARD
         outcome[b] = -1.0 if lost else 0.0
         for a in range(7):
@@ -99,7 +73,7 @@ def _encode(rows, out):  # type: ignore[no-untyped-def]
         mine, theirs = rows[b, 0], rows[b, 1]
         occupied = mine | theirs
         next_free = occupied + BOTTOM
-        wins, losses = winning_cells(mine) & ~occupied, winning_cells(theirs) & ~occupied
+        wins, losses = find_threats(mine, occupied), find_threats(theirs, occupied)
         for place in range(42):
             bit = _SHIFTS[place]
             out[b, place] = np.int32((mine >> bit) & 1)
@@ -122,15 +96,34 @@ def _ends(rows, out):  # type: ignore[no-untyped-def]
     for b in range(rows.shape[0]):
         mine, theirs = rows[b, 0], rows[b, 1]
         occupied = mine | theirs
-        over = has_line(theirs)
+        over = fours(theirs) != 0
         for a in range(7):
             bit = (occupied + (1 << 7 * a)) & (0b111111 << 7 * a)
             out[b, a] = np.nan
             if bit and not over:
-                if has_line(mine | bit):
+                if fours(mine | bit) != 0:
                     out[b, a] = 1.0
                 elif occupied | bit == FULL_BOARD:
                     out[b, a] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def _proofs(rows, out):  # type: ignore[no-untyped-def]
+    for b in range(rows.shape[0]):
+        mine, theirs = rows[b, 0], rows[b, 1]
+        occupied = mine | theirs
+        stones = popcount(occupied)
+        over = fours(theirs) != 0
+        for a in range(7):
+            bit = (occupied + (1 << 7 * a)) & (0b111111 << 7 * a)
+            if bit == 0 or over:
+                out[b, a] = np.nan
+            elif fours(mine | bit) != 0:
+                out[b, a] = 1.0
+            elif occupied | bit == FULL_BOARD:
+                out[b, a] = 0.0
+            else:
+                out[b, a] = -proven_value(theirs, mine | bit, stones + 1)
 
 
 @njit(nogil=True, cache=True)
@@ -141,7 +134,7 @@ def _playout(rows, keys, values):  # type: ignore[no-untyped-def]
         mine, theirs, key = rows[b, 0], rows[b, 1], keys[b]
         sign = np.float32(1.0)  # of the player to move now, seen from the one to move in the row
         while True:
-            if has_line(theirs):
+            if fours(theirs) != 0:
                 values[b] = -sign
                 break
             occupied = mine | theirs
@@ -174,22 +167,27 @@ class ConnectFour(LineGame):
     observation_shape = (_SIZE,)
     move_characters = "1234567"
     move_noun = "column"
-    kernels = RowKernels(_step, _rules, _encode, _playout, _ends)
+    kernels = RowKernels(_step, _rules, _encode, _playout, _ends, _proofs)
     num_cells = WIDTH * HEIGHT
 
     def landing(self, occupied: int, action: int) -> int:
-        column = ((1 << HEIGHT) - 1) << _STRIDE * action
-        return (occupied + (1 << _STRIDE * action)) & column & ~occupied
+        column = ((1 << HEIGHT) - 1) << STRIDE * action
+        return (occupied + (1 << STRIDE * action)) & column & ~occupied
 
     def has_line(self, cells: int) -> bool:
-        for shift in (1, _STRIDE - 1, _STRIDE, _STRIDE + 1):
+        for shift in (1, STRIDE - 1, STRIDE, STRIDE + 1):
             pairs = cells & (cells >> shift)
             if pairs & (pairs >> 2 * shift):
                 return True
         return False
 
     def winning_cells(self, cells: int) -> int:
-        return winning_cells.py_func(cells)  # one call into a kernel costs more than these few operations
+        return find_threats.py_func(cells, 0)  # one call into a kernel costs more than these few operations
+
+    def proven_actions(self, state: LineState) -> Mapping[int, float]:
+        """By threats, forced moves and zugzwang (`escalade.domains.connect_four_boards.proven_value`)."""
+        values = self.proofs_rows(self.to_rows([state]))[0].tolist()
+        return {action: value for action, value in enumerate(values) if not math.isnan(value)}
 
     def full_reason(self, action: int) -> str:
         return f"column {self.action_name(action)} is full"
@@ -198,7 +196,7 @@ class ConnectFour(LineGame):
         x, o = (state.mine, state.theirs) if state.to_move == 0 else (state.theirs, state.mine)
         lines = []
         for height in reversed(range(HEIGHT)):
-            bits = [_STRIDE * column + height for column in range(WIDTH)]
+            bits = [STRIDE * column + height for column in range(WIDTH)]
             lines.append(" ".join("X" if x >> bit & 1 else "O" if o >> bit & 1 else "." for bit in bits))
         board = "\n".join(lines)
         return (
@@ -214,8 +212,8 @@ class ConnectFour(LineGame):
 def _mirrored() -> list[int]:
     """Which number of an observation comes to stand at each place when left and right are swapped."""
     planes = np.arange(_PLANES).reshape(-1, HEIGHT, WIDTH)[:, :, ::-1].reshape(-1).tolist()
-    columns = [(_LINES >> _STRIDE * column) & 127 for column in range(WIDTH)]
-    reflected = np.sum([cells << _STRIDE * (WIDTH - 1 - c) for c, cells in enumerate(columns)], axis=0).tolist()
+    columns = [(_LINES >> STRIDE * column) & 127 for column in range(WIDTH)]
+    reflected = np.sum([cells << STRIDE * (WIDTH - 1 - c) for c, cells in enumerate(columns)], axis=0).tolist()
     places = {line: place for place, line in enumerate(_LINES.tolist())}
     lines = [_PLANES + kind * len(places) + places[line] for kind in range(6) for line in reflected]
     return [*planes, *lines]

@@ -22,6 +22,7 @@ STEP = types.void(_ROWS, types.int64[::1], _ROWS)
 RULES = types.void(_ROWS, _FLAGS, types.boolean[::1], _EACH, types.int8[::1])
 ENCODE = types.void(_ROWS, _OUT)
 ENDS = types.void(_ROWS, _OUT)
+PROOFS = types.void(_ROWS, _OUT)
 PLAYOUT = types.void(_ROWS, types.uint64[::1], _EACH)
 
 
@@ -36,6 +37,8 @@ class RowKernels(NamedTuple):
         the view of the player to move in that row. Equal key and row, equal result.
     ends(rows, out `[M, A]` float32): for each legal action that ends the game the outcome, from the view of the player
         to move in the row; NaN for every other action. Without it the search finds out by `step` and `rules`.
+    proofs(rows, out `[M, A]` float32): for each legal action whose exact worth the rules prove without a search that
+        worth to the player to move in the row; NaN for every other action. Without it nothing is known.
     """
 
     step: Any
@@ -43,8 +46,11 @@ class RowKernels(NamedTuple):
     encode: Any
     playout: Any
     ends: Any = None
+    proofs: Any = None
 
 
+OPTIONAL = ("ends", "proofs")
+"""Kernels that a domain may leave out."""
 _sound: set[Any] = set()
 
 
@@ -60,7 +66,7 @@ def check_kernels(domain: Any) -> RowKernels:
     if key in _sound:
         return kernels
     for name, kernel in zip(RowKernels._fields, kernels, strict=True):
-        if not hasattr(kernel, "signatures") and not (name == "ends" and kernel is None):
+        if not hasattr(kernel, "signatures") and not (name in OPTIONAL and kernel is None):
             raise DomainFault(
                 f"domain '{domain.name}': its kernel {name} is {type(kernel).__name__}, not a function decorated with "
                 "@njit(nogil=True, cache=True)"
@@ -73,7 +79,7 @@ def check_kernels(domain: Any) -> RowKernels:
         )
     legal, terminal = _Guarded(np.bool_, actions), _Guarded(np.bool_, 1)
     outcome, to_move, after = _Guarded(np.float32, 1), _Guarded(np.int8, 1), _Guarded(np.int64, width)
-    encoded, ends, playout = (_Guarded(np.float32, size) for size in (numbers, actions, 1))
+    encoded, playout = (_Guarded(np.float32, size) for size in (numbers, 1))
     kernels.rules(rows, legal.rows, terminal.each, outcome.each, to_move.each)
     for trial in (legal, terminal, outcome, to_move):
         trial.check(domain.name, "rules")
@@ -85,9 +91,11 @@ def check_kernels(domain: Any) -> RowKernels:
     after.check(domain.name, "step")
     kernels.playout(rows, np.zeros(1, np.uint64), playout.each)
     playout.check(domain.name, "playout")
-    if kernels.ends is not None:
-        kernels.ends(rows, ends.rows)
-        ends.check(domain.name, "ends")
+    for name in OPTIONAL:
+        kernel, told = getattr(kernels, name), _Guarded(np.float32, actions)
+        if kernel is not None:
+            kernel(rows, told.rows)
+            told.check(domain.name, name)
     _sound.add(key)
     return kernels
 

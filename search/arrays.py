@@ -29,6 +29,8 @@ from escalade.domains.errors import SettingsError
 
 MAX_BYTES = 8 * 2**30
 NONE = -1
+BEYOND = -2
+"""In place of a child: none was made, since its value was proven at sight, and the game ends no one knows when."""
 RUNNING, SIMULATIONS, PROVEN, DEADLINE, MEMORY, CANCELLED, FAILED, UNLAWFUL, FULL = range(9)
 """Why a tree stopped. FAILED: the evaluator or a plain domain did; UNLAWFUL: what the rules said cannot be; FULL: until
 it gets more room."""
@@ -52,7 +54,7 @@ class Arrays(NamedTuple):
     encoded state, C places of the cache, S actions that may be tried at once, L work lists.
     """
 
-    # Of a node's actions. A prior of -1 marks an illegal one; `child` is a node of the same tree or -1.
+    # Of a node's actions. A prior of -1 marks an illegal one; `child` is a node of the same tree, NONE or BEYOND.
     prior: Annotated[F32, "P A"]
     edge_visits: Annotated[I32, "P A"]
     edge_value: Annotated[F32, "P A"]
@@ -105,6 +107,7 @@ class Arrays(NamedTuple):
     leaf_outcome: Annotated[F32, "T"]
     leaf_to_move: Annotated[I8, "T"]
     leaf_ends: Annotated[F32, "T A"]  # outcomes of actions that end the game, else NaN
+    leaf_proofs: Annotated[F32, "T A"]  # what actions are proven to be worth without a search, else NaN
     asked: Annotated[I64, "T"]  # trees whose leaf waits for the evaluator
     asked_node: Annotated[I64, "T"]  # that leaf
     asked_rows: Annotated[I64, "T W"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.search.arrays import NONE, UNLAWFUL
+from escalade.search.arrays import BEYOND, NONE, UNLAWFUL
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -28,13 +28,13 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
         f.lower[at], f.upper[at], f.value[at] = f.leaf_outcome[m], f.leaf_outcome[m], f.leaf_outcome[m]
     else:
         f.lower[at], f.upper[at], f.value[at] = -1, 1, 0
-    ended, legal, lawful = False, np.int64(0), True
+    known, legal, lawful = False, np.int64(0), True
     for a in range(f.actions):
-        allowed, ends = f.leaf_legal[leaf + a], f.leaf_ends[leaf + a]
+        allowed, ends, proof = f.leaf_legal[leaf + a], f.leaf_ends[leaf + a], f.leaf_proofs[leaf + a]
         f.prior[edge + a] = 0 if allowed else NONE
-        ended |= ends == ends
+        known |= (ends == ends) | (proof == proof)
         legal += allowed
-        lawful &= not (allowed and abs(ends) > 1)
+        lawful &= not (allowed and (abs(ends) > 1 or abs(proof) > 1))
     if not lawful or not (abs(f.leaf_outcome[m]) <= 1 if f.leaf_terminal[m] else legal > 0):
         f.stopped[tree] = UNLAWFUL
     if node == 0:
@@ -49,11 +49,14 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
         f.edge_lower[edge + a] = -1
     for a in range(f.actions):
         f.edge_upper[edge + a] = 1
-    if ended and f.proofs[tree]:
+    if known and f.proofs[tree]:
         for a in range(f.actions):
-            ends = f.leaf_ends[leaf + a]
-            if f.leaf_legal[leaf + a] and ends == ends:
-                f.edge_value[edge + a], f.edge_lower[edge + a], f.edge_upper[edge + a] = ends, ends, ends
+            value = f.leaf_ends[leaf + a]
+            if value != value and node > 0:  # at the root the search shows what it found, and how
+                value = f.leaf_proofs[leaf + a]
+                f.child[edge + a] = BEYOND if value == value else NONE
+            if f.leaf_legal[leaf + a] and value == value:
+                f.edge_value[edge + a], f.edge_lower[edge + a], f.edge_upper[edge + a] = value, value, value
         bound(f, at)
     return f.lower[at] == f.upper[at]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from escalade.search.arrays import NONE
+from escalade.search.arrays import BEYOND, NONE
 from escalade.search.forest import FOREST_TYPE
 from escalade.search.gumbel import completed_value, improved_policy, score, sigma
 
@@ -13,6 +13,8 @@ BY_VISITS, BY_LOWER_BOUND, BY_GUMBEL = range(3)
 """How the final move is chosen among actions that are still open."""
 ENOUGH_VISITS = 0.15
 """A move needs this share of the most visits to be chosen by its lower bound."""
+_LONG = 2**20
+"""Plies that no line has."""
 POLICY, VALUE, PRIOR, LOWER, UPPER = range(5)
 """Rows of what `read_out` writes."""
 
@@ -32,12 +34,19 @@ def plies_to_end(f, tree):  # type: ignore[no-untyped-def]
         for action in range(f.actions):
             if f.prior[at * f.actions + action] < 0 or f.edge_lower[at * f.actions + action] != value:
                 continue
-            child = f.child[at * f.actions + action]
-            length = 1 + (plies[child] if child >= 0 else 0)
+            length = 1 + _plies_after(f.child[at * f.actions + action], plies)
             if found < 0 or (length < found if value > 0 else length > found):
                 found = length
         plies[node] = max(found, 0)
     return plies
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _plies_after(child, plies):  # type: ignore[no-untyped-def]
+    """Plies to the end after a proven action; what was proven at sight ends later than anything that was looked at."""
+    if child >= 0:
+        return plies[child]
+    return np.int32(_LONG if child == BEYOND else 0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -86,7 +95,7 @@ def _settled_best(f, tree, at, plies, settled):  # type: ignore[no-untyped-def]
         if not settled[a]:
             continue
         child = f.child[at * f.actions + a]
-        length = plies[child] if child >= 0 and sure != 0 else 0
+        length = _plies_after(child, plies) if sure != 0 else 0
         taken = 0  # replies that this action takes away from the winner
         for b in range(settled.shape[0]):
             taken += settled[b] and sure < 0 and replies[b] == a
@@ -105,8 +114,7 @@ def _refutation(f, start, node, plies):  # type: ignore[no-untyped-def]
     best, best_length = NONE, 0
     for a in range(f.actions):
         if f.prior[at * f.actions + a] >= 0 and f.edge_lower[at * f.actions + a] == f.lower[at]:
-            child = f.child[at * f.actions + a]
-            length = plies[child] if child >= 0 else 0
+            length = _plies_after(f.child[at * f.actions + a], plies)
             if best < 0 or length < best_length:
                 best, best_length = a, length
     return best

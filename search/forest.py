@@ -36,7 +36,7 @@ from numba.np.numpy_support import from_dtype
 
 from escalade.domains.base import Domain, array_domain
 from escalade.domains.evaluator import usable_cores
-from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, RULES, STEP, RowKernels, check_kernels
+from escalade.domains.kernels import ENCODE, ENDS, PLAYOUT, PROOFS, RULES, STEP, RowKernels, check_kernels
 from escalade.search.arrays import LAYOUT, Arrays, new_arrays, node_arrays
 from escalade.search.threads import asking_compiler
 
@@ -131,9 +131,11 @@ class _RulesBox(structref.StructRefProxy):  # type: ignore[misc]
 
 
 structref.define_boxing(_RulesType, _RulesBox)
-_SIGNATURES = (STEP, RULES, ENCODE, PLAYOUT, ENDS)  # in the order of RowKernels
+_SIGNATURES = (STEP, RULES, ENCODE, PLAYOUT, ENDS, PROOFS)  # in the order of RowKernels
 _POINTERS = [types.FunctionType(signature) for signature in _SIGNATURES]
-RULES_TYPE = _RulesType([*zip(RowKernels._fields, _POINTERS, strict=True), ("has_ends", types.boolean)])
+RULES_TYPE = _RulesType(
+    [*zip(RowKernels._fields, _POINTERS, strict=True), ("has_ends", types.boolean), ("has_proofs", types.boolean)]
+)
 """A domain's kernels: what kernels call `rules`."""
 
 
@@ -141,11 +143,12 @@ with warnings.catch_warnings():
     # Calling kernels through pointers has been in Numba since 2020 and is still called experimental.
     warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
 
-    @njit(RULES_TYPE(*_POINTERS, types.boolean), cache=True)
-    def _box_rules(step, rules, encode, playout, ends, has_ends):  # type: ignore[no-untyped-def]
+    @njit(RULES_TYPE(*_POINTERS, types.boolean, types.boolean), cache=True)
+    def _box_rules(step, rules, encode, playout, ends, proofs, has_ends, has_proofs):  # type: ignore[no-untyped-def]
         box = structref.new(RULES_TYPE)
         box.step, box.rules, box.encode, box.playout = step, rules, encode, playout
         box.ends, box.has_ends = ends, has_ends
+        box.proofs, box.has_proofs = proofs, has_proofs
         return box
 
 
@@ -174,12 +177,12 @@ def _rules_of(kernels: RowKernels | None) -> Any:
     """A domain's kernels as pointers; a domain without any gets some that do nothing and are never called."""
     with asking_compiler:
         if kernels is None:
-            return _box_rules(_no_step, _no_rules, _no_output, _no_playout, _no_output, False)
-        chosen = kernels if kernels.ends else kernels._replace(ends=_no_output)
+            return _box_rules(_no_step, _no_rules, _no_output, _no_playout, _no_output, _no_output, False, False)
+        chosen = kernels._replace(ends=kernels.ends or _no_output, proofs=kernels.proofs or _no_output)
         for kernel, signature in zip(chosen, _SIGNATURES, strict=True):
             if signature.args not in kernel.signatures:
                 kernel.compile(signature.args)
-        return _box_rules(*chosen, kernels.ends is not None)
+        return _box_rules(*chosen, kernels.ends is not None, kernels.proofs is not None)
 
 
 class Forest(NamedTuple):

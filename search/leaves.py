@@ -35,7 +35,7 @@ class PlainLeaves:
         a = self.arrays
         count = int(a.counts[PENDING])
         a.leaf_legal[:count] = False
-        a.leaf_ends[:count] = np.nan
+        a.leaf_ends[:count] = a.leaf_proofs[:count] = np.nan
         pairs = zip(
             *(a.pending[:count].tolist(), a.leaf_parent[:count].tolist(), a.leaf_action[:count].tolist()), strict=True
         )
@@ -71,6 +71,10 @@ class PlainLeaves:
             if ending not in legal:
                 raise self._fault(state, f"action {ending!r} would end the game, but is not legal")
             self.arrays.leaf_ends[m, ending] = self._value(state, outcome)
+        for action, worth in (domain.proven_actions(state) or {}).items():
+            if action not in legal:
+                raise self._fault(state, f"action {action!r} is proven, but is not legal")
+            self.arrays.leaf_proofs[m, action] = self._value(state, worth)
         return False, 0.0, player
 
     def _value(self, state: Any, outcome: Any) -> float:

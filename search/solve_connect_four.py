@@ -5,7 +5,7 @@ loses, 0 for a draw: the sooner the win the larger. Both sides play for it.
 
 Alpha-beta on bitboards with null windows, a transposition table and moves that lose at once left out, after J. Tromp's
 Fhourstones (https://tromp.github.io/c4/c4.html) and P. Pons, "Solving Connect 4" (http://blog.gamesolver.org). Beyond
-these, every move is bounded without looking ahead by whom the zugzwang favours (`search/connect_four_threats.py`), all
+these, every move is bounded without looking ahead by whom the zugzwang favours (`domains/connect_four_boards.py`), all
 moves of a position at once in vector registers.
 """
 
@@ -18,9 +18,20 @@ import numpy as np
 from numba import njit
 
 from escalade.domains.base import IntArray
-from escalade.domains.connect_four import BOTTOM, FULL_BOARD, WIDTH, ConnectFour, popcount
+from escalade.domains.connect_four import ConnectFour
+from escalade.domains.connect_four_boards import (
+    BOTTOM,
+    EVEN,
+    FULL_BOARD,
+    ODD,
+    WIDTH,
+    find_threats,
+    fours,
+    popcount,
+    safe_moves,
+    zugzwang_bounds,
+)
 from escalade.domains.line_game import LineState
-from escalade.search.connect_four_threats import EVEN, ODD, find_threats, fours, safe_moves, zugzwang_bounds
 
 _COLUMN = 63
 _CENTRE_FIRST = (21, 14, 28, 7, 35, 0, 42)  # the bit at which each column starts

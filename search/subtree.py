@@ -52,7 +52,7 @@ def keep_subtree(f, tree, action, kept):  # type: ignore[no-untyped-def]
             to, of = new * actions + a, old * actions + a
             f.prior[to], f.edge_visits[to], f.edge_value[to] = f.prior[of], f.edge_visits[of], f.edge_value[of]
             f.edge_lower[to], f.edge_upper[to] = f.edge_lower[of], f.edge_upper[of]
-            f.child[to] = place[f.child[of]] if f.child[of] >= 0 else NONE
+            f.child[to] = place[f.child[of]] if f.child[of] >= 0 else f.child[of]
     f.size[tree] = count
     return count
 

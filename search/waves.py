@@ -191,6 +191,11 @@ with warnings.catch_warnings():
             rules.ends(rows, carray(f.leaf_ends, (count, f.actions)))
         else:
             look_ahead(f, rules, count)
+        if rules.has_proofs:
+            rules.proofs(rows, carray(f.leaf_proofs, (count, f.actions)))
+        else:
+            for place in range(count * f.actions):
+                f.leaf_proofs[place] = np.nan
 
     @njit(types.int64(FOREST_TYPE, RULES_TYPE, types.boolean), nogil=True, cache=True, error_model="numpy")
     def wave(f, rules, encode):  # type: ignore[no-untyped-def]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from escalade.domains.connect_four import BOTTOM, ConnectFour
+from escalade.domains.connect_four import ConnectFour
+from escalade.domains.connect_four_boards import BOTTOM, find_threats, proven_value, safe_moves, zugzwang_bounds
 from escalade.domains.line_game import LineState
-from escalade.search.connect_four_threats import find_threats, safe_moves, zugzwang_bounds
 from escalade.search.solve_connect_four import ConnectFourSolver
 
 GAME = ConnectFour()
@@ -89,3 +91,58 @@ def test_the_value_is_the_sign_of_the_best_score() -> None:
         state = random_position(seed, 16)
         best = max(score for score in ConnectFourSolver().scores(state) if score is not None)
         assert ConnectFourSolver().value(state) == np.sign(best)
+
+
+def proven(state: LineState) -> float:
+    return float(proven_value(state.mine, state.theirs, len(state.moves)))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**31))
+def test_what_is_proven_is_true_wherever_brute_force_went(seed: int) -> None:
+    known: dict[tuple[int, int], int] = {}
+    brute_force(random_position(seed, 30), known)
+    for (mine, theirs), score in known.items():
+        stones = (mine | theirs).bit_count()
+        state = LineState("?" * stones, mine, theirs, stones % 2)
+        if not GAME.is_terminal(state):
+            value = float(proven_value(mine, theirs, stones))
+            assert math.isnan(value) or value == np.sign(score), state
+
+
+def test_what_is_proven_earlier_in_the_game_agrees_with_the_solver() -> None:
+    solver, found = ConnectFourSolver(), Counter[float]()
+    for seed in range(300):
+        state = random_position(seed, 12 + seed % 16)
+        value = proven(state)
+        if not math.isnan(value):
+            found[value] += 1
+            assert value == solver.value(state), state
+    assert min(found[-1.0], found[1.0]) > 30
+
+
+def test_forced_moves_are_followed_to_a_proof() -> None:
+    seen = 0
+    for seed in range(3000):
+        state = random_position(seed, 20)
+        occupied = state.mine | state.theirs
+        moves, lost = safe_moves(occupied, find_threats(state.theirs, occupied))
+        wins = find_threats(state.mine, occupied) & (occupied + BOTTOM)
+        if wins or lost or moves & (moves - 1):
+            continue
+        forced = next(a for a in GAME.legal_actions(state) if GAME.landing(occupied, a) == moves)
+        after = proven(GAME.step(state, forced))
+        seen += not math.isnan(after)
+        assert math.isnan(after) or proven(state) == -after
+    assert seen > 20
+
+
+def test_moves_are_proven_by_kernel_and_method_alike() -> None:
+    states = [random_position(seed, 8 + seed % 30) for seed in range(400)]
+    table = GAME.proofs_rows(GAME.to_rows(states))
+    for state, row in zip(states, table, strict=True):
+        assert GAME.proven_actions(state) == {a: float(v) for a, v in enumerate(row) if not math.isnan(v)}
+        for action, value in GAME.proven_actions(state).items():
+            after = GAME.step(state, action)
+            told = GAME.outcome(after) if GAME.is_terminal(after) else proven(after)
+            assert value == -told

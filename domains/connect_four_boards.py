@@ -1,11 +1,12 @@
-"""What a Connect Four position tells without looking ahead: threats, forced moves, and whom the zugzwang favours.
+"""Connect Four's boards as bits, and what they tell without a search: threats, forced moves, whom the zugzwang favours.
 
-Boards are int64 bitboards as in `domains/connect_four.py`; rows count from 1 at the bottom. A *threat* of a player is
-an empty cell that would complete four for him. *First* is the player who began: he moves whenever the number of stones
-is even; *Second* is the other. Scores are as in `search/solve_connect_four.py`.
+A board is an int64 as in J. Tromp's Fhourstones and P. Pons' "Solving Connect 4": column c holds bits 7c .. 7c + 5 from
+the bottom up, bit 7c + 6 stays empty so that lines do not wrap. Rows count from 1 at the bottom. A *threat* of a player
+is an empty cell that would complete four for him. *First* is the player who began: he moves whenever the number of
+stones is even; *Second* is the other. Scores are as in `search/solve_connect_four.py`.
 
-The functions have no branches, so that loops over moves become vector instructions. They are compiled into their
-callers, whose cache does not notice a change here: after one, delete `search/__pycache__`.
+Functions without branches let loops over moves become vector instructions. They are compiled into their callers, whose
+cache does not notice a change here: after one, delete `domains/__pycache__` and `search/__pycache__`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,24 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from escalade.domains.connect_four import BOTTOM, FULL_BOARD, popcount
-
+WIDTH, HEIGHT = 7, 6
+STRIDE = HEIGHT + 1
+BOTTOM = sum(1 << STRIDE * column for column in range(WIDTH))
+FULL_BOARD = BOTTOM * ((1 << HEIGHT) - 1)
+CELLS = WIDTH * HEIGHT
 ROWS = tuple(BOTTOM << row for row in range(6))
 ODD, EVEN = ROWS[0] | ROWS[2] | ROWS[4], ROWS[1] | ROWS[3] | ROWS[5]
 _ABOVE = BOTTOM << 6  # the cells that stay empty, one above each column
+
+
+@njit(nogil=True, cache=True, inline="always")
+def popcount(cells):  # type: ignore[no-untyped-def]
+    """The number of bits set in an int64; compilers know this pattern and use their instruction for it."""
+    x = np.uint64(cells)
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -101,3 +115,35 @@ def zugzwang_bounds(first, second, occupied, first_threats, second_threats, low,
     stacked = second_threats & (second_threats << 1)
     low = max(low, score) if (fours(second | (empty & ~second_threats)) | stacked) == 0 else low
     return low, high
+
+
+@njit(nogil=True, cache=True)
+def proven_value(mine, theirs, stones):  # type: ignore[no-untyped-def]
+    """1, 0 or -1 where threats, forced moves and zugzwang prove what an unfinished position is worth to the player to
+    move, NaN where they do not. mine, theirs: cells of the player to move and of the other; stones: how many in all."""
+    occupied = mine | theirs
+    if find_threats(mine, occupied) & (occupied + BOTTOM) != 0:
+        return np.float32(1)
+    sign = np.float32(1)
+    while stones < CELLS:
+        # The player to move cannot win at once: the move before saw to that.
+        others = find_threats(theirs, occupied)
+        moves, lost = safe_moves(occupied, others)
+        if lost:
+            return -sign
+        threats = find_threats(mine, occupied)
+        if stones & 1 == 0:
+            low, high = zugzwang_bounds(mine, theirs, occupied, threats, others, -1, 1)
+        else:
+            low, high = zugzwang_bounds(theirs, mine, occupied, others, threats, -1, 1)
+            low, high = -high, -low
+        low, high = min(low, 1), max(high, -1)  # of the score only the sign counts here
+        if low == high:
+            return sign * np.float32(low)
+        if moves & (moves - 1) != 0:
+            return np.float32(np.nan)
+        mine, theirs = theirs, mine | moves  # the only move that does not lose at once
+        occupied |= moves
+        stones += 1
+        sign = -sign
+    return np.float32(0)
