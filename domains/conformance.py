@@ -22,6 +22,7 @@ from typing import Any, Literal
 from escalade.domains import conformance_arrays as arrays
 from escalade.domains import conformance_laws as laws
 from escalade.domains import conformance_play as play
+from escalade.domains import conformance_proofs as proofs
 from escalade.domains.conformance_probe import MAX_PLIES, Law, LawBroken, LawSkipped, Probe, told
 
 WELL_FORMED = "its attributes are well formed"
@@ -29,6 +30,8 @@ GAMES = "games can be played and end"
 LEGAL = "legal actions are ascending, distinct and in range"
 OUTCOMES = "outcomes are finite and in [-1, 1]"
 PLAYER = "the player to move is 0 or 1"
+ENDINGS = "ending_actions agrees with step"
+PROOFS = "proven_actions agrees with what follows"
 ENCODE = "encode gives float32 of the promised shape, whatever the batch"
 ALIKE = "states that encode alike play alike"
 ROWS = "to_rows gives int64 of the promised shape"
@@ -51,8 +54,8 @@ LAWS = (
     Law(PLAYER, laws.player_is_0_or_1),
     Law(OUTCOMES, laws.outcomes_in_range),
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
-    Law("ending_actions agrees with step", laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
-    Law("proven_actions agrees with what follows", laws.proofs_hold, (GAMES, OUTCOMES, PLAYER)),
+    Law(ENDINGS, laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
+    Law(PROOFS, proofs.proofs_hold, (GAMES, OUTCOMES, PLAYER, ENDINGS)),
     Law("describe gives a text", laws.describes),
     Law("rungs_for names rungs", laws.rules_name_rungs),
     Law(ENCODE, laws.encodes),
@@ -63,7 +66,7 @@ LAWS = (
     Law(RULES, arrays.rules, (ROWS,)),
     Law("encode_rows agrees with encode", arrays.encodings, (ROWS, ENCODE)),
     Law("ends_rows agrees with step", arrays.ends, (GAMES, OUTCOMES, PLAYER, ROWS, STEPS, RULES)),
-    Law("the kernel proofs agrees with proven_actions", arrays.proofs, (GAMES, ROWS)),
+    Law("proofs_rows agrees with proven_actions", arrays.proofs, (GAMES, PROOFS, ROWS, RULES)),
     Law(PLAYOUT, arrays.playouts, (ROWS,)),
     Law("playout_rows plays like uniformly random steps", arrays.playout_means, (GAMES, OUTCOMES, ROWS, PLAYOUT)),
 )

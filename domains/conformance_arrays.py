@@ -136,16 +136,7 @@ def ends(probe: Probe) -> Cases:
             )
         yield
     if probe.domain.kernels.ends is not None:
-        # Search gives the kernel an array that holds the answers of earlier calls.
-        again = np.full(shape, UNSET, np.float32)
-        probe.domain.kernels.ends(np.ascontiguousarray(given), again)
-        unset = np.argwhere(again == UNSET)
-        if len(unset):
-            index, action = unset[0].tolist()
-            raise LawBroken(
-                f"for {probe.show(cases[index][0])} the kernel 'ends' leaves out[b, {action}] as it was; set every "
-                "entry, to NaN where the action does not end the game"
-            )
+        _sets_every_entry(probe, "ends", given, [state for state, _ in cases], "does not end the game")
     return None
 
 
@@ -153,26 +144,47 @@ def proofs(probe: Probe) -> Cases:
     """Of finished states too, of which nothing is proven."""
     _needs_arrays(probe)
     if probe.domain.kernels.proofs is None:
-        raise LawSkipped("there is no kernel 'proofs'")
+        raise LawSkipped("there is no kernel 'proofs', so search takes nothing as proven at sight")
     states = [*probe.open_states(MAX_ROWS), *probe.finished_states(MAX_ROWS // 4)]
     given = probe.ask("to_rows", states)
     kept, shape = given.copy(), (len(states), probe.domain.num_actions)
-    found = np.full(shape, UNSET, np.float32)  # as search does: it holds the answers of earlier calls
-    probe.domain.kernels.proofs(np.ascontiguousarray(given), found)
+    found = _array("proofs_rows", probe.ask("proofs_rows", given), np.dtype(np.float32), shape)
     if not np.array_equal(given, kept):
-        raise LawBroken("the kernel 'proofs' changed the rows it was given; work on a copy")
+        raise LawBroken("proofs_rows changed the rows it was given; work on a copy")
     for index, state in enumerate(states):
-        over = probe.ask("is_terminal", state)
-        known = {} if over else probe.ask("proven_actions", state) or {}
+        over = probe.ask("is_terminal", fresh(state))
+        proven = {} if over else probe.ask("proven_actions", fresh(state)) or {}
         wanted = np.full(shape[1], np.nan, np.float32)
-        wanted[list(known)] = list(known.values())
-        if not _same(found[index], wanted).all():
+        wanted[list(proven)] = list(proven.values())
+        differing = np.flatnonzero(~_same(found[index], wanted))
+        if differing.size:
+            action = int(differing[0])
+            said = None if np.isnan(found[index, action]) else float(found[index, action])
             raise LawBroken(
-                f"for {probe.show(state)} the kernel 'proofs' says {found[index].tolist()}, and proven_actions "
-                f"{known}; let both say the same, and NaN stand for what is not proven"
+                f"for {probe.show(state)} proofs_rows says that action {action} {_told_proof(said)}, and "
+                f"{'the game is over' if over else f'proven_actions that it {_told_proof(proven.get(action))}'}; let "
+                "both prove the same of legal actions, and give NaN for all others"
             )
         yield
+    _sets_every_entry(probe, "proofs", given, states, "is not proven")
     return None
+
+
+def _told_proof(worth: float | None) -> str:
+    return "is not proven" if worth is None else f"is worth {worth}"
+
+
+def _sets_every_entry(probe: Probe, name: str, given: IntArray, states: list[Any], otherwise: str) -> None:
+    """Search gives a kernel an array that holds the answers of earlier calls. otherwise: which actions are NaN."""
+    found = np.full((len(given), probe.domain.num_actions), UNSET, np.float32)
+    getattr(probe.domain.kernels, name)(np.ascontiguousarray(given), found)
+    unset = np.argwhere(found == UNSET)
+    if len(unset):
+        index, action = unset[0].tolist()
+        raise LawBroken(
+            f"for {probe.show(states[index])} the kernel '{name}' leaves out[b, {action}] as it was; set every entry, "
+            f"to NaN where the action {otherwise}"
+        )
 
 
 def _same(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:

@@ -278,48 +278,6 @@ def endings_known(probe: Probe) -> Cases:
     return None
 
 
-def proofs_hold(probe: Probe) -> Cases:
-    """What is proven is compared with what is known one ply on: ends, and what is proven there."""
-    probe.needs_simulator()
-    told = False
-    for state in probe.open_states(1024):
-        proven = probe.ask("proven_actions", fresh(state))
-        if proven is None:
-            continue
-        call, legal = probe.call("proven_actions", state), list(probe.ask("legal_actions", fresh(state)))
-        if not isinstance(proven, Mapping):
-            raise LawBroken(f"{call} is a {kind_of(proven)}; give a dict from actions to values, or None")
-        for action, value in proven.items():
-            told = True
-            if type(action) is not int or type(value) not in (int, float) or not -1 <= value <= 1:
-                raise LawBroken(f"{call} holds {short(action)}: {short(value)}; give plain ints to numbers in [-1, 1]")
-            if action not in legal:
-                raise LawBroken(f"{call} holds action {action}, which is not legal there")
-            low, high = _worth_after(probe, state, action)
-            if not low <= value <= high:
-                raise LawBroken(
-                    f"{call} says that action {action} is worth {value}, and what follows that it is {low} to {high}; "
-                    "give what is proven, from the view of the player to move before the action"
-                )
-        yield
-    if not told:
-        raise LawSkipped("proven_actions proves nothing")
-    return None
-
-
-def _worth_after(probe: Probe, state: Any, action: int) -> tuple[float, float]:
-    """Between what an action is worth, as far as is known one ply on."""
-    after = probe.ask("step", fresh(state), action)
-    same = probe.ask("to_move", fresh(after)) == probe.ask("to_move", fresh(state))
-    if probe.ask("is_terminal", fresh(after)):
-        low = high = float(probe.ask("outcome", fresh(after)))
-    else:
-        known = probe.ask("proven_actions", fresh(after)) or {}
-        low = max(known.values(), default=-1.0)
-        high = low if set(known) == set(probe.ask("legal_actions", fresh(after))) else 1.0
-    return (low, high) if same else (-high, -low)
-
-
 def describes(probe: Probe) -> Cases:
     for state in probe.states():
         text = probe.ask("describe", fresh(state))

@@ -57,7 +57,7 @@ def nothing_changes(probe: Probe) -> Cases:
             calls.append(("outcome",))
         if probe.domain.has_simulator and not over:
             legal = probe.legal(state)
-            calls.append(("ending_actions",))
+            calls += [("ending_actions",), ("proven_actions",)]
             calls += [("step", legal[int(rng.integers(len(legal)))])] if legal else []
             calls.append(("step", probe.domain.num_actions))
         for method, *arguments in calls:

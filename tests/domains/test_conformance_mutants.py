@@ -3,102 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from mutants import GAME, Board, EqualToAll, Plain, breaks, position
 from numba import njit
+from proof_mutants import PROOF_MUTANTS, Proving
 
-from escalade.domains.base import Domain, Symmetry
 from escalade.domains.conformance import LAW_NAMES, check_domain
 from escalade.domains.errors import ActionError, StateError
 from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
-
-GAME = TicTacToe()
-
-
-@dataclass
-class Board:
-    """A state that can be changed, so that a domain can do wrong by it."""
-
-    moves: str
-
-
-class EqualToAll(Board):
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None
-
-
-@functools.cache
-def position(state_moves: str) -> LineState:
-    return GAME.parse(state_moves)
-
-
-class Plain(Domain[Board]):
-    """Tic-tac-toe without kernels, with states that can be changed. Right in everything."""
-
-    name = "plain"
-    num_actions = 9
-    observation_shape = (3, 3, 3)
-
-    def parse(self, source: Any) -> Board:
-        return Board(GAME.parse(source).moves)
-
-    def format(self, state: Board) -> str:
-        return state.moves
-
-    def legal_actions(self, state: Board) -> Sequence[int]:
-        return GAME.legal_actions(position(state.moves))
-
-    def encode(self, states: Sequence[Board]) -> Any:
-        return GAME.encode([position(state.moves) for state in states])
-
-    def initial_state(self) -> Board:
-        return Board("")
-
-    def step(self, state: Board, action: int) -> Board:
-        return Board(GAME.step(position(state.moves), action).moves)
-
-    def is_terminal(self, state: Board) -> bool:
-        return GAME.is_terminal(position(state.moves))
-
-    def outcome(self, state: Board) -> float:
-        return GAME.outcome(position(state.moves))
-
-    def to_move(self, state: Board) -> int:
-        return len(state.moves) % 2
-
-    def describe(self, state: Board) -> str:
-        return f"Moves so far: {state.moves}"
-
-    def action_name(self, action: int) -> str:
-        return GAME.action_name(action)
-
-    def symmetries(self) -> Sequence[Symmetry]:
-        return GAME.symmetries()
-
-
-def breaks(law: str, words: str, base: type = Plain, **changes: Any) -> Any:
-    """A mutant for the table below: `law` begins the name of the law that must fail, `words` stand in what is told.
-
-    `changes` are attributes, or functions that are given the right method first and then what it is called with.
-    """
-    body = {}
-    for name, change in changes.items():
-        body[name] = _method(getattr(base, name), change) if callable(change) else change
-    mutant = type("Mutant", (base,), body)
-    return pytest.param(mutant, law, words, id=re.sub(r"\W+", "-", f"{law}: {words}"))
-
-
-def _method(right: Callable[..., Any], change: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *arguments: change(functools.partial(right, self), *arguments)
 
 
 def refusing(error: Exception | None) -> Callable[..., Any]:
@@ -166,7 +83,7 @@ def encode_and_shorten(right: Any, states: Sequence[Board]) -> Any:
     return encoded
 
 
-def ending_actions_in_place(right: Any, state: Board) -> None:
+def known_actions_in_place(right: Any, state: Board) -> None:
     state.moves = ""
 
 
@@ -255,7 +172,8 @@ PLAIN_MUTANTS = [
     breaks(CHANGE, "step changed the state it was given, '', to", step=step_in_place),
     breaks(CHANGE, "to ''; work on a copy", step=refused_step_in_place),
     breaks(CHANGE, "encode changed the state it was given", encode=encode_and_shorten),
-    breaks(CHANGE, "ending_actions changed the state it was given", ending_actions=ending_actions_in_place),
+    breaks(CHANGE, "ending_actions changed the state it was given", ending_actions=known_actions_in_place),
+    breaks(CHANGE, "proven_actions changed the state it was given", proven_actions=known_actions_in_place),
     breaks(SAME, "describe('') gave two answers", describe=ever_new(iter(range(10**9)))),
     breaks(PLAIN, "numpy.int64", legal_actions=lambda right, state: list(np.array(right(state), dtype=np.int64))),
     breaks(PLAIN, "is a numpy.float32; give a plain float", outcome=lambda right, state: np.float32(right(state))),
@@ -430,11 +348,15 @@ KERNEL_MUTANTS = [
 ]
 
 
-def test_the_domain_that_the_mutants_come_from_keeps_every_law():
-    assert check_domain(Plain(), games=40).failures == ()
+MUTANTS = [*PLAIN_MUTANTS, *KERNEL_MUTANTS, *PROOF_MUTANTS]
 
 
-@pytest.mark.parametrize(("mutant", "law", "words"), [*PLAIN_MUTANTS, *KERNEL_MUTANTS])
+@pytest.mark.parametrize("domain", [Plain, Proving])
+def test_the_domain_that_the_mutants_come_from_keeps_every_law(domain):
+    assert check_domain(domain(), games=40).failures == ()
+
+
+@pytest.mark.parametrize(("mutant", "law", "words"), MUTANTS)
 def test_the_broken_law_is_found_and_no_other(mutant, law, words):
     report = check_domain(mutant(), games=40, max_plies=50)
     (failure,) = report.failures
@@ -445,5 +367,5 @@ def test_the_broken_law_is_found_and_no_other(mutant, law, words):
 
 
 def test_there_is_a_mutant_for_every_law():
-    broken = {parameters.values[1] for parameters in (*PLAIN_MUTANTS, *KERNEL_MUTANTS)}
+    broken = {parameters.values[1] for parameters in MUTANTS}
     assert [name for name in LAW_NAMES if not any(name.startswith(law) for law in broken)] == []
