@@ -32,9 +32,10 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
     for a in range(f.actions):
         allowed, ends, proof = f.leaf_legal[leaf + a], f.leaf_ends[leaf + a], f.leaf_proofs[leaf + a]
         f.prior[edge + a] = 0 if allowed else NONE
-        known |= (ends == ends) | (proof == proof)
+        told = (ends == ends) | (proof == proof)
+        known |= told
         legal += allowed
-        lawful &= not (allowed and (abs(ends) > 1 or abs(proof) > 1))
+        lawful &= not (told and (not allowed or abs(ends) > 1 or abs(proof) > 1))
     if not lawful or not (abs(f.leaf_outcome[m]) <= 1 if f.leaf_terminal[m] else legal > 0):
         f.stopped[tree] = UNLAWFUL
     if node == 0:
@@ -55,7 +56,7 @@ def add_leaf(f, tree, m):  # type: ignore[no-untyped-def]
             if value != value and node > 0:  # at the root the search shows what it found, and how
                 value = f.leaf_proofs[leaf + a]
                 f.child[edge + a] = BEYOND if value == value else NONE
-            if f.leaf_legal[leaf + a] and value == value:
+            if value == value:
                 f.edge_value[edge + a], f.edge_lower[edge + a], f.edge_upper[edge + a] = value, value, value
         bound(f, at)
     return f.lower[at] == f.upper[at]

@@ -148,8 +148,8 @@ class Cohort:
         node = int(self.arrays.size[tree]) - 1
         row = self.arrays.rows[self.arrays.start[tree] + node].tolist()  # what plain domains say is checked before
         return DomainFault(
-            f"domain '{self.domain.name}', row {row}: either it is not finished and nothing is legal, or the outcome "
-            "of it or of an action that ends the game is not in [-1, 1]"
+            f"domain '{self.domain.name}', row {row}: either it is not finished and nothing is legal, or its outcome "
+            "is not in [-1, 1], or the kernel ends or proofs gives a value that is not, or one for an illegal action"
         )
 
     def _configure(self, trees: IntArray, config: SearchConfig, seeds: KeyArray) -> None:

@@ -71,16 +71,16 @@ class PlainLeaves:
             if ending not in legal:
                 raise self._fault(state, f"action {ending!r} would end the game, but is not legal")
             self.arrays.leaf_ends[m, ending] = self._value(state, outcome)
-        for action, worth in (domain.proven_actions(state) or {}).items():
-            if action not in legal:
-                raise self._fault(state, f"action {action!r} is proven, but is not legal")
-            self.arrays.leaf_proofs[m, action] = self._value(state, worth)
+        for proven, worth in (domain.proven_actions(state) or {}).items():
+            if proven not in legal:
+                raise self._fault(state, f"action {proven!r} is proven, but is not legal")
+            self.arrays.leaf_proofs[m, proven] = self._value(state, worth, "a proven value")
         return False, 0.0, player
 
-    def _value(self, state: Any, outcome: Any) -> float:
-        if not isinstance(outcome, int | float | np.number) or not -1 <= outcome <= 1:
-            raise self._fault(state, f"an outcome is {outcome!r}, not a number in [-1, 1]")
-        return float(outcome)
+    def _value(self, state: Any, value: Any, what: str = "an outcome") -> float:
+        if not isinstance(value, int | float | np.number) or not -1 <= value <= 1:
+            raise self._fault(state, f"{what} is {value!r}, not a number in [-1, 1]")
+        return float(value)
 
     def _fault(self, state: Any, what: str) -> DomainFault:
         return DomainFault(f"domain '{self.domain.name}', state '{self.domain.format(state)}': {what}")

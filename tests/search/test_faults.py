@@ -53,6 +53,10 @@ PLAIN_FAULTS = {
     "outcome too low": ("outcome", -5, "an outcome is -5"),
     "end of 5": ("ending_actions", {8: 5.0}, "an outcome is 5.0"),
     "end of an illegal action": ("ending_actions", {-1: 1.0}, "action -1 would end the game, but is not legal"),
+    "proof of 5": ("proven_actions", {8: 5.0}, "a proven value is 5.0"),
+    "proof NaN": ("proven_actions", {8: float("nan")}, "a proven value is nan"),
+    "proof None": ("proven_actions", {8: None}, "a proven value is None"),
+    "proof of an illegal action": ("proven_actions", {-1: 1.0}, "action -1 is proven, but is not legal"),
     "nothing legal": ("legal_actions", [], r"the legal actions are \[\]"),
     "action -1": ("legal_actions", [-1], r"the legal actions are \[-1\]; some of 0 to 8"),
     "action 9": ("legal_actions", [0, 9], r"the legal actions are \[0, 9\]"),
@@ -134,6 +138,29 @@ def wild_ends(rows, out):
                 out[b, a] = -np.inf
 
 
+@njit
+def wild_proofs(rows, out):
+    out[:] = np.nan
+    for b in range(rows.shape[0]):
+        for a in range(9):
+            if taken(rows, b) == 5 and not ((rows[b, 0] | rows[b, 1]) >> a) & 1:
+                out[b, a] = 1.5
+
+
+@njit
+def ends_of_taken_cells(rows, out):
+    OWN.ends(rows, out)
+    for b in range(rows.shape[0]):
+        for a in range(9):
+            if taken(rows, b) == 5 and ((rows[b, 0] | rows[b, 1]) >> a) & 1:
+                out[b, a] = 1.0
+
+
+@njit
+def proofs_of_taken_cells(rows, out):
+    ends_of_taken_cells(rows, out)
+
+
 OWN = TTT.kernels
 
 
@@ -150,8 +177,14 @@ def with_kernels(**kernels: Any) -> Any:
         with_kernels(rules=unsound, ends=None),
         with_kernels(rules=beyond, ends=None),
         with_kernels(ends=wild_ends),
+        with_kernels(ends=ends_of_taken_cells),
+        with_kernels(proofs=wild_proofs),
+        with_kernels(proofs=proofs_of_taken_cells),
     ],
-    ids=["nothing legal", "outcome NaN", "outcome 2", "end of -inf"],
+    ids=[
+        *("nothing legal", "outcome NaN", "outcome 2", "end of -inf", "end by an illegal action"),
+        *("proof of 1.5", "proof of an illegal action"),
+    ],
 )
 def test_kernels_that_break_a_law_are_a_fault(domain: Any, algorithm: Any, proofs: bool) -> None:
     config = SearchConfig(simulations=2000, algorithm=algorithm, proofs=proofs)
@@ -189,6 +222,17 @@ def long_playout(rows, keys, out):
         out[b] = 0
 
 
+@njit
+def long_proofs(rows, out):
+    for a in range(out.size + 1):  # one too many
+        out[a // 9, a % 9] = 0
+
+
+@njit
+def short_proofs(rows, out):
+    out[:, 1:] = np.nan
+
+
 def by_hand(rows: Any, keys: Any, out: Any) -> None:
     out[:] = 0
 
@@ -199,6 +243,9 @@ def by_hand(rows: Any, keys: Any, out: Any) -> None:
         ({"step": long_step}, "kernel step writes 4 int64 values for one state where 3 are promised"),
         ({"step": short_step}, "kernel step writes 1 int64 values"),
         ({"playout": long_playout}, "kernel playout writes 2 float32 values"),
+        ({"proofs": long_proofs}, "kernel proofs writes 10 float32 values for one state where 9 are promised"),
+        ({"proofs": short_proofs}, "kernel proofs writes 8 float32 values"),
+        ({"proofs": by_hand}, "kernel proofs is function, not a function decorated with @njit"),
         ({"playout": None}, "kernel playout is NoneType, not a function decorated with @njit"),
         ({"playout": by_hand}, "kernel playout is function, not a function decorated with @njit"),
     ],

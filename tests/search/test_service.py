@@ -394,7 +394,7 @@ class Trap(Plain):
         return call
 
 
-@pytest.mark.parametrize("method", ["step", "legal_actions", "ending_actions", "to_move"])
+@pytest.mark.parametrize("method", ["step", "legal_actions", "ending_actions", "proven_actions", "to_move"])
 def test_a_domain_that_raises_fails_its_own_search_alone(method: str) -> None:
     domain: Any = Trap(method, "77")
     config = SearchConfig(simulations=60)
