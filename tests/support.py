@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from escalade.domains.base import BoolArray, Domain, FloatArray
+from escalade.domains.connect_four import ConnectFour
 from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.batcher import Batcher
@@ -29,6 +30,15 @@ class Plain:
         for name in (*dir(Domain), "name", "num_actions", "observation_shape"):
             if not name.startswith("_"):
                 setattr(self, name, getattr(domain, name))
+
+
+class WithoutProofs(ConnectFour):
+    """Connect Four as it was before anything was proven at sight."""
+
+    kernels = ConnectFour.kernels._replace(proofs=None)
+
+    def proven_actions(self, state: LineState) -> None:
+        return None
 
 
 class Weighing:
@@ -61,6 +71,21 @@ def network_for(domain: Any, seed: int = 11, **options: Any) -> PolicyValueNetwo
 def same(left: SearchResult, right: SearchResult) -> None:
     for name, one, other in zip(SearchResult._fields, left, right, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def random_states(domain: Any, count: int, seed: int) -> list[Any]:
+    """Unfinished states on the way of random games."""
+    random = np.random.default_rng(seed)
+    states = []
+    while len(states) < count:
+        state = domain.initial_state()
+        for _ in range(int(random.integers(0, domain.num_cells))):
+            following = domain.step(state, int(random.choice(domain.legal_actions(state))))
+            if domain.is_terminal(following):
+                break
+            state = following
+        states.append(state)
+    return states
 
 
 @functools.cache

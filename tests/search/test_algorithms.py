@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Plain, network_for, same, solved_tic_tac_toe
+from support import Plain, network_for, random_states, same, solved_tic_tac_toe
 
 from escalade.domains.base import BoolArray, Domain, FloatArray
 from escalade.domains.connect_four import ConnectFour
@@ -39,21 +39,6 @@ def one(domain: Any, moves: str, evaluator: Any = None, **options: Any) -> Searc
     config = SearchConfig(gumbel_scale=0.0, **options)
     (result,) = search(domain, [domain.parse(moves)], evaluator or RolloutEvaluator(domain), config)
     return result
-
-
-def random_states(domain: Any, count: int, seed: int) -> list[Any]:
-    """Unfinished states on the way of random games."""
-    random = np.random.default_rng(seed)
-    states = []
-    while len(states) < count:
-        state = domain.initial_state()
-        for _ in range(int(random.integers(0, domain.num_cells))):
-            following = domain.step(state, int(random.choice(domain.legal_actions(state))))
-            if domain.is_terminal(following):
-                break
-            state = following
-        states.append(state)
-    return states
 
 
 # What is found

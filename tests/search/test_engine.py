@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Plain, solved_tic_tac_toe
+from support import Plain, WithoutProofs, solved_tic_tac_toe
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
@@ -154,10 +154,10 @@ class Oracle:
 
 def test_values_are_seen_from_the_player_to_move() -> None:
     evaluator = Oracle()
-    (result,) = search(C4, [C4.parse("")], evaluator, SearchConfig(simulations=200))
+    (result,) = search(WithoutProofs(), [C4.parse("")], evaluator, SearchConfig(simulations=200))
     assert result.action == 3
     assert result.visits[3] == max(result.visits)
-    assert evaluator.rows == 201  # one call a node, the root included
+    assert evaluator.rows == 201  # one call a node, the root included; nobody asks about what is proven at sight
 
 
 def test_stops_at_the_deadline_and_still_answers() -> None:

@@ -38,6 +38,8 @@ def subtree(cohort: Cohort, tree: int, node: int) -> list[Any]:
                 assert a.parent[place] == node
             assert a.parent_action[place] == action
             said.append((action, subtree(cohort, tree, child)))
+        else:
+            said.append((action, child))  # NONE or BEYOND
     return said
 
 
