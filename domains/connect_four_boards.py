@@ -74,38 +74,57 @@ def safe_moves(occupied, threats):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, inline="always")
+def left_to_first(second_threats, empty, free):  # type: ignore[no-untyped-def]
+    """(empty cells that First can still get if Second follows him up, those at and above Second's even threats)
+
+    Second can answer every stone of First in the column it fell into, and so gets all even rows; only where First
+    takes a free even cell (the *base* of a column of odd height) he answers with another such base. First then gets
+    odd rows and bases at most. And if Second has threats in even rows, First never gets above the cell below one.
+    """
+    cut_off = upwards(second_threats & EVEN & ~free)
+    return empty & (ODD | free) & ~cut_off, cut_off
+
+
+@njit(nogil=True, cache=True, inline="always")
+def deciding_threats(first_threats, free):  # type: ignore[no-untyped-def]
+    """First's odd threats that turn the zugzwang in his favour."""
+    return first_threats & ODD & ~free & ~ROWS[0]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def left_to_second(first_threats, deciding, empty, free):  # type: ignore[no-untyped-def]
+    """(empty cells that Second can still get if First follows him up, those at and above which he gets none)
+
+    First can do the same once he has a threat in an odd row, since the rest of the board then has an even number of
+    cells when Second is to move: Second gets odd rows and bases elsewhere, and must in the end play below the threat.
+    deciding: that threat; a proof rests on a single one.
+    """
+    top = ((deciding << 4) | (deciding << 2)) & _ABOVE
+    column = top - (top >> 6)
+    cut_off = upwards((first_threats & EVEN & ~free & ~column) | deciding)
+    return empty & (ODD | free | column) & ~cut_off, cut_off
+
+
+@njit(nogil=True, cache=True, inline="always")
 def zugzwang_bounds(first, second, occupied, first_threats, second_threats, low, high):  # type: ignore[no-untyped-def]
     """(lower, upper) bound of the score as First sees it, no wider than `low` and `high`, given the cells of both.
 
     Holds where the player to move can neither win at once nor must lose to the next stone. It rests on follow-up
-    (V. Allis, "A Knowledge-Based Approach of Connect-Four", 1988: Claimeven, Baseinverse, odd and even threats):
-
-    Second can answer every stone of First in the column it fell into, and so gets all even rows; only where First
-    takes a free even cell (the *base* of a column of odd height) he answers with another such base. First then gets
-    odd rows and bases at most. If these with his stones hold no four, he cannot win. And if Second has threats in even
-    rows, First never gets above the cell below one, and plays there only when all else is full; then he has lost.
-
-    First can do the same once he has a threat in an odd row, since the rest of the board then has an even number of
-    cells when Second is to move: Second gets odd rows and bases elsewhere, and must in the end play below the threat.
+    (V. Allis, "A Knowledge-Based Approach of Connect-Four", 1988: Claimeven, Baseinverse, odd and even threats): if
+    what a player can still get (`left_to_first`, `left_to_second`) holds no four with his stones, he cannot win; and if
+    the other has threats there, he plays below one only when all else is full, and then has lost.
 
     A winner by zugzwang places his last stone when all but the cells from below the threats upwards are full.
     """
     empty = FULL_BOARD ^ occupied
     free = (occupied + BOTTOM) & FULL_BOARD
-    to_first = empty & (ODD | free)  # what a player gets whom the other follows up
-    cut_off = upwards(second_threats & EVEN & ~free)
+    to_first, cut_off = left_to_first(second_threats, empty, free)
     score = -(popcount(cut_off | (cut_off >> 1)) >> 1)
-    high = min(high, score) if fours(first | (to_first & ~cut_off)) == 0 else high
-
-    # A single odd threat decides the parity, so one is chosen: a low one, which ends the game sooner.
-    odd = first_threats & ODD & ~free & ~ROWS[0]
+    high = min(high, score) if fours(first | to_first) == 0 else high
+    odd = deciding_threats(first_threats, free)
     low_odd = odd & ROWS[2]
-    chosen = low_odd & -low_odd if low_odd != 0 else odd & -odd
-    top = ((chosen << 4) | (chosen << 2)) & _ABOVE
-    column = top - (top >> 6)
-    cut_off = upwards(first_threats & EVEN & ~free & ~column)
-    to_second = ((to_first & ~column) | (column & (chosen - 1) & empty)) & ~cut_off
-    cut_off = upwards(cut_off | chosen)
+    chosen = low_odd & -low_odd if low_odd != 0 else odd & -odd  # a low one ends the game sooner
+    to_second, cut_off = left_to_second(first_threats, chosen, empty, free)
     score = 22 - ((45 - popcount(cut_off | (cut_off >> 1))) >> 1)
     low = max(low, score) if (fours(second | to_second) == 0) & (odd != 0) else low
 
@@ -115,6 +134,22 @@ def zugzwang_bounds(first, second, occupied, first_threats, second_threats, low,
     stacked = second_threats & (second_threats << 1)
     low = max(low, score) if (fours(second | (empty & ~second_threats)) | stacked) == 0 else low
     return low, high
+
+
+@njit(nogil=True, cache=True)
+def _wins_by_another_threat(second, first_threats, occupied):  # type: ignore[no-untyped-def]
+    """Whether one of First's odd threats wins by zugzwang: all are tried, so that a position and its mirror image are
+    proven alike."""
+    empty = FULL_BOARD ^ occupied
+    free = (occupied + BOTTOM) & FULL_BOARD
+    odd = deciding_threats(first_threats, free)
+    while odd != 0:
+        chosen = odd & -odd
+        odd ^= chosen
+        to_second, _ = left_to_second(first_threats, chosen, empty, free)
+        if fours(second | to_second) == 0:
+            return True
+    return False
 
 
 @njit(nogil=True, cache=True)
@@ -131,15 +166,18 @@ def proven_value(mine, theirs, stones):  # type: ignore[no-untyped-def]
         moves, lost = safe_moves(occupied, others)
         if lost:
             return -sign
-        threats = find_threats(mine, occupied)
         if stones & 1 == 0:
-            low, high = zugzwang_bounds(mine, theirs, occupied, threats, others, -1, 1)
+            first, second, for_first = mine, theirs, sign
+            first_threats, second_threats = find_threats(mine, occupied), others
         else:
-            low, high = zugzwang_bounds(theirs, mine, occupied, others, threats, -1, 1)
-            low, high = -high, -low
+            first, second, for_first = theirs, mine, -sign
+            first_threats, second_threats = others, find_threats(mine, occupied)
+        low, high = zugzwang_bounds(first, second, occupied, first_threats, second_threats, -1, 1)
+        if low <= 0 and _wins_by_another_threat(second, first_threats, occupied):
+            low = 1
         low, high = min(low, 1), max(high, -1)  # of the score only the sign counts here
         if low == high:
-            return sign * np.float32(low)
+            return for_first * np.float32(low)
         if moves & (moves - 1) != 0:
             return np.float32(np.nan)
         mine, theirs = theirs, mine | moves  # the only move that does not lose at once
