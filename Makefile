@@ -9,7 +9,7 @@ ROOMS  := app domains graph neural nodes search training
 setup: $(VENV)/.installed
 
 test: $(VENV)/.installed-test check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 run: setup
 	$(BIN)/python examples/decide_connect_four.py

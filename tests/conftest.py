@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,3 +82,25 @@ def tic_tac_toe_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
     path = tmp_path_factory.mktemp("bundles") / "tic_tac_toe"
     return write_bundle(path, domain=domain, network=network)
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str]]:
+    """`command_line("decide", …)`: the exit code and stderr of `escalade decide …`, in this process, which spares the
+    seconds that another one imports for."""
+    from escalade.app import cli
+
+    def run(*arguments: str, **environment: str) -> tuple[int | str | None, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["escalade", *arguments])
+            patch.setattr("sys.path", [*sys.path])
+            for name, value in {"COLUMNS": "200", **environment}.items():
+                patch.setenv(name, value)
+            capfd.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        return ended.value.code, capfd.readouterr().err
+
+    return run

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from escalade.domains.base import BoolArray
 
@@ -37,6 +36,8 @@ def share_of(hits: BoolArray) -> Share:
     count, total = int(np.sum(hits)), len(hits)
     if not total:
         return Share(0, 0, None, None, None)
+    from scipy.stats import binomtest  # here, as it takes half a second to import, and every command imports this file
+
     interval = binomtest(count, total).proportion_ci(LEVEL, "wilson")
     return Share(count, total, count / total, float(interval.low), float(interval.high))
 

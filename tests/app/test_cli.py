@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from escalade.app.batch import ResultFile
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import Bundle
 
+CommandLine = Callable[..., tuple[int, str]]
 PROGRAM = str(Path(sys.executable).with_name("escalade"))
 
 
@@ -117,22 +119,33 @@ def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle) -> Non
         (["serve", "--host", "192.0.2.1", "--port", "8123"], "cannot be listened on"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_code_2(arguments: list[str], said: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_use_is_one_sentence_and_code_2(command_line: CommandLine, arguments: list[str], said: str) -> None:
+    code, told = command_line(*arguments)
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
 
 
-def test_wrong_settings_are_named() -> None:
-    done = run("decide", "connect_four", "4", ESCALADE_ROLLOUTS="many")
-    assert done.returncode == 2
-    assert "ESCALADE_ROLLOUTS" in done.stderr
-    done = run("decide", "connect_four", "4", ESCALADE_LLM_MODEL="gpt")
-    assert done.returncode == 2
-    assert "OPENAI_API_KEY" in done.stderr
-    done = run("decide", "connect_four", "4", ESCALADE_BUNDLES="x")
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ESCALADE_ROLLOUTS", "many", "ESCALADE_ROLLOUTS"),
+        ("ESCALADE_LLM_MODEL", "gpt", "OPENAI_API_KEY"),
+        ("ESCALADE_BUNDLES", "x", "ESCALADE_BUNDLES"),
+        ("ESCALADE_NOPE", "1", "ESCALADE_NOPE"),
+    ],
+)
+def test_wrong_settings_are_named(command_line: CommandLine, name: str, value: str, said: str) -> None:
+    code, told = command_line("decide", "connect_four", "4", **{name: value})
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
+
+
+def test_wrong_use_ends_the_program_as_it_ends_here() -> None:
+    done = run("decide", "connect_four", "44444444")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "column 4 is full" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -235,24 +248,34 @@ class Encode(TicTacToe):
 
 
 @pytest.mark.parametrize("name", ["Parse", "Terminal", "Step", "Encode"])
-def test_a_domain_with_a_bug_gets_one_sentence_that_says_which(tmp_path: Path, name: str) -> None:
+def test_a_domain_with_a_bug_gets_one_sentence_that_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine, name: str
+) -> None:
     (tmp_path / "bugs.py").write_text(BUGS)
-    done = run("decide", f"bugs:{name}", "51", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "boom" in done.stderr or "ZeroDivisionError" in done.stderr
-    assert "Traceback" in run("--debug", "decide", f"bugs:{name}", "51", cwd=tmp_path).stderr
+    monkeypatch.chdir(tmp_path)
+    code, told = command_line("decide", f"bugs:{name}", "51")
+    assert code == 1
+    assert "Traceback" not in told
+    assert len(told.strip().splitlines()) == 1
+    assert "boom" in told or "ZeroDivisionError" in told
 
 
-def test_results_go_where_they_can_be_put(tmp_path: Path) -> None:
+def test_debugging_shows_where_a_bug_is(tmp_path: Path) -> None:
+    (tmp_path / "bugs.py").write_text(BUGS)
+    assert "Traceback" in run("--debug", "decide", "bugs:Encode", "51", cwd=tmp_path).stderr
+
+
+def test_results_go_where_they_can_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
+) -> None:
     source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("5\r\n51\n")
+    monkeypatch.chdir(tmp_path)
     arguments = ["decide", "tic_tac_toe", "--simulations", "5", "--input", str(source), "--output"]
     for wrong in (str(source), str(tmp_path), "", "/dev/null", str(tmp_path / "no" / "x.jsonl")):
-        done = run(*arguments, wrong, cwd=tmp_path)
-        assert done.returncode == 2, wrong
-        assert "--output" in done.stderr
+        code, told = command_line(*arguments, wrong)
+        assert code == 2, wrong
+        assert "--output" in told
     assert source.read_text() == "5\n51\n"
     link = tmp_path / "link.jsonl"
     link.symlink_to(target)
@@ -279,12 +302,10 @@ def test_unfinished_results_belong_to_their_work_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == '{"line": 1}\n{"line": 2}\n'
 
 
-def test_settings_that_are_none_or_ask_what_cannot_be() -> None:
-    assert "ESCALADE_NOPE" in run("decide", "tic_tac_toe", "5", ESCALADE_NOPE="1").stderr
-    assert "ESCALADE_BUNDLES" in run("decide", "tic_tac_toe", "5", ESCALADE_BUNDLES="x").stderr
-    done = run("decide", "tic_tac_toe", "5", ESCALADE_DEFAULTS='{"ladder": ["human"]}')
-    assert done.returncode == 1
-    assert "asks a person" in done.stderr
+def test_settings_that_ask_what_cannot_be(command_line: CommandLine) -> None:
+    code, told = command_line("decide", "tic_tac_toe", "5", ESCALADE_DEFAULTS='{"ladder": ["human"]}')
+    assert code == 1
+    assert "asks a person" in told
 
 
 def test_ctrl_c_ends_a_long_solve() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,12 @@ def test_intents_are_answered_by_a_file_of_labels(tmp_path: Path) -> None:
         (["tic_tac_toe", "--error-rate", "0.7", "--hang-rate", "0.7"], "must add up to at most 1"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments: list[str], said: str) -> None:
-    done = subprocess.run([ESCALADE, "llm", "simulate", *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert said in done.stderr
+def test_wrong_use_is_one_sentence(
+    command_line: Callable[..., tuple[int, str]], arguments: list[str], said: str
+) -> None:
+    code, told = command_line("llm", "simulate", *arguments)
+    assert code == 2
+    assert said in told
 
 
 @pytest.mark.parametrize("field", ["accuracy", "latency_ms", "jitter", "input_usd_per_mtok"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,18 @@ def test_a_run_begins_with_a_bundle_and_its_card_says_so(trained: tuple[Path, st
         (["tic_tac_toe", "--start", "builtin:connect_four", "--run", "x"], "made for the domain 'connect_four'"),
     ],
 )
-def test_wrong_use_is_one_sentence(trained: tuple[Path, str], arguments: list[str], said: str) -> None:
-    done = escalade(trained[0], "train", *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_use_is_one_sentence(
+    trained: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+    command_line: Callable[..., tuple[int, str]],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(trained[0])
+    code, told = command_line("train", *arguments)
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
     assert not (trained[0] / "out/train/x").exists()
 
 
