@@ -63,7 +63,8 @@ def recorded_decisions(bundle: str, states: int, simulations: int, seed: int, fo
         bars: dict[str, Any] = {}
 
         def tell(what: str, done: int, of: int) -> None:
-            bars.setdefault(what, progress.add_task(what, total=of))
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=of)
             progress.update(bars[what], completed=done)
 
         labelled = exact_labels(
