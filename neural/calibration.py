@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
@@ -21,6 +22,8 @@ from escalade.neural.confidence import FEATURES, Features
 
 FARTHEST = 5.0
 """Features are cut to so many standard deviations: squares must not run away with what was hardly ever seen."""
+HIGHEST = 30.0
+"""Log odds are cut there: beyond it a float's confidence is hardly told from 1."""
 
 
 @runtime_checkable
@@ -93,8 +96,7 @@ class LogisticCalibrator:
 
     def __post_init__(self) -> None:
         p = self.parameters
-        rows, columns = np.triu_indices(len(p.features))
-        arrays = (np.array(p.mean), 1 / np.array(p.scale), np.array(p.weights), rows, columns)
+        arrays = (np.array(p.mean), 1 / np.array(p.scale), np.array(p.weights))
         object.__setattr__(self, "_arrays", arrays)
 
     def confidences(self, features: Features) -> NDArray[np.float64]:
@@ -104,17 +106,37 @@ class LogisticCalibrator:
         return 1 / (1 + np.exp(-heights))
 
     def log_odds(self, features: Features) -> NDArray[np.float64]:
-        """`[B]`: log(confidence / (1 - confidence)), between -30 and 30."""
-        mean, inverse, weights, rows, columns = self._arrays
-        standard = ((features - mean) * inverse).clip(-FARTHEST, FARTHEST)
-        count = len(mean)
-        heights: NDArray[np.float64] = standard @ weights[:count]
-        heights += (standard[:, rows] * standard[:, columns]) @ weights[count:]
-        heights += self.parameters.bias
-        return heights.clip(-30.0, 30.0)
+        """`[B]`: log(confidence / (1 - confidence)), between -HIGHEST and HIGHEST. Raises ValueError for features
+        that are not `[B, F]`."""
+        if features.ndim != 2 or features.shape[1] != len(self.parameters.features):
+            raise ValueError(f"features must be [B, {len(self.parameters.features)}], not {list(features.shape)}")
+        heights = np.empty(len(features))
+        _log_odds(np.asarray(features, np.float64), *self._arrays, self.parameters.bias, heights)
+        return heights
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **self.parameters.model_dump(mode="json")}
+
+
+@njit(nogil=True, cache=True)
+def _log_odds(features: Any, mean: Any, inverse: Any, weights: Any, bias: float, out: Any) -> None:
+    # A row at a time, so that a state has the same confidence alone as among others, to the last bit.
+    count = len(mean)
+    standard = np.empty(count)
+    for row in range(len(features)):
+        height = bias
+        for one in range(count):
+            scaled = (features[row, one] - mean[one]) * inverse[one]
+            # NaN passes both comparisons, and so reaches the height
+            scaled = FARTHEST if scaled > FARTHEST else (-FARTHEST if scaled < -FARTHEST else scaled)
+            standard[one] = scaled
+            height += weights[one] * scaled
+        place = count
+        for one in range(count):
+            for other in range(one, count):
+                height += weights[place] * (standard[one] * standard[other])
+                place += 1
+        out[row] = HIGHEST if height > HIGHEST else (-HIGHEST if height < -HIGHEST else height)
 
 
 def calibrator_from_json(data: Mapping[str, Any], rung: str | None = None) -> Calibrator:

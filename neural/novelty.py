@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -57,16 +58,12 @@ class Novelty:
 
     def distances(self, observations: FloatArray, texts: Sequence[str]) -> NDArray[np.float64]:
         """`[B]`: how far states are, in squared standard deviations: observations `[B, *O]` float32, and the texts of
-        the same B states."""
-        flat = observations.reshape(len(observations), -1)
-        apart = flat - self.mean
-        along = apart @ self._scaled
-        # What is left by Pythagoras: the directions are orthonormal.
-        inside = (along * self.spread) ** 2
-        left = np.maximum((apart**2).sum(axis=1, dtype=np.float64) - inside.sum(axis=1, dtype=np.float64), 0.0)
-        found: NDArray[np.float64] = (along**2).sum(axis=1, dtype=np.float64)
-        if self.spec.rest > 0:
-            found += left / self.spec.rest
+        the same B states. Raises ValueError for observations of another size."""
+        flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        if flat.shape[1] != len(self.mean):
+            raise ValueError(f"observations must have {len(self.mean)} numbers a state, not {flat.shape[1]}")
+        found = np.empty(len(flat))
+        _distances(flat, self.mean, self._scaled, self.spread, self.spec.rest, found)
         for row, text in enumerate(texts):
             if not self.spec.shortest <= len(text) <= self.spec.longest:
                 found[row] = np.inf
@@ -79,6 +76,28 @@ class Novelty:
     def tensors(self) -> dict[str, Any]:
         """By name, as a bundle keeps them."""
         return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in TENSORS}
+
+
+@njit(nogil=True, cache=True)
+def _distances(flat: Any, mean: Any, scaled: Any, spread: Any, rest: float, out: Any) -> None:
+    # A row at a time, so that a state is as far alone as among others, to the last bit.
+    size, rank = scaled.shape
+    along = np.empty(rank, np.float32)
+    for row in range(len(flat)):
+        along[:] = 0
+        whole = 0.0
+        for place in range(size):
+            apart = flat[row, place] - mean[place]
+            whole += float(apart) * float(apart)
+            for direction in range(rank):
+                along[direction] += apart * scaled[place, direction]
+        inside, found = 0.0, 0.0
+        for direction in range(rank):
+            found += float(along[direction]) ** 2
+            inside += float(along[direction] * spread[direction]) ** 2
+        if rest > 0:  # what is left by Pythagoras: the directions are orthonormal
+            found += max(whole - inside, 0.0) / rest
+        out[row] = found
 
 
 def fit_novelty(observations: FloatArray, texts: Sequence[str], *, rank: int = 32, quantile: float = 0.999) -> Novelty:

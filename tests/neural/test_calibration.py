@@ -65,6 +65,14 @@ def test_logistic_is_the_formula_written_out() -> None:
     assert calibrator.confidences(row[None])[0] == pytest.approx(1 / (1 + np.exp(-min(30, max(-30, height)))))
 
 
+def test_a_state_has_the_same_confidence_alone_as_among_others() -> None:
+    features = np.random.default_rng(2).normal(size=(100, 9))
+    together = logistic().confidences(features)
+    assert [logistic().confidences(features[row : row + 1])[0] for row in range(100)] == together.tolist()
+    with pytest.raises(ValueError, match=r"must be \[B, 9\], not \[100, 8\]"):
+        logistic().confidences(features[:, 1:])
+
+
 @pytest.mark.parametrize("calibrator", [IdentityCalibrator(), logistic()])
 def test_nan_has_no_confidence(calibrator: Calibrator) -> None:
     with pytest.raises(ValueError, match="NaN"):

@@ -56,6 +56,15 @@ def test_games_shorter_or_longer_than_any_seen_are_infinitely_far() -> None:
     assert np.isinf(found).tolist() == [True, True, False]
 
 
+def test_a_state_is_as_far_alone_as_among_others() -> None:
+    seen = drawn(200, 0)
+    novelty = fit_novelty(seen, same(seen), rank=3)
+    together = novelty.distances(seen, same(seen))
+    assert [novelty.distances(seen[row : row + 1], "x")[0] for row in range(len(seen))] == together.tolist()
+    with pytest.raises(ValueError, match="must have 20 numbers a state, not 19"):
+        novelty.distances(seen[:, 1:], same(seen))
+
+
 @given(st.integers(2, 40), st.integers(1, 10), st.integers(0, 100))
 def test_any_observations_can_be_learned_from(count: int, size: int, seed: int) -> None:
     random = np.random.default_rng(seed)
