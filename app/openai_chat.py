@@ -49,6 +49,11 @@ def make_chat(settings: Settings) -> ChatOpenAI:
     )
 
 
+def make_ready(settings: Settings) -> None:
+    """Do now what the first call would do on the event loop, where all decisions wait for it: a quarter of a second."""
+    _ = make_chat(settings).root_async_client.chat.completions
+
+
 async def close_chat(chat: BaseChatModel) -> None:
     """Close its connections."""
     assert isinstance(chat, ChatOpenAI)

@@ -227,8 +227,9 @@ def open_language_model(
             f"ESCALADE_LLM_MODEL is '{settings.llm_model}' but there is no endpoint: set OPENAI_API_KEY, or "
             "OPENAI_BASE_URL for a server that needs no key"
         )
-    from escalade.app.openai_chat import close_chat, make_chat
+    from escalade.app.openai_chat import close_chat, make_chat, make_ready
 
+    make_ready(settings)
     price = None if prices is None else prices.models.get(settings.llm_model)
     listed = (None, None) if price is None else (price.input_usd_per_mtok, price.output_usd_per_mtok)
     return LanguageModel(

@@ -5,7 +5,8 @@
 Four endpoints one after another, each a process of `escalade llm simulate` with 100 ms a call: one that works, one with
 30 % errors and 10 % hangs, one that is down (all errors), and the same address once it works again. Decisions are of
 tic-tac-toe states that are no foregone conclusion, without networks: the language model, then a search of 100
-simulations. Everything is on this machine, the simulation included; nothing that is printed is a real model's.
+simulations. One decision that is not counted comes first, so that what a process imports for its first call is no
+decision's. Everything is on this machine, the simulation included; nothing that is printed is a real model's.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ async def run(given: Any, model: LanguageModel, port: int, changes: list[str]) -
     states = undecided(400)
     for name, options in PHASES.items():
         with endpoint(port, options):
+            if name == "works":
+                await graph.ainvoke({"state": states[0]}, context=DecisionContext(simulations=100))
             if name == "works again":  # as long as the breaker may rest
                 await asyncio.sleep(model.endpoint.breaker.rest_s + 0.5)
             turns = asyncio.Semaphore(given.at_once)
