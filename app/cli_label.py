@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from escalade.app.cli_options import BundleOption, DomainArgument, DomainOptions, JsonOption, domain_options
+from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.app.render import money
 from escalade.app.settings import Settings, read_settings
 from escalade.domains.base import Domain
@@ -23,9 +24,20 @@ from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
     from escalade.app.teachers import Bill, Teacher
+    from escalade.neural.bundle import Bundle
     from escalade.training.rows import Rows
     from escalade.training.store import ExperienceStore
 
+GuidingBundleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle",
+        metavar="BUNDLE",
+        help="What guides the search, and is asked how sure it is: a folder, builtin:NAME, models:/NAME@ALIAS or "
+        "models:/NAME/VERSION.",
+        show_default="random rollouts",
+    ),
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option(
@@ -36,6 +48,8 @@ LABEL = "label-"
 """In a shard's name, before its work, and the numbers of its first position and of the next shard's."""
 SOME = 10
 """If not one of so many positions is found, there is nothing to label."""
+ASKED_AT_ONCE = 1024
+"""Positions of which the network is asked how sure it is."""
 Positions = Callable[[range], "Rows"]
 """The positions of these numbers, not labelled yet; fewer where there are none."""
 
@@ -53,7 +67,13 @@ def label(
     last_ply: Annotated[int | None, typer.Option(min=0, help="Casual positions up to this ply.")] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Size of a search in new nodes.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
-    bundle: BundleOption = None,
+    least_sure: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Of these positions only the N that the bundle's policy is least sure of."
+        ),
+    ] = None,
+    bundle: GuidingBundleOption = None,
     store: StoreOption = None,
     option: DomainOptions = None,
     as_json: JsonOption = False,
@@ -71,6 +91,12 @@ def label(
     else:
         assert count is not None
         total, positions, source = count, *_casual(loaded, first_ply, last_ply, seed)
+    if least_sure is not None:
+        network = _bundle(loaded, settings, bundle)
+        if network is None:
+            raise SettingsError("--least-sure needs --bundle: whose policy is to be asked how sure it is")
+        total, positions = _least_sure(loaded, network, total, positions, least_sure)
+        source = [*source, "least sure", least_sure, network.version]
     work = json.dumps([chosen.fingerprint, source, seed, str(option)], sort_keys=True)
     folder = store_folder(store, settings, loaded)
     try:
@@ -161,22 +187,30 @@ def _teacher(name: str, domain: Domain[Any], settings: Settings, bundle: str | N
 
 def _evaluator(domain: Domain[Any], settings: Settings, bundle: str | None) -> tuple[Any, str]:
     """What a search asks about its leaves, and its name."""
-    from escalade.app.wiring import registered_folder
     from escalade.search.evaluators import RolloutEvaluator
 
     if not domain.has_simulator:
         return None, ""
+    found = _bundle(domain, settings, bundle)
+    return (
+        (RolloutEvaluator(domain, settings.rollouts), "rollouts") if found is None else (found.network, found.version)
+    )
+
+
+def _bundle(domain: Domain[Any], settings: Settings, bundle: str | None) -> Bundle | None:
+    """The one that is named, or that the settings name; None if there is none."""
+    from escalade.app.wiring import registered_folder
+
     bundle = bundle or settings.bundles.get(domain.name)
     if bundle is None:
-        return RolloutEvaluator(domain, settings.rollouts), "rollouts"
+        return None
     import torch
 
     from escalade.neural.bundle import read_bundle
     from escalade.neural.sources import bundle_folder
 
     torch.set_num_threads(1)  # as in app/wiring.py
-    found = read_bundle(bundle_folder(registered_folder(bundle, settings)), domain)
-    return found.network, found.version
+    return read_bundle(bundle_folder(registered_folder(bundle, settings)), domain)
 
 
 def _from_file(domain: Domain[Any], path: Path) -> tuple[int, Positions, list[Any]]:
@@ -218,6 +252,35 @@ def _casual(domain: Domain[Any], first_ply: int, last_ply: int | None, seed: int
         return unlabelled(domain, *_columns(found, seed))
 
     return positions, ["casual", first_ply, last_ply]
+
+
+def _least_sure(
+    domain: Domain[Any], bundle: Bundle, total: int, positions: Positions, count: int
+) -> tuple[int, Positions]:
+    """Of all positions the `count` that the policy is least sure of, the least sure first (uncertainty sampling; D.
+    Lewis, W. Gale, "A sequential algorithm for training text classifiers", SIGIR 1994)."""
+    from escalade.app.teachers import unlabelled
+    from escalade.neural.actions import action_probabilities
+    from escalade.neural.confidence import policy_features
+
+    found: list[tuple[float, str, str, int]] = []
+    columns = (TextColumn("asking the network"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for first in progress.track(range(0, total, ASKED_AT_ONCE)):
+            rows = positions(range(first, min(first + ASKED_AT_ONCE, total)))
+            if len(rows):
+                logits, values = bundle.network.evaluate(np.asarray(rows.observation), rows.legal)
+                features = policy_features(action_probabilities(logits, rows.legal), rows.legal, values)
+                sure = bundle.calibrator("policy").confidences(features)
+                found += zip(sure.tolist(), rows.state.tolist(), rows.game.tolist(), rows.ply.tolist(), strict=True)
+    found = sorted(found, key=lambda one: one[0])[:count]
+
+    def chosen(numbers: range) -> Rows:
+        some = [found[number] for number in numbers]
+        states = [domain.parse(text) for _, text, _, _ in some]
+        return unlabelled(domain, states, [game for _, _, game, _ in some], [ply for _, _, _, ply in some])
+
+    return len(found), chosen
 
 
 def _columns(found: Sequence[tuple[int, int, Any]], seed: int) -> tuple[list[Any], list[str], list[int]]:

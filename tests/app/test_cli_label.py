@@ -19,9 +19,10 @@ from pytest_httpserver import HTTPServer
 from typer.testing import CliRunner
 from werkzeug import Request, Response
 
-from escalade import load_domain
+from escalade import DecisionContext, load_domain
 from escalade.app.cli import app
 from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.graph.decision import build_decision_graph
 from escalade.neural.bundle import Bundle
 from escalade.search.solvers import exact_solver, optimal_actions
 from escalade.training.rows import Rows
@@ -84,6 +85,27 @@ def test_a_search_labels_the_lines_of_a_file(tmp_path: Path, tic_tac_toe_bundle:
     assert not np.isnan(rows.value).any()
     label(tmp_path / "b", *options, "--bundle", str(tic_tac_toe_bundle.path))
     assert set(rows_in(tmp_path / "b").model.tolist()) == {tic_tac_toe_bundle.version}
+
+
+def test_only_those_the_network_is_least_sure_of_are_labelled(tmp_path: Path, tic_tac_toe_bundle: Bundle) -> None:
+    texts = [f"{first}{second}" for first in "123456789" for second in "123456789" if first != second]
+    (tmp_path / "states").write_text("\n".join(texts))
+    options = ("--teacher", "solver", "--input", str(tmp_path / "states"), "--least-sure", "7", "--json")
+    refused = label(tmp_path / "store", *options)
+    assert isinstance(refused.exception, SettingsError)
+    assert "--least-sure needs --bundle" in str(refused.exception)
+    options += ("--bundle", str(tic_tac_toe_bundle.path))
+    assert json.loads(label(tmp_path / "store", *options).stdout)["rows"] == 7
+    rows = rows_in(tmp_path / "store")
+    graph, sure = build_decision_graph(TTT, bundle=tic_tac_toe_bundle), {}
+    for text in texts:
+        decision = graph.invoke({"state": text}, context=DecisionContext(simulations=1))["decision"]
+        sure[decision["state"]] = decision["rungs"][0]["confidence"]
+    assert rows.state.tolist() == sorted(sure, key=lambda text: sure[text])[:7]
+    again = json.loads(label(tmp_path / "store", *options).stdout)
+    assert (again["rows"], again["labelled_before"]) == (0, 7)
+    casual = ("--teacher", "solver", "--count", "200", "--first-ply", "3", "--least-sure", "500", "--json")
+    assert json.loads(label(tmp_path / "b", *casual, *options[-2:]).stdout)["rows"] == 200
 
 
 def test_a_language_model_guides_the_search_and_its_bill_is_shown(tmp_path: Path, endpoint: dict[str, str]) -> None:
