@@ -95,6 +95,10 @@ def certify(
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
     limit = _seconds(max_cost, settings)
+    for name, given in (("--alpha", alpha), ("--own-alpha", own_alpha), ("--delta", [delta])):
+        for each in given or []:
+            if not 0 < each < 1:
+                raise SettingsError(f"{name} must be between 0 and 1, not {each:g}")
     wanted = alpha or ([] if own_alpha else [0.05])
     promises = [Promise(each, delta, max_cost_s=limit) for each in wanted]
     promises += [Promise(each, delta, "own", limit) for each in own_alpha or []]

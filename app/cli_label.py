@@ -34,7 +34,7 @@ GuidingBundleOption = Annotated[
         "--bundle",
         metavar="BUNDLE",
         help="What guides the search, and is asked how sure it is: a folder, builtin:NAME, models:/NAME@ALIAS or "
-        "models:/NAME/VERSION.",
+        "models:/NAME/VERSION; none for random rollouts.",
         show_default="random rollouts",
     ),
 ]
@@ -70,7 +70,9 @@ def label(
     least_sure: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Of these positions only the N that the bundle's policy is least sure of."
+            min=1,
+            metavar="N",
+            help="Of these positions, each once, the N that the bundle's policy is least sure of; a larger N goes on.",
         ),
     ] = None,
     bundle: GuidingBundleOption = None,
@@ -82,7 +84,7 @@ def label(
     from escalade.training.store import ExperienceStore
 
     if (input is None) == (count is None):
-        raise SettingsError("give --input FILE with a state a line, or --count N of casual games")
+        raise SettingsError("give either --input FILE with a state a line, or --count N of casual games")
     settings = read_settings()
     loaded = load_domain(domain, domain_options(option) or settings.domain_options.get(domain))
     chosen = _teacher(teacher, loaded, settings, bundle, simulations)
@@ -95,8 +97,9 @@ def label(
         network = _bundle(loaded, settings, bundle)
         if network is None:
             raise SettingsError("--least-sure needs --bundle: whose policy is to be asked how sure it is")
+        # Not how many of them: who asks for more goes on after those that are labelled.
+        source = [*source, total, "least sure", network.version]
         total, positions = _least_sure(loaded, network, total, positions, least_sure)
-        source = [*source, "least sure", least_sure, network.version]
     work = json.dumps([chosen.fingerprint, source, seed, str(option)], sort_keys=True)
     folder = store_folder(store, settings, loaded)
     try:
@@ -199,11 +202,12 @@ def _evaluator(domain: Domain[Any], settings: Settings, bundle: str | None) -> t
 
 def _bundle(domain: Domain[Any], settings: Settings, bundle: str | None) -> Bundle | None:
     """The one that is named, or that the settings name; None if there is none."""
-    from escalade.app.wiring import registered_folder
+    from escalade.app.wiring import NO_BUNDLE, registered_folder
 
     bundle = bundle or settings.bundles.get(domain.name)
-    if bundle is None:
+    if bundle in (None, NO_BUNDLE):
         return None
+    assert bundle is not None
     import torch
 
     from escalade.neural.bundle import read_bundle
@@ -257,13 +261,13 @@ def _casual(domain: Domain[Any], first_ply: int, last_ply: int | None, seed: int
 def _least_sure(
     domain: Domain[Any], bundle: Bundle, total: int, positions: Positions, count: int
 ) -> tuple[int, Positions]:
-    """Of all positions the `count` that the policy is least sure of, the least sure first (uncertainty sampling; D.
-    Lewis, W. Gale, "A sequential algorithm for training text classifiers", SIGIR 1994)."""
+    """Of all positions, each once, the `count` that the policy is least sure of, the least sure first (uncertainty
+    sampling; D. Lewis, W. Gale, "A sequential algorithm for training text classifiers", SIGIR 1994)."""
     from escalade.app.teachers import unlabelled
     from escalade.neural.actions import action_probabilities
     from escalade.neural.confidence import policy_features
 
-    found: list[tuple[float, str, str, int]] = []
+    found: dict[str, tuple[float, str, str, int]] = {}
     columns = (TextColumn("asking the network"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for first in progress.track(range(0, total, ASKED_AT_ONCE)):
@@ -272,15 +276,16 @@ def _least_sure(
                 logits, values = bundle.network.evaluate(np.asarray(rows.observation), rows.legal)
                 features = policy_features(action_probabilities(logits, rows.legal), rows.legal, values)
                 sure = bundle.calibrator("policy").confidences(features)
-                found += zip(sure.tolist(), rows.state.tolist(), rows.game.tolist(), rows.ply.tolist(), strict=True)
-    found = sorted(found, key=lambda one: one[0])[:count]
+                for one in zip(sure.tolist(), rows.state.tolist(), rows.game.tolist(), rows.ply.tolist(), strict=True):
+                    found.setdefault(one[1], one)
+    least = sorted(found.values(), key=lambda one: one[0])[:count]
 
     def chosen(numbers: range) -> Rows:
-        some = [found[number] for number in numbers]
+        some = [least[number] for number in numbers]
         states = [domain.parse(text) for _, text, _, _ in some]
         return unlabelled(domain, states, [game for _, _, game, _ in some], [ply for _, _, _, ply in some])
 
-    return len(found), chosen
+    return len(least), chosen
 
 
 def _columns(found: Sequence[tuple[int, int, Any]], seed: int) -> tuple[list[Any], list[str], list[int]]:

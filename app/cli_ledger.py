@@ -49,7 +49,7 @@ def ledger(
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found]))
         return
     if not found:
-        typer.echo("no decisions")
+        typer.echo("no decisions" if domain is None else f"no decisions of a domain '{domain}'")
         return
     _print(found)
 

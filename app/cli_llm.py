@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,14 +124,16 @@ def _prices(given: str) -> tuple[float, float]:
     try:
         read, written = (float(part) for part in given.split(","))
     except ValueError:
-        raise SettingsError(f"--price must be two numbers such as 0.15,0.60, not '{given}'") from None
+        read = written = math.nan
+    if not (0 <= read < math.inf and 0 <= written < math.inf):
+        raise SettingsError(f"--price must be two numbers, at least 0, such as 0.15,0.60, not '{given}'")
     return read, written
 
 
 def _reference(domain: Any, reference: str, labels: Path | None, bundle: str | None) -> Any:
     """What is right in a state, by name."""
     from escalade.search.solvers import exact_solver
-    from escalade.training.reference import acceptable_actions, file_labels
+    from escalade.training.reference import SEARCH, acceptable_actions, file_labels
 
     chosen = reference or ("labels" if labels is not None else "exact")
     if chosen == "labels":
@@ -145,8 +149,9 @@ def _reference(domain: Any, reference: str, labels: Path | None, bundle: str | N
             + (", or --reference search:N" if domain.has_simulator else "")
         )
     if chosen != "exact":
+        if not re.fullmatch(SEARCH, chosen):
+            raise SettingsError(f"--reference must be exact, labels or search:N with N from 1 on, not '{chosen}'")
         evaluator = _evaluator(domain, bundle)
-        acceptable_actions(domain, chosen, domain.format(domain.initial_state()), evaluator)  # is it a reference at all
     return lambda text: acceptable_actions(domain, chosen, text, evaluator)
 
 

@@ -40,7 +40,7 @@ def watch(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found]))
     elif not found and not waiting:
-        typer.echo("no audits yet")
+        typer.echo("no audits yet" if domain is None else f"no audits yet of a domain '{domain}'")
     else:
         console = Console()
         table = table_of("domain", "alpha", "since", "audits", "wrong", "detector", "alarm at")

@@ -2,10 +2,10 @@
 
 Where that rung was asked, the call it made is the one it would have made. Elsewhere its cost is estimated. Tokens: by
 the length of the prompt and what calls have used so far; before the first call, three characters a token and ANSWER
-tokens. Seconds of a search: those a simulation has taken here so far, times the simulations that a search runs over
-all kinds of states as the certificate counted them, since the states that networks leave to a search are not like the
-others; the certificate's own seconds count beside them as CERTIFIED searches do. Without a certificate the searches so
-far are taken to be like the others.
+tokens. Seconds of a search: those a simulation has taken here so far, times the simulations that a search runs over all
+kinds of states as the certificate counted them, as many times larger as runs here search by default, since the states
+that networks leave to a search are not like the others; the certificate's own seconds count beside them as CERTIFIED
+searches do. Without a certificate the searches so far are taken to be like the others.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ class Alone:
 class Counterfactuals:
     """price: of the language model, None if unpriced or if there is none. usd_per_hour: of this machine's time.
     search_seconds, search_simulations: of a search on average over all states, as a certificate has them; None without
-    one."""
+    one. search_scale: how many times larger searches are here."""
 
     domain: Domain[Any]
     price: ModelPrice | None = None
     usd_per_hour: float = 0.0
     search_seconds: float | None = None
     search_simulations: float | None = None
+    search_scale: float = 1.0
     averages: Averages = field(default_factory=Averages)
 
     def learned(self, decision: Decision) -> Averages:
@@ -117,7 +118,7 @@ class Counterfactuals:
         seconds = a.seconds + CERTIFIED * self.search_seconds
         if self.search_simulations:
             ran = a.simulations + CERTIFIED * self.search_simulations
-            return seconds / ran * self.search_simulations
+            return seconds / ran * self.search_simulations * self.search_scale
         return seconds / (a.searches + CERTIFIED)
 
     def _characters(self, state: str) -> int:

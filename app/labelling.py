@@ -66,6 +66,7 @@ class Wanted:
         from escalade.search.solvers import exact_solver
         from escalade.training.reference import (
             RECORDED,
+            SEARCH,
             exact_labels,
             file_labels,
             recorded_labels,
@@ -98,7 +99,7 @@ class Wanted:
             if kept is None:
                 raise SettingsError(f"--reference {name} needs --experience FOLDER, a store with their decisions")
             return recorded_labels(domain, kept, name)
-        size = re.fullmatch(r"search:([1-9]\d{0,8})", name)
+        size = re.fullmatch(SEARCH, name)
         if size is None:
             raise SettingsError(f"--reference '{name}' must be exact, labels, search:N, llm or person")
         return search_labels(

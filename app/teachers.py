@@ -90,7 +90,7 @@ class LanguageModelTeacher:
     evaluator: says the rest of what a search asks, None without a simulator; other_model: its name.
     """
 
-    batch = 32
+    batch = 16  # what is lost where it is stopped was paid for
 
     def __init__(
         self,

@@ -197,6 +197,7 @@ def counterfactuals_of(resources: Resources, prices: Prices) -> Counterfactuals:
     known = Counterfactuals(resources.domain, price, resources.compute_usd_per_hour)
     for one in resources.certificates[:1]:
         known.search_seconds, known.search_simulations = one.cost_s.get("search"), one.tried
+        known.search_scale = resources.defaults.simulations / (one.simulations or resources.defaults.simulations)
     return known
 
 

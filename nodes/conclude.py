@@ -16,6 +16,11 @@ ADVICE = {
     "no_model": "give a trained bundle (--bundle DIR or ESCALADE_BUNDLES)",
     "no_llm": "configure a language model (ESCALADE_LLM_MODEL, with OPENAI_API_KEY or OPENAI_BASE_URL)",
     "breaker_open": "see why the language model's endpoint fails; it is tried again by itself",
+    **dict.fromkeys(
+        ("timeout", "rate_limited", "server_error", "unreachable", "overloaded"),
+        "see to the language model's endpoint, or let another rung stand behind it (ladder reason,search)",
+    ),
+    "unauthorized": "give the language model's endpoint a key that it takes (OPENAI_API_KEY)",
     "token_cap": "allow more tokens (ESCALADE_LLM_TOKENS_PER_DECISION, ESCALADE_LLM_TOKENS_PER_HOUR)",
     "no_person": "let a person be asked (option human, on a graph with a checkpointer)",
     "deadline": "allow more time (deadline_ms)",

@@ -50,6 +50,8 @@ AS_GOOD = 0.02
 """Actions that a search values so close to its choice, in [-1, 1], are as good to it."""
 RECORDED = {"llm": "llm", "person": "human"}
 """References, and the source of their rows in an experience store."""
+SEARCH = r"search:([1-9]\d{0,8})"
+"""A search of so many simulations as reference."""
 SEED = 0xCE47
 """Sets the casual games of references apart from those that networks are trained and evaluated on."""
 
@@ -160,7 +162,7 @@ def acceptable_actions(
     if reference == "exact":
         solver = exact_solver(domain)
         return None if solver is None else set(optimal_actions(solver.scores(state)))
-    size = re.fullmatch(r"search:([1-9]\d{0,8})", reference)
+    size = re.fullmatch(SEARCH, reference)
     if size is None:
         if reference in ("labels", *RECORDED):
             return None

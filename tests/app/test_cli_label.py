@@ -89,11 +89,12 @@ def test_a_search_labels_the_lines_of_a_file(tmp_path: Path, tic_tac_toe_bundle:
 
 def test_only_those_the_network_is_least_sure_of_are_labelled(tmp_path: Path, tic_tac_toe_bundle: Bundle) -> None:
     texts = [f"{first}{second}" for first in "123456789" for second in "123456789" if first != second]
-    (tmp_path / "states").write_text("\n".join(texts))
+    (tmp_path / "states").write_text("\n".join([*texts, *texts]))  # production sees the same again and again
     options = ("--teacher", "solver", "--input", str(tmp_path / "states"), "--least-sure", "7", "--json")
     refused = label(tmp_path / "store", *options)
     assert isinstance(refused.exception, SettingsError)
     assert "--least-sure needs --bundle" in str(refused.exception)
+    assert isinstance(label(tmp_path / "store", *options, "--bundle", "none").exception, SettingsError)
     options += ("--bundle", str(tic_tac_toe_bundle.path))
     assert json.loads(label(tmp_path / "store", *options).stdout)["rows"] == 7
     rows = rows_in(tmp_path / "store")
@@ -104,8 +105,13 @@ def test_only_those_the_network_is_least_sure_of_are_labelled(tmp_path: Path, ti
     assert rows.state.tolist() == sorted(sure, key=lambda text: sure[text])[:7]
     again = json.loads(label(tmp_path / "store", *options).stdout)
     assert (again["rows"], again["labelled_before"]) == (0, 7)
+    more = json.loads(label(tmp_path / "store", *options, "--least-sure", "12").stdout)
+    assert (more["rows"], more["labelled_before"]) == (5, 7)
+    assert sorted(rows_in(tmp_path / "store").state.tolist()) == sorted(sorted(sure, key=lambda text: sure[text])[:12])
     casual = ("--teacher", "solver", "--count", "200", "--first-ply", "3", "--least-sure", "500", "--json")
-    assert json.loads(label(tmp_path / "b", *casual, *options[-2:]).stdout)["rows"] == 200
+    every = json.loads(label(tmp_path / "b", *casual, *options[-2:]).stdout)["rows"]
+    assert 100 < every <= 200
+    assert len(set(rows_in(tmp_path / "b").state.tolist())) == every
 
 
 def test_a_language_model_guides_the_search_and_its_bill_is_shown(tmp_path: Path, endpoint: dict[str, str]) -> None:
@@ -139,9 +145,9 @@ def test_a_model_that_answers_nothing_ends_the_work(tmp_path: Path, httpserver: 
     done = label(tmp_path, "--teacher", "llm", "--count", "100", **environment)
     assert isinstance(done.exception, EscaladeError)
     said = str(done.exception)
-    assert said.startswith("language model 'scripted' answered none of 32 questions (")
+    assert said.startswith("language model 'scripted' answered none of 16 questions (")
     assert "unauthorized" in said
-    assert 5 <= len(httpserver.log) <= 32  # after five the breaker opens, and those under way are no more than 16
+    assert 5 <= len(httpserver.log) <= 16  # after five the breaker opens, and those under way are no more than 16
     assert ExperienceStore(tmp_path, TTT).rows == 0
 
 
@@ -185,7 +191,7 @@ def test_ctrl_c_loses_the_batch_under_way_at_most(tmp_path: Path, httpserver: HT
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--teacher", "search"], "give --input FILE .* or --count N"),
+        (["--teacher", "search"], "give either --input FILE .* or --count N"),
         (["--teacher", "luck", "--count", "1"], "--teacher must be solver, search or llm, not 'luck'"),
         (["--teacher", "llm", "--count", "1"], "--teacher llm: configure a language model"),
         (["--teacher", "search", "--count", "1", "--first-ply", "5", "--last-ply", "4"], "--last-ply 4 is before"),

@@ -157,8 +157,11 @@ def test_intents_are_answered_by_a_file_of_labels(tmp_path: Path) -> None:
         (["intents", "-o", 'labels=["a", "b"]'], "has no exact solver: give --labels FILE"),
         (["intents", "-o", 'labels=["a", "b"]', "--reference", "labels"], "--reference labels needs --labels FILE"),
         (["intents", "-o", 'labels=["a", "b"]', "--reference", "search:5"], "has no simulator"),
-        (["tic_tac_toe", "--reference", "oracle"], "there is no reference 'oracle'"),
+        (["tic_tac_toe", "--reference", "oracle"], "must be exact, labels or search:N with N from 1 on, not 'oracle'"),
+        (["tic_tac_toe", "--reference", "llm"], "must be exact, labels or search:N"),
         (["tic_tac_toe", "--price", "cheap"], "--price must be two numbers"),
+        (["tic_tac_toe", "--price", "-1,2"], "--price must be two numbers, at least 0"),
+        (["tic_tac_toe", "--price", "1,nan"], "--price must be two numbers, at least 0"),
         (["tic_tac_toe", "--error-rate", "0.7", "--hang-rate", "0.7"], "must add up to at most 1"),
     ],
 )

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from escalade.app.cli import app
 from escalade.app.counterfactual import Averages, Counterfactuals
 from escalade.app.ledger import Ledger, saving_of, totals
-from escalade.app.prices import ModelPrice, read_prices
+from escalade.app.prices import ModelPrice, Prices, read_prices
+from escalade.app.settings import Settings
+from escalade.app.wiring import counterfactuals_of, open_decider
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.domains.errors import SettingsError
@@ -148,6 +150,18 @@ def test_the_first_searches_do_not_outweigh_the_certificate(tmp_path: Path) -> N
     alone = known.search_alone(decision(1, policy()))
     assert alone is not None
     assert alone.seconds == pytest.approx((0.04 + 30 * 0.001) / (30 * 100) * 100)
+
+
+def test_a_search_is_estimated_by_the_size_that_runs_have() -> None:
+    settings = Settings(defaults={"simulations": 100})
+    small = open_decider(settings, "tic_tac_toe")  # its champion's certificate is of searches of 25 simulations
+    (certificate, *_) = small.resources.certificates
+    known = counterfactuals_of(small.resources, Prices())
+    small.close()
+    alone = known.search_alone(decision(0, policy()))
+    assert alone is not None
+    assert alone.estimated
+    assert alone.seconds == pytest.approx(certificate.cost_s["search"] * 100 / certificate.simulations)
 
 
 def test_an_unpriced_decision_is_counted_as_such_and_saves_nothing(tmp_path: Path) -> None:
