@@ -195,9 +195,9 @@ def _evaluator(domain: Domain[Any], settings: Settings, bundle: str | None) -> t
     if not domain.has_simulator:
         return None, ""
     found = _bundle(domain, settings, bundle)
-    return (
-        (RolloutEvaluator(domain, settings.rollouts), "rollouts") if found is None else (found.network, found.version)
-    )
+    if found is None:
+        return RolloutEvaluator(domain, settings.rollouts), "rollouts"
+    return found.network, found.version
 
 
 def _bundle(domain: Domain[Any], settings: Settings, bundle: str | None) -> Bundle | None:
