@@ -23,7 +23,10 @@ FEWEST = 20
 
 
 def some_of(labelled: Labelled, count: int, seed: int) -> Labelled:
-    """At most so many of the states, at random."""
+    """At most so many of the states, at random. Raises SettingsError where these are too few to learn from."""
+    if min(len(labelled), count) < 2 * FEWEST:
+        told = f"--count {count}" if count < len(labelled) else f"{len(labelled)} states"
+        raise SettingsError(f"{told}: too few to learn from, it takes at least {2 * FEWEST}")
     if len(labelled) <= count:
         return labelled
     return labelled.take(np.sort(np.random.default_rng((seed, 0xCA0)).permutation(len(labelled))[:count]))
@@ -63,9 +66,11 @@ def learned_from(
     kinds = np.random.default_rng((seed, 0xCA1)).permutation(np.unique(games)) if len(games) else games
     teaches = np.isin(games, kinds[: len(kinds) // 2])
     if min(teaches.sum(), (~teaches).sum()) < FEWEST:
+        failing = 2 * len(hits) < len(lines)
+        advice = "see by `escalade decide` why it answers so few" if failing else "give a larger --count"
         raise SettingsError(
             f"the model answered {len(hits)} of {len(lines)} states, too few to learn from: each half needs {FEWEST}; "
-            "give a larger --count, or see `escalade decide` for what is wrong"
+            f"{advice}"
         )
     calibrator = fit_calibrator("reason", features[teaches], hits[teaches], seed=seed)
     tested = calibration_of(calibrator.confidences(features[~teaches]), hits[~teaches], seed=seed)

@@ -81,6 +81,11 @@ def test_what_cannot_be_learned_from_is_said(tmp_path: Path) -> None:
         done = run(url, tmp_path, "--count", "50")
     assert done.returncode == 2
     assert "the model answered 0 of 50 states" in done.stderr
+    assert "why it answers so few" in done.stderr
+    with served(down) as url:
+        done = run(url, tmp_path, "--count", "39")
+    assert done.returncode == 2
+    assert "--count 39: too few to learn from, it takes at least 40" in done.stderr
     done = subprocess.run([ESCALADE, "llm", "calibrate", "tic_tac_toe"], capture_output=True, text=True, timeout=60)
     assert "ESCALADE_LLM_MODEL" in done.stderr
 
