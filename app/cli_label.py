@@ -205,9 +205,8 @@ def _bundle(domain: Domain[Any], settings: Settings, bundle: str | None) -> Bund
     from escalade.app.wiring import NO_BUNDLE, registered_folder
 
     bundle = bundle or settings.bundles.get(domain.name)
-    if bundle in (None, NO_BUNDLE):
+    if bundle is None or bundle == NO_BUNDLE:
         return None
-    assert bundle is not None
     import torch
 
     from escalade.neural.bundle import read_bundle
