@@ -114,7 +114,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'escalade' has no attribute '{name}'")
-    return getattr(import_module(f"escalade.{_HOME[name]}"), name)
+    # What is imported may have to be compiled first, which is no work for the thread of an event loop.
+    from escalade.nodes.daemon import off_loop
+
+    return getattr(off_loop(import_module)(f"escalade.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

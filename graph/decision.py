@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
 
@@ -15,13 +14,15 @@ from langgraph.types import Checkpointer
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
-from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
+from escalade.domains.errors import CatalogError, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.graph.reasoning import Asked, reasoning_graph
+from escalade.graph.warm_up import warm_up
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.daemon import off_loop
 from escalade.nodes.human import human_node
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
@@ -59,6 +60,7 @@ class GraphOptions(TypedDict, total=False):
     clock: Callable[[], float]
 
 
+@off_loop
 def make_resources(
     domain: Domain[Any] | str,
     *,
@@ -72,7 +74,7 @@ def make_resources(
     compute_usd_per_hour: float = 0.0,
     clock: Callable[[], float] = time.time,
 ) -> Resources:
-    """Everything the nodes of one decision graph work with.
+    """Everything the nodes of one decision graph work with, compiled and loaded.
 
     domain: a domain, or the name of one. bundle: a trained bundle, its folder, or `builtin:NAME`; without it the
     neural rungs are skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`;
@@ -100,12 +102,7 @@ def make_resources(
     value_network = Batcher(bundle.value_network, clock=clock) if bundle and bundle.value_network else network
     if evaluator is None and domain.has_simulator:
         evaluator = bundle.network if bundle else RolloutEvaluator(domain)
-    if domain.has_simulator:
-        _warm_up(domain)
-    elif bundle is not None:
-        with suppress(Exception):  # whatever it thinks of no states: it only has to load what it needs
-            domain.encode([])
-    return Resources(
+    resources = Resources(
         domain=domain,
         defaults=defaults or DecisionContext(),
         calibrators={rung: bundle.calibrator(rung) for rung in ("policy", "value", "search")} if bundle else {},
@@ -123,16 +120,8 @@ def make_resources(
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
     )
-
-
-def _warm_up(domain: Domain[Any]) -> None:
-    """Encode one state: kernels are compiled now, not on the event loop, and a broken domain is noticed."""
-    try:
-        shape = domain.encode([domain.initial_state()]).shape
-    except Exception as error:
-        raise DomainFault(f"domain '{domain.name}' cannot encode its initial state: {error!r}") from error
-    if shape != (1, *domain.observation_shape):
-        raise DomainFault(f"domain '{domain.name}' encodes one state as {shape}, not (1, *{domain.observation_shape})")
+    warm_up(resources, lambda chosen: wire(chosen).compile())
+    return resources
 
 
 def _to_fastest_device(bundle: Bundle) -> None:

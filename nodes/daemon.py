@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 _beginning = threading.Lock()
@@ -28,6 +30,22 @@ def in_daemon_thread(work: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     return future
+
+
+def off_loop(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function that blocks (it compiles, or reads files) fit to be called where an event loop runs: there it runs
+    in a thread of its own. The loop waits for it all the same, but detectors of blocking calls, such as that of
+    `langgraph dev`, do not fail it half-way."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return function(*args, **kwargs)
+        return in_daemon_thread(lambda: function(*args, **kwargs)).result()
+
+    return call
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -44,6 +44,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "ESCALADE_RUNS": str(tmp_path_factory.mktemp("runs")),
         "LANGGRAPH_CLI_NO_ANALYTICS": "1",
         "LANGSMITH_TRACING": "false",
+        "NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cold")),  # nothing is compiled yet, as on a new machine
         "BG_JOB_ISOLATED_LOOPS": "false",
     }
     with log.open("wb") as out:
@@ -56,7 +57,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     base = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if server.poll() is not None:
                 break
             try:
@@ -65,7 +66,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except httpx.HTTPError:
                 time.sleep(0.1)
         else:
-            pytest.fail("the server did not start in a minute:\n" + log.read_text()[-3000:])
+            pytest.fail("the server did not start in five minutes:\n" + log.read_text()[-3000:])
         assert server.poll() is None, log.read_text()[-3000:]
         yield base
     finally:
