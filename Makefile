@@ -12,6 +12,7 @@ test: $(VENV)/.installed-test check
 	$(BIN)/pytest -n 2 --dist worksteal
 
 run: setup
+	@echo "Deciding Connect Four positions; the first run compiles its kernels, about half a minute."
 	$(BIN)/python examples/decide_connect_four.py
 
 check: $(VENV)/.installed-test

@@ -176,6 +176,9 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """The exact score of every action, for the player to move: positive wins, sooner is larger; 0 draws."""
+    from escalade.app.compiling import announce_compiling
+
+    announce_compiling()
     from escalade.nodes.daemon import in_daemon_thread
     from escalade.nodes.parse import canonical_text
     from escalade.search.solvers import exact_solver

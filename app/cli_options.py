@@ -104,6 +104,9 @@ def run_context(
 
 
 def decider_for(settings: Settings, domain: str, options: list[str] | None, bundle: str | None) -> Decider:
+    from escalade.app.compiling import announce_compiling
+
+    announce_compiling()
     from escalade.app.wiring import open_decider  # brings LangGraph, which takes a second to load
 
     return open_decider(settings, domain, options=domain_options(options), bundle=bundle)

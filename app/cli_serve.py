@@ -22,6 +22,9 @@ def serve(
     """Serve decisions over HTTP: POST /decide, POST /predict, GET /health, GET /metrics; /docs describes them."""
     import uvicorn
 
+    from escalade.app.compiling import announce_compiling
+
+    announce_compiling()
     from escalade.app.server import create_app
     from escalade.app.wiring import open_decider
 

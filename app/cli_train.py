@@ -85,6 +85,9 @@ def train(
     """
     from langgraph.checkpoint.sqlite import SqliteSaver
 
+    from escalade.app.compiling import announce_compiling
+
+    announce_compiling()
     from escalade.app.train_view import open_view
     from escalade.graph.training import build_training_graph
     from escalade.training.run import let_go

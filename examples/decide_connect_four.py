@@ -102,9 +102,6 @@ def main() -> None:
     context = DecisionContext(
         simulations=options.simulations, seed=options.seed, alpha=options.alpha, policy_threshold=options.threshold
     )
-    with console.status("compiling the kernels (only the first time)"):
-        decider.graph.invoke({"state": states[0]}, context=context)
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         decisions = asyncio.run(decide(decider, states, context, progress))
