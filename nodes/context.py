@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -111,6 +112,33 @@ class DecisionContext(BaseModel):
         return value
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a server allows a client to ask for. None: anything."""
+
+    simulations: int | None = None
+    """Most MCTS simulations of one decision."""
+    samples: int | None = None
+    """Most samples of the language model for one decision."""
+    deadline_ms: float | None = None
+    """Longest deadline; also that of a run which has none, unless the defaults have one."""
+
+    def applied(self, context: DecisionContext, defaults: DecisionContext) -> DecisionContext:
+        """The options of a run, with a deadline if the limits have one. Raises SettingsError for an option above its
+        limit, naming both."""
+        for option in ("simulations", "samples", "deadline_ms"):
+            given, most = getattr(context, option), getattr(self, option)
+            if given is not None and most is not None and given > most:
+                raise SettingsError(f"option {option}: at most {most:g} on this server, not {given:g}", option=option)
+        if context.deadline_ms is None and self.deadline_ms is not None:
+            deadline_ms = self.deadline_ms if defaults.deadline_ms is None else defaults.deadline_ms
+            context = context.model_copy(update={"deadline_ms": deadline_ms})
+        return context
+
+
+NO_LIMITS = Limits()
+
+
 def make_context(values: dict[str, Any]) -> DecisionContext:
     """Options from untyped values. Raises SettingsError naming the first field at fault."""
     try:
@@ -118,7 +146,7 @@ def make_context(values: dict[str, Any]) -> DecisionContext:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "options"
-        raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}", option=field) from None
 
 
 def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
