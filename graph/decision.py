@@ -148,10 +148,10 @@ def _to_fastest_device(bundle: Bundle) -> None:
                 network.to("cuda")
 
 
-def wire(resources: Resources) -> DecisionStateGraph:
-    """The graph of nodes and edges, not yet compiled."""
+def wire(resources: Resources, context: type[DecisionContext] = DecisionContext) -> DecisionStateGraph:
+    """The graph of nodes and edges, not yet compiled. context: reads the options of a run."""
     graph: DecisionStateGraph = StateGraph(
-        DecisionState, context_schema=DecisionContext, input_schema=DecisionInput, output_schema=DecisionOutput
+        DecisionState, context_schema=context, input_schema=DecisionInput, output_schema=DecisionOutput
     )
     for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
         step = node(resources)

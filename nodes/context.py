@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,28 +123,52 @@ class Limits:
     samples: int | None = None
     """Most samples of the language model for one decision."""
     deadline_ms: float | None = None
-    """Longest deadline; also that of a run which has none, unless the defaults have one."""
+    """Longest deadline."""
+    default_deadline_ms: float | None = None
+    """Deadline of a run that has none, nor have the graph's defaults."""
 
     def applied(self, context: DecisionContext, defaults: DecisionContext) -> DecisionContext:
-        """The options of a run, with a deadline if the limits have one. Raises SettingsError for an option above its
-        limit, naming both."""
+        """The options of a run, with the default deadline if they have none. Raises SettingsError for an option that
+        was given above its limit, naming both; what was not given is lowered to the limit."""
+        changed: dict[str, Any] = {}
         for option in ("simulations", "samples", "deadline_ms"):
             given, most = getattr(context, option), getattr(self, option)
-            if given is not None and most is not None and given > most:
-                raise SettingsError(f"option {option}: at most {most:g} on this server, not {given:g}", option=option)
-        if context.deadline_ms is None and self.deadline_ms is not None:
-            deadline_ms = self.deadline_ms if defaults.deadline_ms is None else defaults.deadline_ms
-            context = context.model_copy(update={"deadline_ms": deadline_ms})
-        return context
+            if given is None or most is None or given <= most:
+                continue
+            if option in context.model_fields_set:
+                raise SettingsError(
+                    f"option {option}: at most {most:.10g} on this server, not {given:.10g}", option=option
+                )
+            changed[option] = most
+        if context.deadline_ms is None and self.default_deadline_ms is not None:
+            own = defaults.deadline_ms
+            changed["deadline_ms"] = self.default_deadline_ms if own is None else own
+        return context.model_copy(update=changed) if changed else context
 
 
 NO_LIMITS = Limits()
 
 
+class ServedContext(DecisionContext):
+    """Options that a client of the LangGraph server sends: what is wrong with them is one sentence."""
+
+    def __init__(self, **values: Any) -> None:
+        """Raises SettingsError naming the first field at fault."""
+        with refused():
+            super().__init__(**values)
+
+
 def make_context(values: dict[str, Any]) -> DecisionContext:
     """Options from untyped values. Raises SettingsError naming the first field at fault."""
-    try:
+    with refused():
         return DecisionContext.model_validate(values)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Raises SettingsError in place of pydantic's error."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "options"

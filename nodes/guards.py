@@ -50,6 +50,11 @@ class Breaker:
         """How long it rests when it opens."""
         return self._rest
 
+    def left_s(self) -> float:
+        """Seconds until a call is let through again, 0 where none is refused."""
+        with self._lock:
+            return max(0.0, self._until - self._clock()) if self._state == "open" else 0.0
+
     def refuses(self) -> bool:
         """Whether a call would be refused now."""
         with self._lock:

@@ -1,10 +1,10 @@
 """What every node has in common: it runs under `invoke` and `ainvoke`, reads this run's options, and keeps the time.
 
 Time. A run may be paused (for a person), forked in Studio, or resumed in another process after a restart, so the age
-of a run says nothing about the decision's latency. `elapsed_ms` adds up the nodes and the gaps between them. `marked_at`
-is when the last node ended, in seconds of a monotonic clock, and `marked_by` the process whose clock that was: the
-clocks of two processes need have nothing in common. A gap of more than `PAUSE_S`, or between two processes, was a pause
-and is left out.
+of a run says nothing about the decision's latency. `elapsed_ms` adds up the nodes and the gaps between them.
+`marked_at` is when the last node ended, in seconds of a monotonic clock, and `marked_by` the process whose clock that
+was: the clocks of two processes need have nothing in common. A gap of more than `PAUSE_S`, or between two processes,
+was a pause and is left out.
 """
 
 from __future__ import annotations
