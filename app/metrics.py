@@ -75,6 +75,12 @@ class Metrics:
             ["domain", "fate"],
             registry=self.registry,
         )
+        self.under_way = Gauge(
+            "requests_under_way",
+            "Requests that are being answered.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.refused = Counter(
             "requests_refused",
             "Requests that were answered with a status from 400 to 499, by what was wrong with them.",

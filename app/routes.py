@@ -36,6 +36,7 @@ class GuardedRoute(APIRoute):
                 return await handle(request)
             state = request.app.state
             state.pace.begin()
+            state.metrics.under_way.inc()
             try:
                 if caller(request.headers, state.api_keys) is None:
                     raise HTTPException(401, REFUSED, CHALLENGE)
@@ -53,5 +54,6 @@ class GuardedRoute(APIRoute):
                 raise
             finally:
                 state.pace.end()
+                state.metrics.under_way.dec()
 
         return guarded
