@@ -159,7 +159,7 @@ def later(request: Request, content: Any, reports: Sequence[Mapping[str, Any]] =
         for decider in request.app.state.deciders.values():
             model = decider.resources.language_model
             if model is not None:
-                seconds.append(model.endpoint.breaker.left_s())
+                seconds.append(model.endpoint.breaker.left_s)
     return answer(content, 503, {"Retry-After": str(min(max(1, math.ceil(max(seconds))), LONGEST_S))})
 
 

@@ -23,7 +23,7 @@ from escalade.app.bodies import (
     Prediction,
     PredictRequest,
 )
-from escalade.app.http_errors import Pace, failed, invalid, unreadable
+from escalade.app.http_errors import Pace, answer, failed, invalid, unreadable
 from escalade.app.metrics import METRICS, Metrics
 from escalade.app.prices import read_prices
 from escalade.app.routes import GuardedRoute
@@ -95,14 +95,14 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         metrics.record_prediction(confidence, seconds)
         return Prediction(action=action, confidence=confidence, value=float(values[0]), latency_ms=seconds * 1000)
 
-    @app.post("/decide")
-    async def decide(body: DecideRequest, request: Request) -> Decision:
+    @app.post("/decide", response_model=Decision)
+    async def decide(body: DecideRequest, request: Request) -> Response:
         """The whole ladder."""
         decider = _decider(request, body.domain)
         given: Any = {"state": body.state} | ({"decision_id": body.decision_id} if body.decision_id else {})
         with sampled(decider.trace_share):
             result = await decider.graph.ainvoke(given, context=body.context())
-        return Decision.model_validate(decided(result))
+        return answer(decided(result), 200)  # as the graph made it: it need not be validated twice
 
     @app.post("/outcomes", status_code=202)
     async def report_outcome(body: OutcomeReport, request: Request) -> Accepted:

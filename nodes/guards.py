@@ -50,11 +50,6 @@ class Breaker:
         """How long it rests when it opens."""
         return self._rest
 
-    def left_s(self) -> float:
-        """Seconds until a call is let through again, 0 where none is refused."""
-        with self._lock:
-            return max(0.0, self._until - self._clock()) if self._state == "open" else 0.0
-
     def refuses(self) -> bool:
         """Whether a call would be refused now."""
         with self._lock:
@@ -62,6 +57,12 @@ class Breaker:
 
     def _refuses(self) -> bool:
         return self._state == "half_open" or (self._state == "open" and self._clock() < self._until)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the next call may try, 0 if one may now or is trying."""
+        with self._lock:
+            return max(0.0, self._until - self._clock()) if self._state == "open" else 0.0
 
     def enter(self) -> None:
         """Begin a call, of which `leave` must hear. Raises CallFailed if the breaker is open."""

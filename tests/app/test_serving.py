@@ -160,6 +160,20 @@ def test_a_decision_that_may_be_had_later_is_503_with_when(server: Served) -> No
     assert "deadline_ms" in answer.json()["detail"]
 
 
+def test_while_an_endpoint_is_left_alone_clients_are_asked_to_wait_for_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    with served(OPENAI_BASE_URL=nobody, ESCALADE_LLM_MODEL="m") as running:
+        for _ in range(10):
+            answer = httpx.post(f"{running.url}/decide", json={"state": "51", "mode": "llm_only"}, timeout=60)
+            assert answer.status_code == 503, answer.text
+            (rung,) = answer.json()["rungs"]
+            if rung["reason"] == "breaker_open":
+                break
+        assert rung["reason"] == "breaker_open"
+        assert 2 <= int(answer.headers["retry-after"]) <= 10  # it rests for 5 seconds at first
+
+
 def test_logs_name_reasons_and_nothing_that_a_client_wrote() -> None:
     secret = "canary-5d1c"  # noqa: S105
     with served(ESCALADE_API_KEYS=json.dumps(["a-key-of-sixteen-characters"])) as running:
