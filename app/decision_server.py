@@ -33,7 +33,7 @@ class DecisionServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
-            faulthandler.dump_traceback_later(self.limit_s, exit=True)
+            faulthandler.dump_traceback_later(self.limit_s, exit=True, file=2)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -45,7 +45,7 @@ def open_file(path: Path, kind: FileKind, wait_s: float = WAIT_S) -> sqlite3.Con
     try:
         return _opened(path, kind, wait_s)
     except sqlite3.DatabaseError as error:
-        failure = FileBusy if error.sqlite_errorcode & 0xFF in PASSING else SettingsError
+        failure = FileBusy if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING else SettingsError
         raise failure(f"{kind.what} '{path}' cannot be used: {error}") from None
     except OSError as error:
         raise SettingsError(f"{kind.what} '{path}' cannot be opened: {error.strerror or error}") from None

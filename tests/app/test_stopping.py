@@ -169,4 +169,6 @@ def test_a_step_back_of_the_wall_clock_by_an_hour_holds_up_no_decision(tmp_path:
             time.sleep(0.1)
     (answer,) = answers
     assert answer.status_code == 200, answer.text
+    (rung,) = answer.json()["rungs"]
+    assert rung["details"]["rootInfo"]["stopped"] == "deadline"  # and not its last simulation, much later
     assert answer.json()["latency_ms"] < 30_000
