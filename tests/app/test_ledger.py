@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from escalade.app.cli import app
 from escalade.app.counterfactual import Averages, Counterfactuals
 from escalade.app.ledger import Ledger, open_ledger, saving_of, totals
-from escalade.app.prices import ModelPrice, Prices, read_prices
+from escalade.app.prices import ModelPrice, Prices
 from escalade.app.settings import Settings
 from escalade.app.wiring import counterfactuals_of, open_decider
 from escalade.domains.catalog import load_domain
@@ -340,36 +340,6 @@ def test_the_averages_are_plain_sums() -> None:
     averages = Averages(calls=1, read=10)
     averages.add(Averages(calls=2, read=5, seconds=1))
     assert averages == Averages(calls=3, read=15, seconds=1)
-
-
-# Prices
-
-
-def test_prices_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(
-        'compute_usd_per_hour = 0.5\nllm_only = "m"\n[models.m]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 10.0\n'
-    )
-    found = read_prices(path)
-    assert (found.compute_usd_per_hour, found.models["m"]) == (0.5, PRICE)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("compute_usd_per_hour = -1", "compute_usd_per_hour"),
-        ("compute_usd_per_hour = nan", "compute_usd_per_hour"),
-        ("[models.m]\ninput_usd_per_mtok = 1", "output_usd_per_mtok"),
-        ('llm_only = "m"', "llm_only"),
-        ("a = ", "not TOML"),
-        ("typo = 1", "typo"),
-    ],
-)
-def test_faults_of_the_file_are_named(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(text)
-    with pytest.raises(SettingsError, match=said):
-        read_prices(path)
 
 
 def test_the_command_line_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
