@@ -16,7 +16,7 @@ from escalade.domains.decision import Decision, RungReport
 from escalade.domains.errors import NoDecisionError
 from escalade.graph.decision import decided, wire
 from escalade.nodes.certified import NEURAL
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import NO_LIMITS, DecisionContext
 from escalade.nodes.resources import Resources
 from escalade.training.reference import acceptable_actions
 
@@ -29,7 +29,7 @@ class Auditor:
     for an event loop."""
 
     def __init__(self, resources: Resources, reference: str, on_cost: OnCost | None = None) -> None:
-        self._resources = replace(resources, sinks=(), watch=None, defaults=DecisionContext())
+        self._resources = replace(resources, sinks=(), watch=None, defaults=DecisionContext(), limits=NO_LIMITS)
         self._graph = wire(self._resources).compile()
         self._reference, self._on_cost = reference, on_cost
 

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import SecretStr
-from starlette.exceptions import HTTPException
 
 REFUSED = "give one of this server's keys in the header 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-READING = ("GET", "HEAD", "OPTIONS")
 
 
 def caller(headers: Mapping[str, str], keys: Sequence[SecretStr]) -> str | None:
@@ -34,18 +29,3 @@ def caller(headers: Mapping[str, str], keys: Sequence[SecretStr]) -> str | None:
 
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-class GuardedRoute(APIRoute):
-    """A route whose requests are looked at before their bodies are read: whoever changes or decides something must have
-    a key. What is only read, health and metrics, stays open for probes. The keys: `app.state.api_keys`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def guarded(request: Request) -> Response:
-            if request.method not in READING and caller(request.headers, request.app.state.api_keys) is None:
-                raise HTTPException(401, REFUSED, CHALLENGE)
-            return await handle(request)
-
-        return guarded

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from escalade.app.cli_calibrate import calibrate
 from escalade.app.cli_options import DomainArgument, DomainOptions, domain_options
-from escalade.app.cli_serve import listening
+from escalade.app.listening import listening
 from escalade.domains.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Language models: simulated, on this machine, and how sure one is.")

@@ -9,21 +9,21 @@ back nothing is saved, or less than nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from escalade.app.counterfactual import Alone, Averages, Counterfactuals, work_seconds
-from escalade.app.sqlite_file import open_file
+from escalade.app.sqlite_file import WRITE_WAIT_S, FileBusy, FileKind, open_file, written_later
 from escalade.domains.decision import Decision
 from escalade.training.background import Background, OnFate
 from escalade.training.intervals import NORMAL
 
-SCHEMA_VERSION = 2
 _SUMS = ("n", "x", "y", "xx", "yy", "xy", "estimated")
 """Of pairs: x what the ladder cost, y what the one rung would have."""
 _KINDS = ("llm_usd", "search_usd", "search_s")
@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS audits (
 CREATE TABLE IF NOT EXISTS averages (
   domain TEXT PRIMARY KEY, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AVERAGES)}) WITHOUT ROWID;
 """
+LEDGER = FileKind("ledger", "ESCALADE_LEDGER", _TABLES, version=2)
+
+log = logging.getLogger("escalade")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class AuditCost:
 
 class Ledger:
     """A decision sink that adds to the file, from a thread of its own. Close it; what it holds when the process ends is
-    written, a killed process loses at most `seconds`. Raises SettingsError for a file that is none."""
+    written, a killed process loses at most `seconds`. Entries wait while the file is locked by others (each try waits
+    `wait_s` for it) or the disk is full, and are tried again after `retry_seconds`; see `Background`.
+    Raises SettingsError for a file that is none."""
 
     def __init__(
         self,
@@ -107,16 +112,43 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         on_fate: OnFate | None = None,
         seconds: float = 2.0,
+        retry_seconds: float = 5.0,
+        most: int = 16_384,
+        wait_s: float = WRITE_WAIT_S,
     ) -> None:
-        self.path, self._counterfactuals, self._clock = path, counterfactuals, clock
-        with closing(open_ledger(path)) as database:
-            wanted = f"SELECT {', '.join(_AVERAGES)} FROM averages WHERE domain = ?"  # noqa: S608 -- names of ours
-            row = database.execute(wanted, (counterfactuals.domain.name,)).fetchone()
-        if row is not None:
-            counterfactuals.averages.add(Averages(*row))
+        self.path, self._counterfactuals, self._clock, self._wait_s = path, counterfactuals, clock, wait_s
+        self._begun = False
+        try:
+            with closing(open_file(path, LEDGER, wait_s)) as database:
+                self._begin(database)
+        except FileBusy as error:
+            log.error("%s; it will be tried again", error)
         self._background: Background[tuple[str, Decision | AuditCost]] = Background(
-            self._write, what="ledger entries", on_fate=on_fate, seconds=seconds
+            self._write,
+            what="ledger entries",
+            on_fate=on_fate,
+            seconds=seconds,
+            retry_seconds=retry_seconds,
+            most=most,
         )
+
+    def _begin(self, database: sqlite3.Connection) -> None:
+        """Read what calls have cost before this process."""
+        wanted = f"SELECT {', '.join(_AVERAGES)} FROM averages WHERE domain = ?"  # noqa: S608 -- names of ours
+        row = database.execute(wanted, (self._counterfactuals.domain.name,)).fetchone()
+        if row is not None:
+            self._counterfactuals.averages.add(Averages(*row))
+        self._begun = True
+
+    @property
+    def written(self) -> int:
+        """Entries in the file."""
+        return self._background.written
+
+    @property
+    def shed(self) -> int:
+        """Entries that were given up."""
+        return self._background.shed
 
     def __call__(self, decision: Decision) -> None:
         """Take it in, if there is room."""
@@ -133,6 +165,18 @@ class Ledger:
         return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
 
     def _write(self, entries: list[tuple[str, Decision | AuditCost]]) -> int:
+        if not self._begun:
+            with written_later(self.path, LEDGER, self._wait_s) as database:
+                self._begin(database)
+        before = replace(self._counterfactuals.averages)
+        try:
+            self._enter(entries)
+        except BaseException:
+            self._counterfactuals.averages = before  # the same entries may come again
+            raise
+        return len(entries)
+
+    def _enter(self, entries: list[tuple[str, Decision | AuditCost]]) -> None:
         learned = Averages()
         audits: dict[str, dict[str, float]] = {}
         sums: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -148,13 +192,12 @@ class Ledger:
             line = sums.setdefault((day, decision.domain, decision.source), dict.fromkeys(_COLUMNS, 0.0))
             for name, value in entry_of(decision, self._counterfactuals).items():
                 line[name] += value
-        with closing(open_ledger(self.path)) as database, database:
+        with written_later(self.path, LEDGER, self._wait_s) as database:
             for key, line in sums.items():
                 _upsert(database, "totals", ("day", "domain", "source"), key, line)
             for day, line in audits.items():
                 _upsert(database, "audits", ("day", "domain"), (day, self._counterfactuals.domain.name), line)
             _upsert(database, "averages", ("domain",), (self._counterfactuals.domain.name,), vars(learned))
-        return len(entries)
 
 
 def entry_of(decision: Decision, counterfactuals: Counterfactuals) -> dict[str, float]:
@@ -183,7 +226,7 @@ def _pair(line: dict[str, float], kind: str, x: float, alone: Alone | None, y: f
 
 def open_ledger(path: Path) -> sqlite3.Connection:
     """The database, made if there is none. Raises SettingsError for a file that is no ledger of this version."""
-    return open_file(path, "ledger", "ESCALADE_LEDGER", _TABLES, SCHEMA_VERSION)
+    return open_file(path, LEDGER)
 
 
 def _upsert(

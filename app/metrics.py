@@ -1,8 +1,16 @@
-"""Prometheus metrics, fed from finished decisions. All labels come from small fixed sets, never from requests."""
+"""Prometheus metrics, fed from decisions and requests. All labels come from small fixed sets, never from requests.
+
+Several processes: where PROMETHEUS_MULTIPROC_DIR names a folder, prometheus_client keeps every value in a file there,
+and each process reports the sums of all (https://prometheus.github.io/client_python/multiprocess/).
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from escalade.domains.decision import Decision, RungReport
 
@@ -45,6 +53,7 @@ class Metrics:
             "llm_breaker_open",
             "1 while the language model's endpoint is left alone, since it failed too often.",
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self.cost = Counter("inference_cost_dollars", "USD spent, by rung.", ["source"], registry=self.registry)
         self.latency = Histogram(
@@ -60,6 +69,30 @@ class Metrics:
             ["domain", "kind", "fate"],
             registry=self.registry,
         )
+        self.ledger = Counter(
+            "ledger_entries",
+            "Decisions and audits in the ledger, by whether they were written or shed.",
+            ["domain", "fate"],
+            registry=self.registry,
+        )
+        self.under_way = Gauge(
+            "requests_under_way",
+            "Requests that are being answered.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.refused = Counter(
+            "requests_refused",
+            "Requests that were answered with a status from 400 to 499, by what was wrong with them.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.failed = Counter(
+            "requests_failed",
+            "Requests that were sound but got no answer, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.audits = Counter(
             "audits",
             "Audits of decisions that a certificate is about: right, wrong, failed, pending or shed.",
@@ -71,6 +104,7 @@ class Metrics:
             "1 where audits found a certificate broken.",
             ["domain", "alpha"],
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self.confidence = Histogram(
             "model_confidence",
@@ -112,6 +146,18 @@ class Metrics:
         """kind: decisions or outcomes. fate: written or shed."""
         self.experience.labels(domain, kind, fate).inc(rows)
 
+    def record_ledger(self, domain: str, fate: str, entries: int) -> None:
+        """fate: written or shed."""
+        self.ledger.labels(domain, fate).inc(entries)
+
+    def record_refused(self, reason: str) -> None:
+        """A request that its sender should change. reason: one of `escalade.app.http_errors`."""
+        self.refused.labels(reason).inc()
+
+    def record_failed(self, reason: str) -> None:
+        """A request that could not be served. reason: one of `escalade.app.http_errors`."""
+        self.failed.labels(reason).inc()
+
     def record_audit(self, domain: str, result: str) -> None:
         """result: right, wrong, failed, pending or shed."""
         self.audits.labels(domain, result).inc()
@@ -124,9 +170,18 @@ class Metrics:
         """state: of the language model's circuit breaker, closed, open or half_open."""
         self.breaker.set(float(state != "closed"))
 
-    def exposition(self) -> bytes:
-        """All metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+    def exposition(self, folder: Path | None = None) -> bytes:
+        """All metrics in the Prometheus text format. folder: of several processes, whose sums are wanted."""
+        if folder is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    @staticmethod
+    def leave(folder: Path) -> None:
+        """This process ends: what was true of it alone, such as an open breaker, is so no more. Its counts remain."""
+        mark_process_dead(os.getpid(), str(folder))  # type: ignore[no-untyped-call]
 
 
 METRICS = Metrics()

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from escalade.domains.errors import SettingsError
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import DecisionContext, Limits
 
 SHORTEST_KEY = 16
 
@@ -58,6 +58,37 @@ class Settings(BaseSettings):
     )
     defaults: DecisionContext = Field(
         default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'
+    )
+    max_simulations: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="Most MCTS simulations that a client of a server may ask for."
+    )
+    max_samples: int = Field(
+        default=16, ge=1, le=64, description="Most samples of the language model that a client of a server may ask for."
+    )
+    max_deadline_ms: float = Field(
+        default=300_000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest deadline that a client of a server may ask for, in ms.",
+    )
+    deadline_ms: float = Field(
+        default=60_000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Deadline on servers of decisions that come without one, in ms; ESCALADE_DEFAULTS may set another.",
+    )
+    shutdown_s: float = Field(
+        default=25,
+        ge=2,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds within which `escalade serve` ends after SIGTERM, whatever its clients do.",
+    )
+    prometheus_multiproc_dir: Path | None = Field(
+        default=None,
+        validation_alias="PROMETHEUS_MULTIPROC_DIR",
+        description="Folder, empty at first, in which several server processes add up their metrics; empty: each "
+        "counts by itself.",
     )
     rollouts: int = Field(default=8, ge=1, le=10_000, description="Random games a leaf when search has no network.")
     compute_usd_per_hour: float | None = Field(
@@ -135,6 +166,30 @@ class Settings(BaseSettings):
         default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
     )
 
+    @field_validator("prometheus_multiproc_dir")
+    @classmethod
+    def _is_there(cls, given: Path | None) -> Path | None:
+        if given is not None and not given.is_dir():
+            raise ValueError(f"'{given}' must be a folder that exists")
+        return given
+
+    @model_validator(mode="after")
+    def _defaults_within_limits(self) -> Settings:
+        for option in ("simulations", "samples", "deadline_ms"):
+            given, most = getattr(self.defaults, option), getattr(self, f"max_{option}")
+            if option in self.defaults.model_fields_set and given is not None and given > most:
+                raise ValueError(
+                    f"ESCALADE_DEFAULTS.{option} is {given:.10g}, but a client may ask for {most:.10g} at most: raise "
+                    f"ESCALADE_MAX_{option.upper()}"
+                )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """Of what clients of a server may ask for."""
+        most_ms = self.max_deadline_ms
+        return Limits(self.max_simulations, self.max_samples, most_ms, min(self.deadline_ms, most_ms))
+
     @field_validator("llm_base_url")
     @classmethod
     def _an_address(cls, given: str | None) -> str | None:
@@ -179,9 +234,11 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "settings"
+        if not first["loc"]:  # several settings that do not go together
+            raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+        field = str(first["loc"][0])
         inner = "".join(f".{part}" for part in first["loc"][1:])
-        name = field if field.startswith("OPENAI_") else f"ESCALADE_{field.upper()}"
+        name = field if field.isupper() else f"ESCALADE_{field.upper()}"
         raise SettingsError(f"{name}{inner}: {first['msg'].removeprefix('Value error, ')}") from None
     except SourceError as error:
         named = re.search(r'field "(\w+)"', str(error))

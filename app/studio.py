@@ -10,10 +10,13 @@ from escalade.app.metrics import METRICS
 from escalade.app.settings import read_settings
 from escalade.app.wiring import open_decider
 from escalade.graph.training import TrainingResources, build_training_graph
+from escalade.nodes.context import ServedContext
 
 _settings = read_settings()
 
-decision_graph = open_decider(_settings, _settings.domains[0], sinks=[METRICS.record]).graph
+decision_graph = open_decider(
+    _settings, _settings.domains[0], sinks=[METRICS.record], context=ServedContext, limits=_settings.limits
+).graph
 training_graph = build_training_graph(TrainingResources(root=_settings.runs))
 
 auth = Auth()

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from escalade.app.watch_file import open_watch_file, problem_of, problems_in
+from escalade.app.sqlite_file import written_later
+from escalade.app.watch_file import WATCH, open_watch_file, problem_of, problems_in
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
@@ -130,7 +131,7 @@ class Watch:
             self._problems = problems_in(database)
         self._looked = time.monotonic()
         self._background: Background[Decision | Reported | None] = Background(
-            self._work, what="audits", seconds=0.5, batch=16, most=most, on_fate=self._fate
+            self._work, what="audits", seconds=0.5, batch=16, most=most, on_fate=self._fate, records=False
         )
 
     def __call__(self, decision: Decision) -> None:
@@ -175,18 +176,13 @@ class Watch:
             if isinstance(thing, Decision) and thing.decision_id not in self._asked:
                 self._asked[thing.decision_id] = self._ask(thing)
         told: list[str] = []
-        try:
-            with closing(open_watch_file(self.path)) as database:
-                database.execute("BEGIN IMMEDIATE")  # other processes read and write the same detectors
-                with database:
-                    for thing in things:
-                        if isinstance(thing, tuple):
-                            told += self._late(database, *thing)
-                        elif thing is not None and (audit := self._asked[thing.decision_id]) is not None:
-                            told += self._enter(database, audit)
-                problems = problems_in(database)
-        except sqlite3.Error as error:
-            raise OSError(f"the watch's file: {error}") from None
+        with written_later(self.path, WATCH) as database:  # other processes read and write the same detectors
+            for thing in things:
+                if isinstance(thing, tuple):
+                    told += self._late(database, *thing)
+                elif thing is not None and (audit := self._asked[thing.decision_id]) is not None:
+                    told += self._enter(database, audit)
+            problems = problems_in(database)
         self._asked.clear()
         self._looked = time.monotonic()
         for result in told:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from escalade.app.sqlite_file import open_file
+from escalade.app.sqlite_file import FileKind, open_file
 from escalade.neural.e_detector import RISKS
 
 _TABLES = """
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS early (
   number INTEGER PRIMARY KEY, domain TEXT NOT NULL, decision TEXT NOT NULL, action INTEGER NOT NULL,
   UNIQUE (domain, decision));
 """
-_SCHEMA_VERSION = 3
+WATCH = FileKind("watch", "ESCALADE_WATCH", _TABLES, version=3)
 
 
 def problem_of(database: sqlite3.Connection, key: str) -> str | None:
@@ -80,4 +80,4 @@ def pending(path: Path, domain: str | None = None) -> dict[str, int]:
 
 
 def open_watch_file(path: Path) -> sqlite3.Connection:
-    return open_file(path, "watch", "ESCALADE_WATCH", _TABLES, _SCHEMA_VERSION)
+    return open_file(path, WATCH)

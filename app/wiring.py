@@ -23,6 +23,7 @@ from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
+from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import Breaker, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
@@ -83,6 +84,8 @@ def open_decider(
     language_model: LanguageModel | None = None,
     sinks: Sequence[Sink] = (),
     metrics: Metrics = METRICS,
+    limits: Limits = NO_LIMITS,
+    context: type[DecisionContext] = DecisionContext,
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
@@ -90,7 +93,8 @@ def open_decider(
     "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias
     points at is looked up now: one who is open keeps the bundle it was opened with. language_model: one that others
     use too, so that its endpoint's guards see all calls; None: one of its own, by the settings. metrics: hear of rows
-    and audits.
+    and audits. limits: what a run may ask for. context: reads
+    the options of a run.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
@@ -114,6 +118,7 @@ def open_decider(
         defaults=settings.defaults,
         sinks=sinks,
         compute_usd_per_hour=usd_per_hour,
+        limits=limits,
     )
     experience, outcomes = None, None
     if settings.experience is not None:
@@ -129,12 +134,13 @@ def open_decider(
         resources = replace(resources, sinks=(*resources.sinks, experience), similar=known)
     ledger = None
     if settings.ledger is not None:
-        ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices))
+        on_fate = partial(metrics.record_ledger, domain.name)
+        ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices), on_fate=on_fate)
         resources = replace(resources, sinks=(*resources.sinks, ledger))
     watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
-    graph = wire(resources).compile(name=f"decide_{domain.name}")
+    graph = wire(resources, context).compile(name=f"decide_{domain.name}")
     return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share)
 
 

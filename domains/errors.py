@@ -1,6 +1,6 @@
 """Every error Escalade raises on purpose.
 
-EscaladeError
+EscaladeError          (RuntimeError)
 ├── StateError         a text or JSON value is not a state of the domain (ValueError)
 ├── ActionError        a name or number is not an action, or not a legal one (ValueError)
 ├── CatalogError       no such domain, or its options are wrong (ValueError)
@@ -15,6 +15,9 @@ EscaladeError
 └── NoDecisionError    no rung gave a legal action; carries the report of every rung
 
 Messages are one sentence that names the field at fault and what to do about it.
+
+All of them are of a builtin kind too: the LangGraph API server passes on the text of builtin kinds only, and shows "An
+internal error occurred" in place of any other.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class EscaladeError(Exception):
+class EscaladeError(RuntimeError):
     """Base of all of them."""
 
 
@@ -48,7 +51,11 @@ class DomainFault(EscaladeError, RuntimeError):
 
 
 class SettingsError(EscaladeError, ValueError):
-    pass
+    """A setting or a run option is refused. `option` is the run option at fault, None where it is none."""
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class NoSimulatorError(EscaladeError, TypeError):

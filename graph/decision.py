@@ -21,7 +21,7 @@ from escalade.graph.warm_up import warm_up
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
 from escalade.nodes.daemon import off_loop
 from escalade.nodes.human import human_node
 from escalade.nodes.language_model import LanguageModel
@@ -58,6 +58,7 @@ class GraphOptions(TypedDict, total=False):
     reason_calibration: ReasonCalibration | None
     compute_usd_per_hour: float
     clock: Callable[[], float]
+    limits: Limits
 
 
 @off_loop
@@ -72,7 +73,8 @@ def make_resources(
     similar: SimilarDecisions | None = None,
     reason_calibration: ReasonCalibration | None = None,
     compute_usd_per_hour: float = 0.0,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
+    limits: Limits = NO_LIMITS,
 ) -> Resources:
     """Everything the nodes of one decision graph work with, compiled and loaded.
 
@@ -81,8 +83,8 @@ def make_resources(
     without it that rung is skipped. evaluator: what search asks about leaves; the bundle's network by default, random
     rollouts without one. defaults: options of runs that give none. sinks: told of every decision. similar: what was
     decided before, such as `escalade.training.similar.RecordedDecisions`, for reasoning agents.
-    reason_calibration: of the language model's agreement, as `escalade llm calibrate` makes it. clock: seconds since
-    the epoch.
+    reason_calibration: of the language model's agreement, as `escalade llm calibrate` makes it. clock: seconds of
+    a clock that never steps back, for deadlines and durations. limits: what a run may ask for.
     Raises CatalogError or BundleError for what cannot be loaded.
     """
     if isinstance(domain, str):
@@ -119,6 +121,7 @@ def make_resources(
         reason_calibration=reason_calibration,
         compute_usd_per_hour=compute_usd_per_hour,
         clock=clock,
+        limits=limits,
     )
     warm_up(resources, lambda chosen: wire(chosen).compile())
     return resources
@@ -134,10 +137,10 @@ def _to_fastest_device(bundle: Bundle) -> None:
                 network.to("cuda")
 
 
-def wire(resources: Resources) -> DecisionStateGraph:
-    """The graph of nodes and edges, not yet compiled."""
+def wire(resources: Resources, context: type[DecisionContext] = DecisionContext) -> DecisionStateGraph:
+    """The graph of nodes and edges, not yet compiled. context: reads the options of a run."""
     graph: DecisionStateGraph = StateGraph(
-        DecisionState, context_schema=DecisionContext, input_schema=DecisionInput, output_schema=DecisionOutput
+        DecisionState, context_schema=context, input_schema=DecisionInput, output_schema=DecisionOutput
     )
     for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
         step = node(resources)

@@ -27,6 +27,7 @@ class Asked(TypedDict, total=False):
     network_value: float | None
     elapsed_ms: float
     marked_at: float
+    marked_by: str
 
 
 class Reasoned(TypedDict, total=False):
@@ -35,6 +36,7 @@ class Reasoned(TypedDict, total=False):
     proposal: dict[str, Any]
     elapsed_ms: float
     marked_at: float
+    marked_by: str
 
 
 ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]

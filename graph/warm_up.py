@@ -20,7 +20,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault, EscaladeError
 from escalade.neural.calibration import calibrator_from_json
 from escalade.neural.confidence import reason_features
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import NO_LIMITS, DecisionContext
 from escalade.nodes.daemon import wait_for
 from escalade.nodes.policy import policy_node
 from escalade.nodes.resources import Resources
@@ -45,7 +45,7 @@ def warm_up(resources: Resources, compiled: Callable[[Resources], CompiledStateG
     text = example_of(resources.domain)
     if text is None:
         return
-    alone = replace(resources, sinks=(), watch=None, language_model=None, batches=None)
+    alone = replace(resources, sinks=(), watch=None, language_model=None, batches=None, limits=NO_LIMITS)
     context = DecisionContext(simulations=SIMULATIONS)
     state: DecisionState = {"state": text, "text": text, "reports": [], "allowance_ms": None}
     with tracing_context(enabled=False):

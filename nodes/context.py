@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -111,14 +114,65 @@ class DecisionContext(BaseModel):
         return value
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a server allows a client to ask for. None: anything."""
+
+    simulations: int | None = None
+    """Most MCTS simulations of one decision."""
+    samples: int | None = None
+    """Most samples of the language model for one decision."""
+    deadline_ms: float | None = None
+    """Longest deadline."""
+    default_deadline_ms: float | None = None
+    """Deadline of a run that has none, nor have the graph's defaults."""
+
+    def applied(self, context: DecisionContext, defaults: DecisionContext) -> DecisionContext:
+        """The options of a run, with the default deadline if they have none. Raises SettingsError for an option that
+        was given above its limit, naming both; what was not given is lowered to the limit."""
+        changed: dict[str, Any] = {}
+        for option in ("simulations", "samples", "deadline_ms"):
+            given, most = getattr(context, option), getattr(self, option)
+            if given is None or most is None or given <= most:
+                continue
+            if option in context.model_fields_set:
+                raise SettingsError(
+                    f"option {option}: at most {most:.10g} on this server, not {given:.10g}", option=option
+                )
+            changed[option] = most
+        if context.deadline_ms is None and self.default_deadline_ms is not None:
+            own = defaults.deadline_ms
+            changed["deadline_ms"] = self.default_deadline_ms if own is None else own
+        return context.model_copy(update=changed) if changed else context
+
+
+NO_LIMITS = Limits()
+
+
+class ServedContext(DecisionContext):
+    """Options that a client of the LangGraph server sends: what is wrong with them is one sentence."""
+
+    def __init__(self, **values: Any) -> None:
+        """Raises SettingsError naming the first field at fault."""
+        with refused():
+            super().__init__(**values)
+
+
 def make_context(values: dict[str, Any]) -> DecisionContext:
     """Options from untyped values. Raises SettingsError naming the first field at fault."""
-    try:
+    with refused():
         return DecisionContext.model_validate(values)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Raises SettingsError in place of pydantic's error."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "options"
-        raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}", option=field) from None
 
 
 def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:

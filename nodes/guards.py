@@ -58,6 +58,12 @@ class Breaker:
     def _refuses(self) -> bool:
         return self._state == "half_open" or (self._state == "open" and self._clock() < self._until)
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the next call may try, 0 if one may now or is trying."""
+        with self._lock:
+            return max(0.0, self._until - self._clock()) if self._state == "open" else 0.0
+
     def enter(self) -> None:
         """Begin a call, of which `leave` must hear. Raises CallFailed if the breaker is open."""
         with self._lock:

@@ -13,7 +13,7 @@ from escalade.neural.batcher import Batcher
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.neural.certificate import Certificate
 from escalade.neural.novelty import Novelty
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.question_batches import QuestionBatches
 from escalade.nodes.reason_calibration import ReasonCalibration
@@ -51,8 +51,7 @@ class Resources:
     reason_calibration: how sure it is; None where nobody measured that.
     calibrators: by rung, identity where absent. novelty: tells states that the networks leave to others; None: there
     are none such. certificates: by what thresholds the networks may accept; watch: whether these still hold. similar:
-    what was decided before, None where nobody keeps that. compute_usd_per_hour: price of this machine's time. clock:
-    seconds since the epoch."""
+    what was decided before, None where nobody keeps that. compute_usd_per_hour: price of this machine's time."""
 
     domain: Domain[Any]
     defaults: DecisionContext
@@ -70,7 +69,10 @@ class Resources:
     similar: SimilarDecisions | None = None
     sinks: tuple[Sink, ...] = ()
     compute_usd_per_hour: float = 0.0
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, for deadlines and durations: it must never step back, as the wall clock does."""
+    limits: Limits = NO_LIMITS
+    """What a run may ask for."""
 
     def calibrator(self, rung: str) -> Calibrator:
         return self.calibrators.get(rung, IdentityCalibrator())

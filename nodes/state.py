@@ -18,7 +18,7 @@ class DecisionState(DecisionInput, total=False):
     rung's `policy` besides. rungs: those that the domain lets decide this state, None for all. forced: whether only one
     action is legal. proposal: what the last rung said, until the router has judged it. next_rung: where the
     router goes, and why. allowance_ms: time the next rung may take. network_value: what the networks think
-    the state is worth, where they were not sure enough. elapsed_ms, marked_at: see `nodes/step.py`."""
+    the state is worth, where they were not sure enough. elapsed_ms, marked_at, marked_by: see `nodes/step.py`."""
 
     id: str
     text: str
@@ -32,6 +32,7 @@ class DecisionState(DecisionInput, total=False):
     network_value: float | None
     elapsed_ms: float
     marked_at: float
+    marked_by: str
     decision: dict[str, Any]
 
 

@@ -1,13 +1,16 @@
 """What every node has in common: it runs under `invoke` and `ainvoke`, reads this run's options, and keeps the time.
 
 Time. A run may be paused (for a person), forked in Studio, or resumed in another process after a restart, so the age
-of a run says nothing about the decision's latency. `elapsed_ms` adds up the nodes and the gaps between them; a gap of
-more than `PAUSE_S` was a pause and is left out. `marked_at` is when the last node ended, in seconds since the epoch.
+of a run says nothing about the decision's latency. `elapsed_ms` adds up the nodes and the gaps between them.
+`marked_at` is when the last node ended, in seconds of a monotonic clock, and `marked_by` the process whose clock that
+was: the clocks of two processes need have nothing in common. A gap of more than `PAUSE_S`, or between two processes,
+was a pause and is left out.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -22,6 +25,8 @@ from escalade.nodes.tracing import annotate
 from escalade.nodes.work import METER
 
 PAUSE_S = 5.0
+PROCESS = uuid.uuid4().hex[:12]
+"""Of which a mark is; a forked child's clock goes on from its parent's, so the two may share it."""
 
 Update = dict[str, Any]
 Run = Callable[[DecisionState, DecisionContext], Update]
@@ -52,9 +57,10 @@ class Step(Runnable[DecisionState, Update]):
         return self._end(state, update, started)
 
     def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
-        context = read_context(get_runtime().context, self.resources.defaults)
+        defaults = self.resources.defaults
+        context = self.resources.limits.applied(read_context(get_runtime().context, defaults), defaults)
         now = self.resources.clock()
-        gap = now - state.get("marked_at", now)
+        gap = now - state.get("marked_at", now) if state.get("marked_by") == PROCESS else 0.0
         counted = gap * 1000 if self.counts_gap and 0 <= gap <= PAUSE_S else 0.0
         state = state.copy()
         state["elapsed_ms"] = state.get("elapsed_ms", 0.0) + counted
@@ -63,7 +69,7 @@ class Step(Runnable[DecisionState, Update]):
     def _end(self, state: DecisionState, update: Update, started: float) -> Update:
         now = self.resources.clock()
         update["elapsed_ms"] = update.get("elapsed_ms", state["elapsed_ms"]) + max(0.0, now - started) * 1000
-        update["marked_at"] = now
+        update["marked_at"], update["marked_by"] = now, PROCESS
         annotate(update)
         return update
 

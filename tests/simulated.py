@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from escalade.app.cli_serve import listening
+from escalade.app.listening import listening
 from escalade.app.simulated_llm import SimulatedModel, simulated_app
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.training.reference import acceptable_actions

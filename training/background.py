@@ -22,11 +22,15 @@ log = logging.getLogger("escalade")
 _at_work: WeakSet[Background[Any]] = WeakSet()
 
 
-def flush_all() -> None:
-    """Write what waits anywhere in this process: for who knows that a signal is about to end it, of which the hooks for
-    its end do not hear."""
-    for background in list(_at_work):
-        background.flush()
+def flush_all(timeout: float = 10.0, *, records_only: bool = False) -> None:
+    """Write what waits anywhere in this process, all of it at once and in at most so many seconds: for who knows that a
+    signal is about to end it, of which the hooks for its end do not hear. records_only: leave out what only has work
+    to do."""
+    until = time.monotonic() + timeout
+    chosen = [background for background in list(_at_work) if background.records or not records_only]
+    waiting = [background for background in chosen if background.hurry()]
+    for background in waiting:
+        background.flush(max(0.0, until - time.monotonic()))
 
 
 class Background(Generic[T]):
@@ -35,6 +39,7 @@ class Background(Generic[T]):
         error they are lost.
     what: they are called in the log. on_fate: hears how many were written and how many shed, from whichever thread.
     batch, seconds: written as soon as so many wait, or the first of them has waited so long.
+    records: whether the things are records that only have to be written, and not work that takes long, such as audits.
     most: room for so many; what comes when it is full is shed. Waiting things are written when it is closed, and at the
     end of the process, whichever is first; a killed process loses them.
     """
@@ -49,8 +54,10 @@ class Background(Generic[T]):
         seconds: float = 30.0,
         retry_seconds: float = 5.0,
         most: int = 16_384,
+        records: bool = True,
     ) -> None:
         self.written = self.shed = 0
+        self.records = records
         self._write, self._what, self._on_fate = write, what, on_fate
         self._batch, self._seconds, self._retry_seconds, self._most = batch, seconds, retry_seconds, most
         self._waiting: deque[tuple[float, T]] = deque()
@@ -80,11 +87,17 @@ class Background(Generic[T]):
         with self._changed:
             return len(self._waiting) + self._in_hand
 
-    def flush(self, timeout: float = 10.0) -> None:
-        """Write what waits now; what a disk refuses waits on."""
+    def hurry(self) -> bool:
+        """Begin to write what waits now. Whether there is anything."""
         with self._changed:
             self._hurry = bool(self._waiting) or self._in_hand > 0
             self._changed.notify_all()
+            return self._hurry
+
+    def flush(self, timeout: float = 10.0) -> None:
+        """Write what waits now; what a disk refuses waits on."""
+        with self._changed:
+            self.hurry()
             self._changed.wait_for(lambda: not self._hurry, timeout)
 
     def close(self, timeout: float = CLOSING_S) -> None:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from escalade.app.auth import caller
-from escalade.app.cli_serve import is_loopback
+from escalade.app.listening import is_loopback
 from escalade.app.metrics import Metrics
 from escalade.app.server import create_app
 from escalade.app.settings import Settings, read_settings

@@ -163,6 +163,32 @@ def test_a_refused_state_comes_back_as_an_error(client: Any) -> None:
         client.runs.wait(None, "decision", input={"state": "5"}, context={"simulations": "many"})
 
 
+ERRORS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    ({"state": "5x"}, {}, "StateError", "move 2"),
+    ({"state": "51"}, {"mode": "llm_only"}, "NoDecisionError", "reason skipped (no_llm). To get a decision: configure"),
+    ({"state": "51"}, {"simulations": "many"}, "SettingsError", "option simulations: Input should be a valid integer"),
+    ({"state": "51"}, {"simulations": 100_001}, "SettingsError", "option simulations: at most 100000 on this server"),
+    ({"state": "51"}, {"deadline_ms": 1e9}, "SettingsError", "option deadline_ms: at most 300000 on this server"),
+]
+
+
+@pytest.mark.parametrize(("given", "context", "kind", "sentence"), ERRORS)
+def test_errors_of_ours_arrive_with_their_sentence(
+    client: Any, given: dict[str, Any], context: dict[str, Any], kind: str, sentence: str
+) -> None:
+    thread_id = client.threads.create()["thread_id"]
+    result = client.runs.wait(thread_id, "decision", input=given, context=context, raise_error=False)
+    assert result["__error__"]["error"] == kind
+    assert sentence in result["__error__"]["message"]
+    assert "errors.pydantic.dev" not in result["__error__"]["message"]
+    assert sentence in str(client.threads.get(thread_id)["error"])
+    streamed = list(client.runs.stream(None, "decision", input=given, context=context))
+    (error,) = [event.data for event in streamed if event.event == "error"]
+    assert (error["error"], sentence in error["message"]) == (kind, True)
+    if kind != "SettingsError" or "at most" in sentence:  # bad options end a run before its first step
+        assert sentence in str(state_of(client, thread_id)["tasks"])
+
+
 def test_studio_finds_typed_options_and_the_drawing(client: Any) -> None:
     (assistant,) = client.assistants.search(graph_id="decision")
     schemas = client.assistants.get_schemas(assistant["assistant_id"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,8 @@ from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.app.counterfactual import Averages, Counterfactuals
-from escalade.app.ledger import Ledger, saving_of, totals
-from escalade.app.prices import ModelPrice, Prices, read_prices
+from escalade.app.ledger import Ledger, open_ledger, saving_of, totals
+from escalade.app.prices import ModelPrice, Prices
 from escalade.app.settings import Settings
 from escalade.app.wiring import counterfactuals_of, open_decider
 from escalade.domains.catalog import load_domain
@@ -221,6 +224,108 @@ filled(Path(sys.argv[1]), [decision(n, policy()) for n in range(200)])
     assert totals(tmp_path / "l")[0].decisions == 800
 
 
+HOLDER = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_entries_wait_while_another_process_holds_the_file_for_longer_than_the_time_out(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    ledger = Ledger(path, Counterfactuals(DOMAIN, PRICE), seconds=0.05, retry_seconds=0.05, wait_s=0.1, most=400)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for number in range(500):
+            ledger(decision(number, policy("escalated"), llm()))
+            time.sleep(0.002)
+        assert (ledger.written, ledger.shed) == (0, 100)  # a bounded number waits, through several tries
+        holder.stdin.close()
+    until = time.monotonic() + 60
+    while ledger.written < 400:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    ledger.close()
+    (found,) = totals(path)
+    assert found.decisions == 400
+    assert found.usd == pytest.approx(400 * A_CALL)
+    with closing(open_ledger(path)) as database:  # what was tried in vain has taught nothing
+        assert database.execute("SELECT calls FROM averages").fetchone() == (400,)
+
+
+def test_a_ledger_that_is_held_when_it_is_opened_is_read_later(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    filled(path, [decision(0, policy("escalated"), llm())])
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        ledger = Ledger(path, Counterfactuals(DOMAIN, PRICE), clock=lambda: 0.0, retry_seconds=0.05, wait_s=0.1)
+        ledger(decision(1, policy()))
+    ledger.close()
+    (found,) = totals(path)
+    assert found.decisions == 2
+    assert found.llm.alone == pytest.approx(2 * A_CALL)  # what the first call cost was known when it was written
+
+
+FULL_DISK = """
+import resource, signal, sys, time; from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_ledger import *
+path = Path(sys.argv[1])
+ledger = Ledger(path, Counterfactuals(DOMAIN, PRICE), seconds=0.01, retry_seconds=0.05, wait_s=0.5)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+for number in range(100):
+    ledger(decision(number, policy()))
+time.sleep(0.5)
+before = (ledger.written, ledger.shed)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+ledger.close()
+print(before, ledger.written, ledger.shed)
+"""
+
+
+def test_entries_wait_while_files_may_not_grow(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "l"), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "(0, 0) 100 0\n", done.stderr
+    assert totals(tmp_path / "l")[0].decisions == 100
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
+    if made.returncode:
+        pytest.skip("file systems may not be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_entries_wait_while_the_disk_is_full(tiny_disk: Path) -> None:
+    ledger = Ledger(tiny_disk / "l", Counterfactuals(DOMAIN, PRICE), seconds=0.01, retry_seconds=0.05, wait_s=0.5)
+    filling = tiny_disk / "filling"
+    with suppress(OSError), filling.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    for number in range(100):
+        ledger(decision(number, policy()))
+    time.sleep(0.3)
+    assert (ledger.written, ledger.shed) == (0, 0)
+    filling.unlink()
+    ledger.close()
+    assert (ledger.written, ledger.shed) == (100, 0)
+    assert totals(tiny_disk / "l")[0].decisions == 100
+
+
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, but a long enough text to be sure of it" * 10)
     other = sqlite3.connect(tmp_path / "other")
@@ -235,36 +340,6 @@ def test_the_averages_are_plain_sums() -> None:
     averages = Averages(calls=1, read=10)
     averages.add(Averages(calls=2, read=5, seconds=1))
     assert averages == Averages(calls=3, read=15, seconds=1)
-
-
-# Prices
-
-
-def test_prices_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(
-        'compute_usd_per_hour = 0.5\nllm_only = "m"\n[models.m]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 10.0\n'
-    )
-    found = read_prices(path)
-    assert (found.compute_usd_per_hour, found.models["m"]) == (0.5, PRICE)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("compute_usd_per_hour = -1", "compute_usd_per_hour"),
-        ("compute_usd_per_hour = nan", "compute_usd_per_hour"),
-        ("[models.m]\ninput_usd_per_mtok = 1", "output_usd_per_mtok"),
-        ('llm_only = "m"', "llm_only"),
-        ("a = ", "not TOML"),
-        ("typo = 1", "typo"),
-    ],
-)
-def test_faults_of_the_file_are_named(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(text)
-    with pytest.raises(SettingsError, match=said):
-        read_prices(path)
 
 
 def test_the_command_line_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,9 @@ def test_predict_answers_from_the_network(client: httpx.Client) -> None:
 
 def test_predict_without_a_bundle_says_so(client: httpx.Client) -> None:
     answer = client.post("/predict", json={"state": "44", "domain": "connect_four"})
-    assert answer.status_code == 503
+    assert answer.status_code == 409  # asking again would not help
     assert "no_model" in answer.json()["detail"]
+    assert "ESCALADE_BUNDLES" in answer.json()["detail"]
 
 
 def test_decide_returns_a_decision(client: httpx.Client) -> None:
@@ -138,9 +139,10 @@ def test_a_person_cannot_be_asked_here(client: httpx.Client) -> None:
         assert "LangGraph server" in answer.text
 
 
-def test_no_decision_is_503_with_every_rung(client: httpx.Client) -> None:
+def test_no_decision_for_want_of_a_setting_is_409_with_every_rung(client: httpx.Client) -> None:
     answer = client.post("/decide", json={"state": "44", "domain": "connect_four", "mode": "neural_only"})
-    assert answer.status_code == 503
+    assert answer.status_code == 409
+    assert "ESCALADE_BUNDLES" in answer.json()["detail"]
     assert [report["reason"] for report in answer.json()["rungs"]] == ["no_model", "no_model"]
 
 
@@ -215,9 +217,9 @@ def test_a_deep_body_is_answered_shortly(client: httpx.Client) -> None:
     assert len(answer.content) < 10_000
 
 
-def test_a_default_that_asks_a_person_is_503_here() -> None:
+def test_a_default_that_asks_a_person_is_409_here() -> None:
     settings = Settings(domains=("tic_tac_toe",), defaults={"ladder": ["human"]})
     with TestClient(create_app(settings, Metrics())) as app:
         answer = app.post("/decide", json={"state": "5"})
-        assert answer.status_code == 503
+        assert answer.status_code == 409
         assert "asks a person" in answer.json()["detail"]

@@ -274,6 +274,23 @@ def test_the_time_a_person_takes_is_not_the_decisions() -> None:
     assert decision["decision"]["latency_ms"] < 100
 
 
+def test_the_clocks_of_two_processes_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Ticking(step=0.001)
+    graph = build_decision_graph("tic_tac_toe", checkpointer=InMemorySaver(), clock=clock)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    context = DecisionContext(ladder=("search",), simulations=5, deadline_ms=1500)
+    graph.invoke({"state": "51"}, config, context=context, interrupt_before=["search"])
+    monkeypatch.setattr("escalade.nodes.step.PROCESS", "another")  # whose clock began later
+    clock.now -= 1e6
+    decision = graph.invoke(None, config, context=context)["decision"]
+    assert decision["source"] == "search"
+    assert 0 < decision["latency_ms"] < 100
+    graph.invoke({"state": "51"}, config, context=context, interrupt_before=["search"])
+    monkeypatch.setattr("escalade.nodes.step.PROCESS", "a third")
+    clock.now += 4.0  # looks like a gap of a step in one process
+    assert graph.invoke(None, config, context=context)["decision"]["latency_ms"] < 100
+
+
 # Embedding
 
 

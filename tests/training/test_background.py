@@ -131,3 +131,27 @@ def test_the_end_of_the_process_writes_what_waits() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[1, 2]\n"
+
+
+def test_records_are_written_while_work_still_waits() -> None:
+    done: list[str] = []
+    go = threading.Event()
+
+    def audit(things: list[str]) -> int:
+        go.wait(20)
+        done.extend(things)
+        return len(things)
+
+    records: Background[str] = Background(lambda things: done.extend(things) or len(things), what="records")
+    work: Background[str] = Background(audit, what="work", records=False)
+    records.offer("record")
+    work.offer("work")
+    began = time.monotonic()
+    flush_all(records_only=True)
+    assert done == ["record"]
+    flush_all(0.2)  # bounded, whatever hangs
+    assert time.monotonic() - began < 10
+    go.set()
+    for background in (records, work):
+        background.close()
+    assert done == ["record", "work"]
