@@ -33,8 +33,8 @@ def in_daemon_thread(work: Callable[[], T]) -> Future[T]:
 
 
 def off_loop(function: Callable[P, T]) -> Callable[P, T]:
-    """Make a function that blocks (it compiles, or reads files) fit to be called where an event loop runs: there it runs
-    in a thread of its own. The loop waits for it all the same, but detectors of blocking calls, such as that of
+    """Make a function that blocks (it compiles, or reads files) fit to be called where an event loop runs: it then
+    runs in a thread of its own. The loop waits for it all the same, but detectors of blocking calls, such as that of
     `langgraph dev`, do not fail it half-way."""
 
     @functools.wraps(function)
