@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
-from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
+from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError, StateError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.graph.reasoning import Asked, reasoning_graph
 from escalade.neural.batcher import Batcher
@@ -24,14 +27,14 @@ from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.human import human_node
 from escalade.nodes.language_model import LanguageModel
-from escalade.nodes.parse import parse_node
+from escalade.nodes.parse import canonical_text, parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
 from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
-from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
+from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState, InputModel
 from escalade.nodes.step import Route
 from escalade.nodes.tracing import POLICY
 from escalade.nodes.value import value_node
@@ -41,8 +44,53 @@ from escalade.search.service import SearchService
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
 
-DecisionStateGraph = StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
-DecisionGraph = CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
+
+class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
+    """The compiled graph.
+
+    LangGraph matches calls made inside one node of another graph with their checkpoints by the order of the calls. Where
+    that order changes between a person's question and the answer, a call gets the decision on another state; it then
+    raises StateError instead of returning it.
+    """
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        return InputModel
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        return self._own(input, super().invoke(input, config, **options))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        return self._own(input, await super().ainvoke(input, config, **options))
+
+    def _own(self, given: Any, result: Any) -> Any:
+        if isinstance(given, dict) and "state" in given and isinstance(result, dict) and "decision" in result:
+            text = result["decision"]["state"]
+            builder = cast(DecisionStateGraph, self.builder)
+            if given["state"] != text and canonical_text(builder.domain, given["state"]) != text:
+                raise StateError(
+                    f"the call about the state {str(given['state'])[:80]!r} was resumed with the checkpoint of another "
+                    f"call in the same node, about '{text[:80]}': make such calls in a fixed order, or each in a node "
+                    "(or `Send`) of its own"
+                )
+        return result
+
+
+class DecisionStateGraph(StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
+    """The graph of nodes and edges. domain: what it decides."""
+
+    def __init__(self, domain: Domain[Any]) -> None:
+        super().__init__(
+            DecisionState,
+            context_schema=DecisionContext,
+            input_schema=DecisionInput,
+            output_schema=DecisionOutput,
+        )
+        self.domain = domain
+
+    def compile(self, *options: Any, **named: Any) -> DecisionGraph:
+        # As LangGraph copies a compiled graph (`Pregel.copy`), into our class.
+        compiled = super().compile(*options, **named)
+        return DecisionGraph(**{name: value for name, value in vars(compiled).items() if name != "__orig_class__"})
 
 
 class GraphOptions(TypedDict, total=False):
@@ -147,9 +195,7 @@ def _to_fastest_device(bundle: Bundle) -> None:
 
 def wire(resources: Resources) -> DecisionStateGraph:
     """The graph of nodes and edges, not yet compiled."""
-    graph: DecisionStateGraph = StateGraph(
-        DecisionState, context_schema=DecisionContext, input_schema=DecisionInput, output_schema=DecisionOutput
-    )
+    graph = DecisionStateGraph(resources.domain)
     for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
         step = node(resources)
         graph.add_node(step.name, step, trace_policy=POLICY)
@@ -158,7 +204,8 @@ def wire(resources: Resources) -> DecisionStateGraph:
         graph.add_edge(rung, "router")
     graph.add_edge(START, "parse")
     graph.add_edge("parse", "router")
-    graph.add_conditional_edges("router", Route("next_rung"), {name: name for name in (*RUNGS, END_OF_LADDER)})
+    path_map = {name: name for name in (*RUNGS, END_OF_LADDER)}
+    graph.add_conditional_edges("router", Route("next_rung", path_map), path_map)
     graph.add_edge("conclude", END)
     return graph
 
