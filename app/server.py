@@ -40,7 +40,8 @@ from escalade.graph.decision import decided
 from escalade.neural.actions import action_probabilities, select_action
 from escalade.neural.confidence import policy_features
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.parse import MAX_ID_LENGTH, canonical_text
+from escalade.nodes.parse import canonical_text
+from escalade.nodes.state import MAX_ID_LENGTH
 from escalade.training.background import flush_all
 from escalade.training.outcomes import LONGEST_NAME, Outcome
 

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
     """The compiled graph.
 
-    LangGraph matches calls made inside one node of another graph with their checkpoints by the order of the calls. Where
-    that order changes between a person's question and the answer, a call gets the decision on another state; it then
-    raises StateError instead of returning it.
+    LangGraph matches calls made inside one node of another graph with their checkpoints by the order of the calls.
+    Where that order changes between a person's question and the answer, a call gets the decision on another state; it
+    then raises StateError instead of returning it.
     """
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
@@ -204,8 +204,8 @@ def wire(resources: Resources) -> DecisionStateGraph:
         graph.add_edge(rung, "router")
     graph.add_edge(START, "parse")
     graph.add_edge("parse", "router")
-    path_map = {name: name for name in (*RUNGS, END_OF_LADDER)}
-    graph.add_conditional_edges("router", Route("next_rung", path_map), path_map)
+    places = (*RUNGS, END_OF_LADDER)
+    graph.add_conditional_edges("router", Route("next_rung", places), {name: name for name in places})
     graph.add_edge("conclude", END)
     return graph
 

@@ -4,6 +4,7 @@ the node is opened; streams have it with `subgraphs=True`. The short form goes s
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, Any
 
 from langgraph.graph import END, START, StateGraph
@@ -55,7 +56,7 @@ def reasoning_graph(resources: Resources) -> ReasoningGraph:
         ("refine", ("consult", "verify")),
         ("verify", ("verify", "refine", "agree")),
     ):
-        path_map = {**{place: place for place in places}, "end": END}
-        graph.add_conditional_edges(name, Route("goes_to", path_map), path_map)
+        path_map: dict[Hashable, str] = {**{place: place for place in places}, "end": END}
+        graph.add_conditional_edges(name, Route("goes_to", (*places, "end")), path_map)
     graph.add_edge("agree", END)
     return graph.compile(name="reason")

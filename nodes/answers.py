@@ -1,10 +1,10 @@
 """What a person's answer means, in any of the forms that people's tools send.
 
 The forms: the name of a legal action, as a text, as `{"action_name": …}` or as the arguments of an action
-(`{"action" or "name": …, "args": {"action_name": …}}`); Agent Inbox's `{"type": "accept" | "edit" | "response" |
-"ignore", "args": …}`; the decisions of LangChain's human-in-the-loop middleware, `{"type": "approve" | "edit" | "reject"
-| "respond", …}`; any of these alone in a list, under `{"decisions": [...]}`, or as JSON in a text. An answer that also
-names the `state` or `decision_id` it is for is refused where it is for another.
+(`{"action" or "name": …, "args": {"action_name": …}}`); those of Agent Inbox, `{"type": "accept" | "edit" |
+"response" | "ignore", "args": …}`; those of LangChain's human-in-the-loop middleware, `{"type": "approve" | "edit" |
+"reject" | "respond", …}`; any of these alone in a list, under `{"decisions": [...]}`, or as JSON in a text. An answer
+that also names the `state` or `decision_id` it is for is refused where it is for another.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _accepted(answer: dict[Any, Any], asked: Asked) -> int:
     """Agent Inbox sends what it accepts along, which tells an answer to another question."""
     if asked.proposed is None:
         raise ActionError(f"no other rung has proposed an action to accept: name one of {asked.names()}")
-    sent = answer.get("args") if isinstance(answer.get("args"), dict) else answer
+    inner = answer.get("args")
+    sent = inner if isinstance(inner, dict) else answer
     if any(key in sent for key in ("action_name", "args")) and _action_of(sent, asked) != asked.proposed:
         proposed = asked.domain.action_name(asked.proposed)
         raise ActionError(f"the answer accepts another action than the one proposed here, which is '{proposed}'")
@@ -152,7 +153,7 @@ def _named(name: Any, asked: Asked) -> int:
     except ActionError:
         alike = [one for one in asked.legal if _plain(domain.action_name(one)) == _plain(text)]
         action = alike[0] if len(alike) == 1 else None
-    if action not in asked.legal:
+    if action is None or action not in asked.legal:
         raise ActionError(f"{_shown(text)} is not a legal action here: name one of {asked.names()}")
     return int(action)
 

@@ -45,7 +45,7 @@ def human_node(resources: Resources) -> Step:
                 action = read_answer(answer, asked)
             except ActionError as error:
                 fault = str(error)
-        proposal = {
+        proposal: dict[str, Any] = {
             "rung": "human",
             "confidence": None,
             "value": None,

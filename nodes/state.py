@@ -6,11 +6,11 @@ schemas Studio has no form and MCP no tools. The descriptions are shown there.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 from langgraph.managed import RemainingSteps
 from pydantic import BaseModel, ConfigDict, Field, with_config
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 MAX_ID_LENGTH = 200
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("app", "domains", "escalade", "graph", "neural", "nodes", "search", "training")
 KEPT = Path(sys.prefix) / "other-pythons"
-QUIET = ("--quiet", "--disable-pip-version-check", "--no-compile")
+QUIET = ("--quiet", "--disable-pip-version-check")
 
 
 def interpreter(version: str) -> Path | None:
@@ -56,7 +56,16 @@ def test_schemas_and_a_decision_on(version: str, tmp_path: Path) -> None:
     if not python.exists():
         subprocess.run([str(found), "-m", "venv", str(place)], check=True)
     built = wheel(tmp_path)
-    install = [str(python), "-m", "pip", "install", *QUIET, "--constraint", str(ROOT / "constraints.txt")]
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        *QUIET,
+        "--no-compile",
+        "--constraint",
+        str(ROOT / "constraints.txt"),
+    ]
     done = subprocess.run([*install, str(built), "pytest"], capture_output=True, text=True, check=False)
     if done.returncode and "No matching distribution" in done.stderr:
         pytest.skip(f"the package registry has not what is needed for Python {version}: {done.stderr[-200:]}")
