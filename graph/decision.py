@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
@@ -18,16 +18,16 @@ from typing_extensions import TypedDict
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
-from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError, StateError
+from escalade.domains.errors import CatalogError, DomainFault, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.graph.reasoning import Asked, reasoning_graph
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.human import human_node
+from escalade.nodes.human import CALLED_ABOUT, check_about, human_node
 from escalade.nodes.language_model import LanguageModel
-from escalade.nodes.parse import canonical_text, parse_node
+from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
 from escalade.nodes.reason_calibration import ReasonCalibration
@@ -57,22 +57,29 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
         return InputModel
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        return self._own(input, super().invoke(input, config, **options))
+        with self._about(input) as check:
+            return check(super().invoke(input, config, **options))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        return self._own(input, await super().ainvoke(input, config, **options))
+        with self._about(input) as check:
+            return check(await super().ainvoke(input, config, **options))
 
-    def _own(self, given: Any, result: Any) -> Any:
-        if isinstance(given, dict) and "state" in given and isinstance(result, dict) and "decision" in result:
-            text = result["decision"]["state"]
-            builder = cast(DecisionStateGraph, self.builder)
-            if given["state"] != text and canonical_text(builder.domain, given["state"]) != text:
-                raise StateError(
-                    f"the call about the state {str(given['state'])[:80]!r} was resumed with the checkpoint of another "
-                    f"call in the same node, about '{text[:80]}': make such calls in a fixed order, or each in a node "
-                    "(or `Send`) of its own"
-                )
-        return result
+    @contextmanager
+    def _about(self, input: Any) -> Iterator[Callable[[Any], Any]]:
+        """Meanwhile no question about another state takes an answer. Yields what checks a result, and returns it."""
+        given = input.get("state") if isinstance(input, dict) else None
+        domain = cast(DecisionStateGraph, self.builder).domain
+
+        def check(result: Any) -> Any:
+            if isinstance(result, dict) and "decision" in result:
+                check_about(domain, given, result["decision"]["state"])
+            return result
+
+        before = CALLED_ABOUT.set(given)
+        try:
+            yield check
+        finally:
+            CALLED_ABOUT.reset(before)
 
 
 class DecisionStateGraph(StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):

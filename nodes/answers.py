@@ -123,7 +123,7 @@ def _accepted(answer: dict[Any, Any], asked: Asked) -> int:
         raise ActionError(f"no other rung has proposed an action to accept: name one of {asked.names()}")
     inner = answer.get("args")
     sent = inner if isinstance(inner, dict) else answer
-    if any(key in sent for key in ("action_name", "args")) and _action_of(sent, asked) != asked.proposed:
+    if any(sent.get(key) is not None for key in ("action_name", "args")) and _action_of(sent, asked) != asked.proposed:
         proposed = asked.domain.action_name(asked.proposed)
         raise ActionError(f"the answer accepts another action than the one proposed here, which is '{proposed}'")
     return asked.proposed

@@ -5,22 +5,29 @@ interrupted ones, where people look for what waits for them.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 from langgraph.types import interrupt
 
-from escalade.domains.errors import ActionError
+from escalade.domains.base import Domain
+from escalade.domains.errors import ActionError, StateError
 from escalade.nodes.answers import DECLINED, Asked, read_answer
 from escalade.nodes.checked import with_legality
 from escalade.nodes.conclude import best_report
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.parse import guarded, legal_in
+from escalade.nodes.parse import canonical_text, guarded, legal_in
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
 
 ACTION = "decide"
 """What the action is called in the forms of Agent Inbox and LangChain's human-in-the-loop middleware."""
+
+
+CALLED_ABOUT: ContextVar[Any] = ContextVar("CALLED_ABOUT", default=None)
+"""The state that the running graph was called with, None where that is not known. LangGraph drops the input of a call
+that it resumes from a checkpoint."""
 
 
 class Ask(Step):
@@ -31,6 +38,7 @@ def human_node(resources: Resources) -> Step:
     domain = resources.domain
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
+        check_about(domain, CALLED_ABOUT.get(), state["text"])
         legal = legal_in(domain, state["text"])
         reports = [with_legality(report, legal, domain) for report in state["reports"]]
         best = best_report(reports)
@@ -59,6 +67,16 @@ def human_node(resources: Resources) -> Step:
         return {"proposal": {**proposal, "action": action}}
 
     return Ask("human", resources, run)
+
+
+def check_about(domain: Domain[Any], given: Any, text: str) -> None:
+    """Raises StateError if a call about a state was resumed with the checkpoint of a call about another. given: None
+    where that is not known. text: the canonical text of the checkpoint's state."""
+    if given is not None and given != text and canonical_text(domain, given) != text:
+        raise StateError(
+            f"the call about the state {str(given)[:80]!r} was resumed with the checkpoint of another call in the same "
+            f"node, about '{text[:80]}': make such calls in a fixed order, or each in a node (or `Send`) of its own"
+        )
 
 
 def question_about(
