@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from escalade.domains.base import Domain
 from escalade.domains.decision import RungReport
@@ -22,6 +22,7 @@ class KeptReport(RungReport):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     policy: list[float] | None = None
+    cost_usd: float | None = Field(ge=0)
 
 
 class KeptProposal(KeptReport):
