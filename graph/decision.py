@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
 
 
+INTERRUPT = "__interrupt__"
+"""Where LangGraph puts the questions that a run waits for."""
+
+
 class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
     """The compiled graph.
 
@@ -71,7 +75,8 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
         domain = cast(DecisionStateGraph, self.builder).domain
 
         def check(result: Any) -> Any:
-            if isinstance(result, dict) and "decision" in result:
+            # What waits for a person may still hold the thread's decision before.
+            if given is not None and isinstance(result, dict) and "decision" in result and INTERRUPT not in result:
                 check_about(domain, given, result["decision"]["state"])
             return result
 
@@ -253,7 +258,7 @@ def build_decision_graph(
 def decided(result: dict[str, Any]) -> dict[str, Any]:
     """The decision in what a run returned. Raises NoDecisionError if the run waits for a person instead, which only a
     caller who can resume it can deal with."""
-    if "decision" not in result:
+    if "decision" not in result or INTERRUPT in result:  # which may hold the thread's decision before, too
         raise NoDecisionError(
             "the run asks a person, who cannot answer here: run the graph with a checkpointer, in Studio "
             "or on the LangGraph server, or leave the rung 'human' out"

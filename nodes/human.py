@@ -38,12 +38,13 @@ def human_node(resources: Resources) -> Step:
     domain = resources.domain
 
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        check_about(domain, CALLED_ABOUT.get(), state["text"])
-        legal = legal_in(domain, state["text"])
+        text = canonical_text(domain, state["text"])
+        check_about(domain, CALLED_ABOUT.get(), text)
+        legal = legal_in(domain, text)
         reports = [with_legality(report, legal, domain) for report in state["reports"]]
         best = best_report(reports)
-        asked = Asked(domain, state["text"], state["id"], legal, None if best is None else best["action"])
-        situation = guarded(domain, domain.describe, state["text"])
+        asked = Asked(domain, text, state["id"], legal, None if best is None else best["action"])
+        situation = guarded(domain, domain.describe, text)
         fault, action = None, None
         while action is None:
             question = question_about(asked, situation, [_summary(report, resources) for report in reports], fault)

@@ -168,7 +168,7 @@ EDITS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(EDITS, st.sampled_from(NODES), JUNK | st.sampled_from(["accept", "9", "3"]))
 def test_whatever_is_edited_the_decision_is_legal_or_an_error_of_ours(
     edit: dict[str, Any], node: str, answer: Any
