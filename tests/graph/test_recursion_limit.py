@@ -38,9 +38,9 @@ def graph() -> Iterator[Any]:
         yield build_decision_graph("tic_tac_toe", language_model=model)
 
 
-def decide(graph: Any, limit: int, context: DecisionContext) -> list[Decision]:
+def decide(graph: Any, limit: int, context: DecisionContext, state: str = LOST_UNLESS_3) -> list[Decision]:
     """Sync and async."""
-    config, given = {"recursion_limit": limit}, {"state": LOST_UNLESS_3}
+    config, given = {"recursion_limit": limit}, {"state": state}
     results = (
         graph.invoke(given, config, context=context),
         asyncio.run(graph.ainvoke(given, config, context=context)),
@@ -64,7 +64,7 @@ def test_a_limit_reached_inside_the_reasoning_graph_fails_the_rung_and_counts_it
 
 def test_rungs_that_the_limit_leaves_no_steps_for_are_skipped(graph: Any) -> None:
     context = DecisionContext(ladder=("search", "reason"), search_threshold=1.0, simulations=2)
-    for decision in decide(graph, 6, context):
+    for decision in decide(graph, 6, context, "51"):
         assert [(one.rung, one.reason) for one in decision.rungs] == [
             ("search", "under_threshold"),
             ("reason", "recursion_limit"),
