@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.parse import MAX_ID_LENGTH
+from escalade.nodes.state import MAX_ID_LENGTH
 from escalade.training.outcomes import LONGEST_NAME
 
 

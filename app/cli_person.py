@@ -1,4 +1,4 @@
-"""The last rung in the terminal: a person reads what the others said, and decides."""
+"""The last rung in the terminal: a person reads what the others reported, and decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def decide_with_person(decider: Decider, state: str | None, context: DecisionContext) -> dict[str, Any]:
     """A run's decision, as a dict; where the ladder ends at a person, that is whoever sits here. Questions go to
-    stderr, answers are lines of stdin. Raises NoDecisionError if nobody answers."""
+    stderr, answers are lines of stdin, in any form that `escalade.nodes.answers` reads. Raises NoDecisionError if
+    nobody answers."""
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.types import Command
 
@@ -30,26 +31,26 @@ def decide_with_person(decider: Decider, state: str | None, context: DecisionCon
     result = graph.invoke(given, config, context=context)
     while result.get("__interrupt__"):
         (question,) = result["__interrupt__"]
-        answer = _answer(question.value)
-        result = graph.invoke(Command(resume={"action_name": answer}), config, context=context)
+        result = graph.invoke(Command(resume=_answer(question.value)), config, context=context)
     return decided(result)
 
 
 def _answer(question: dict[str, Any]) -> str:
     console = Console(stderr=True, highlight=False)
-    console.print(f"\n{escape(question['description'])}\n", soft_wrap=True)
-    table = table_of("rung", "would take", "outcome", "reason", "confidence")
-    for report in question["rungs"]:
-        sure = "" if report["confidence"] is None else f"{report['confidence']:.2f}"
-        table.add_row(report["rung"], escape(report["action_name"] or ""), report["outcome"], report["reason"], sure)
-    if table.row_count:
-        console.print(table)
-    legal = question["legal_actions"]
-    shown = ", ".join(legal) if len(legal) <= 30 else f"{', '.join(legal[:30])}, … ({len(legal)} in all)"
-    console.print(f"Your decision, one of: {escape(shown)}", soft_wrap=True)
+    if question["error"] is None:
+        console.print(f"\n{escape(question['description'])}\n", soft_wrap=True)
+        table = table_of("rung", "would take", "outcome", "reason", "confidence")
+        for report in question["rungs"]:
+            sure = "" if report["confidence"] is None else f"{report['confidence']:.2f}"
+            action = escape(report["action_name"] or "")
+            table.add_row(report["rung"], action, report["outcome"], report["reason"], sure)
+        if table.row_count:
+            console.print(table)
+    else:
+        console.print(escape(question["error"]), soft_wrap=True)
+    accept = " (or 'accept' the proposal)" if question["proposed_action"] is not None else ""
+    console.print(f"Your decision{accept}:", soft_wrap=True)
     for line in sys.stdin:
-        said = line.strip()
-        if said in legal:
-            return said
-        console.print(f"'{escape(said[:40])}' is not one of: {escape(shown)}", soft_wrap=True)
+        if line.strip():
+            return line.strip()
     raise NoDecisionError("the run asks a person, and nobody answered: type the name of a legal action")

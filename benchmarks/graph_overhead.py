@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from langgraph.graph import END, START, StateGraph
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from escalade import DecisionContext, build_decision_graph, load_domain, write_bundle
 from escalade.domains.base import RUNGS

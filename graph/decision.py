@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
@@ -23,7 +27,7 @@ from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
 from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
 from escalade.nodes.daemon import off_loop
-from escalade.nodes.human import human_node
+from escalade.nodes.human import CALLED_ABOUT, check_about, human_node
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
@@ -32,7 +36,7 @@ from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
-from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState
+from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState, InputModel
 from escalade.nodes.step import Route
 from escalade.nodes.tracing import POLICY
 from escalade.nodes.value import value_node
@@ -42,8 +46,65 @@ from escalade.search.service import SearchService
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
 
-DecisionStateGraph = StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
-DecisionGraph = CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]
+
+INTERRUPT = "__interrupt__"
+"""Where LangGraph puts the questions that a run waits for."""
+
+
+class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
+    """The compiled graph.
+
+    LangGraph matches calls made inside one node of another graph with their checkpoints by the order of the calls.
+    Where that order changes between a person's question and the answer, a call gets the decision on another state; it
+    then raises StateError instead of returning it.
+    """
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        return InputModel
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with self._about(input) as check:
+            return check(super().invoke(input, config, **options))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with self._about(input) as check:
+            return check(await super().ainvoke(input, config, **options))
+
+    @contextmanager
+    def _about(self, input: Any) -> Iterator[Callable[[Any], Any]]:
+        """Meanwhile no question about another state takes an answer. Yields what checks a result, and returns it."""
+        given = input.get("state") if isinstance(input, dict) else None
+        domain = cast(DecisionStateGraph, self.builder).domain
+
+        def check(result: Any) -> Any:
+            # What waits for a person may still hold the thread's decision before.
+            if given is not None and isinstance(result, dict) and "decision" in result and INTERRUPT not in result:
+                check_about(domain, given, result["decision"]["state"])
+            return result
+
+        before = CALLED_ABOUT.set(given)
+        try:
+            yield check
+        finally:
+            CALLED_ABOUT.reset(before)
+
+
+class DecisionStateGraph(StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
+    """The graph of nodes and edges. domain: what it decides. context: reads the options of a run."""
+
+    def __init__(self, domain: Domain[Any], context: type[DecisionContext] = DecisionContext) -> None:
+        super().__init__(
+            DecisionState,
+            context_schema=context,
+            input_schema=DecisionInput,
+            output_schema=DecisionOutput,
+        )
+        self.domain = domain
+
+    def compile(self, *options: Any, **named: Any) -> DecisionGraph:
+        # As LangGraph copies a compiled graph (`Pregel.copy`), into our class.
+        compiled = super().compile(*options, **named)
+        return DecisionGraph(**{name: value for name, value in vars(compiled).items() if name != "__orig_class__"})
 
 
 class GraphOptions(TypedDict, total=False):
@@ -139,9 +200,7 @@ def _to_fastest_device(bundle: Bundle) -> None:
 
 def wire(resources: Resources, context: type[DecisionContext] = DecisionContext) -> DecisionStateGraph:
     """The graph of nodes and edges, not yet compiled. context: reads the options of a run."""
-    graph: DecisionStateGraph = StateGraph(
-        DecisionState, context_schema=context, input_schema=DecisionInput, output_schema=DecisionOutput
-    )
+    graph = DecisionStateGraph(resources.domain, context)
     for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
         step = node(resources)
         graph.add_node(step.name, step, trace_policy=POLICY)
@@ -150,7 +209,8 @@ def wire(resources: Resources, context: type[DecisionContext] = DecisionContext)
         graph.add_edge(rung, "router")
     graph.add_edge(START, "parse")
     graph.add_edge("parse", "router")
-    graph.add_conditional_edges("router", Route("next_rung"), {name: name for name in (*RUNGS, END_OF_LADDER)})
+    places = (*RUNGS, END_OF_LADDER)
+    graph.add_conditional_edges("router", Route("next_rung", places), {name: name for name in places})
     graph.add_edge("conclude", END)
     return graph
 
@@ -191,7 +251,7 @@ def build_decision_graph(
 def decided(result: dict[str, Any]) -> dict[str, Any]:
     """The decision in what a run returned. Raises NoDecisionError if the run waits for a person instead, which only a
     caller who can resume it can deal with."""
-    if "decision" not in result:
+    if "decision" not in result or INTERRUPT in result:  # which may hold the thread's decision before, too
         raise NoDecisionError(
             "the run asks a person, who cannot answer here: run the graph with a checkpointer, in Studio "
             "or on the LangGraph server, or leave the rung 'human' out"

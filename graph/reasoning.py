@@ -4,10 +4,13 @@ the node is opened; streams have it with `subgraphs=True`. The short form goes s
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Hashable
+from typing import Annotated, Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from escalade.nodes.agree import agree_node
 from escalade.nodes.check import consult_node, verify_node
@@ -22,21 +25,21 @@ from escalade.nodes.tracing import POLICY
 class Asked(TypedDict, total=False):
     """What it takes of the decision's state."""
 
-    text: str
-    allowance_ms: float | None
-    network_value: float | None
-    elapsed_ms: float
-    marked_at: float
-    marked_by: str
+    text: Annotated[str, Field(description="The canonical text of the state.")]
+    allowance_ms: Annotated[float | None, Field(description="Milliseconds that the rung may take; null: any.")]
+    network_value: Annotated[float | None, Field(description="The networks' estimate of the state in [-1, 1], if any.")]
+    elapsed_ms: Annotated[float, Field(description="Milliseconds that the decision has taken so far.")]
+    marked_at: Annotated[float, Field(description="When the last node ended, by its process' clock, in seconds.")]
+    marked_by: Annotated[str, Field(description="Names that process.")]
 
 
 class Reasoned(TypedDict, total=False):
-    """What the decision graph hears of it."""
+    """What it returns to the decision graph."""
 
-    proposal: dict[str, Any]
-    elapsed_ms: float
-    marked_at: float
-    marked_by: str
+    proposal: Annotated[dict[str, Any], Field(description="The rung's proposal, for the router to judge.")]
+    elapsed_ms: Annotated[float, Field(description="Milliseconds that the decision has taken so far.")]
+    marked_at: Annotated[float, Field(description="When the last node ended, by its process' clock, in seconds.")]
+    marked_by: Annotated[str, Field(description="Names that process.")]
 
 
 ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]
@@ -55,6 +58,7 @@ def reasoning_graph(resources: Resources) -> ReasoningGraph:
         ("refine", ("consult", "verify")),
         ("verify", ("verify", "refine", "agree")),
     ):
-        graph.add_conditional_edges(name, Route("goes_to"), {**{place: place for place in places}, "end": END})
+        path_map: dict[Hashable, str] = {**{place: place for place in places}, "end": END}
+        graph.add_conditional_edges(name, Route("goes_to", (*places, "end")), path_map)
     graph.add_edge("agree", END)
     return graph.compile(name="reason")

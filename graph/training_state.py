@@ -1,9 +1,12 @@
-"""What the training graph is told, keeps between its steps, and tells; all of it plain."""
+"""Input, state and output of the training graph; all of it plain."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from escalade.domains.errors import SettingsError
 
@@ -14,60 +17,71 @@ def _gathered(old: list[dict[str, Any]], new: list[dict[str, Any]] | None) -> li
 
 
 class TrainingInput(TypedDict, total=False):
-    """What a run may be told. Everything but the domain has a default; a run that exists goes on with its own."""
+    """What to train. Everything but the domain has a default; a run that exists goes on with its own."""
 
-    domain: str
-    run: str
-    """Name of the run, a folder under the graph's root; one made from the thread or the time if left out."""
-    recipe: str | dict[str, Any]
-    """Name of a recipe, or one in full (`Recipe.plain`)."""
-    iterations: int | None
-    """How many in all; the recipe's if neither this nor minutes is given."""
-    minutes: float | None
-    """How long it may take, about; what was stopped in between does not count."""
-    seed: int
-    options: dict[str, Any]
-    """Of the domain."""
-    experience: list[str]
-    exclude: list[str]
-    start: str | None
-    """As in `escalade.training.run.RunConfig`."""
+    domain: Annotated[str, Field(description="The domain to train for, such as tic_tac_toe.")]
+    run: Annotated[
+        str,
+        Field(
+            description="Name of the run, a folder under the graph's root; one made from the thread or the time if "
+            "left out. A run that exists is continued."
+        ),
+    ]
+    recipe: Annotated[str | dict[str, Any], Field(description="Name of a recipe, or one in full (`Recipe.plain`).")]
+    iterations: Annotated[
+        int | None,
+        Field(description="How many iterations in all; the recipe's if neither this nor minutes is given."),
+    ]
+    minutes: Annotated[
+        float | None,
+        Field(description="Minutes of work in all, about; time while the run was stopped does not count."),
+    ]
+    seed: Annotated[int, Field(description="Random seed, from 0 to 2^63 - 1.")]
+    options: Annotated[dict[str, Any], Field(description="Options of the domain.")]
+    experience: Annotated[
+        list[str], Field(description="Folders of other experience stores of the domain to learn from too.")
+    ]
+    exclude: Annotated[list[str], Field(description="Files of test positions that are never learned from.")]
+    start: Annotated[
+        str | None,
+        Field(description="The bundle to start from, a folder or builtin:NAME; random weights if left out."),
+    ]
 
 
 class TrainingState(TrainingInput, total=False):
-    """Between the steps: where the run is. spent: the budget, so that nothing is left to do. ends_at: the minutes for
-    which this iteration is the last. seconds: of work so far. span: how far the run is when a fit begins and ends.
-    history: a line of figures an iteration."""
+    """The state of the graph between its nodes: where the run is."""
 
-    iteration: int
-    spent: bool
-    last: bool
-    ends_at: float | None
-    seconds: float
-    iteration_seconds: float
-    tasks: list[dict[str, Any]]
-    collected: Annotated[list[dict[str, Any]], _gathered]
-    span: list[float]
-    history: list[dict[str, Any]]
-    champion: dict[str, Any] | None
+    iteration: Annotated[int, Field(description="The iteration under way, from 1.")]
+    spent: Annotated[bool, Field(description="Whether the budget is spent, so that nothing is left to do.")]
+    last: Annotated[bool, Field(description="Whether this iteration is the last.")]
+    ends_at: Annotated[float | None, Field(description="The minutes for which this iteration is the last.")]
+    seconds: Annotated[float, Field(description="Seconds of work so far.")]
+    iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
+    tasks: Annotated[list[dict[str, Any]], Field(description="What the collectors are to do.")]
+    collected: Annotated[
+        list[dict[str, Any]], Field(description="What the collectors of this iteration report."), _gathered
+    ]
+    span: Annotated[list[float], Field(description="How far the run is when this fit begins and ends, each in [0, 1].")]
+    history: Annotated[list[dict[str, Any]], Field(description="Figures of every iteration.")]
+    champion: Annotated[dict[str, Any] | None, Field(description="The best network so far; null: none yet.")]
 
 
 class TrainingOutput(TypedDict, total=False):
-    """What a finished run tells."""
+    """What a finished run returns."""
 
-    run: str
-    iteration: int
-    seconds: float
-    history: list[dict[str, Any]]
-    champion: dict[str, Any] | None
-    bundle: str
+    run: Annotated[str, Field(description="Name of the run.")]
+    iteration: Annotated[int, Field(description="The last iteration.")]
+    seconds: Annotated[float, Field(description="Seconds of work in all.")]
+    history: Annotated[list[dict[str, Any]], Field(description="Figures of every iteration.")]
+    champion: Annotated[dict[str, Any] | None, Field(description="The best network; null: none is better than before.")]
+    bundle: Annotated[str, Field(description="The champion's bundle folder; empty if there is none.")]
 
 
 class CollectState(TypedDict):
     """What one collector is sent."""
 
-    run: str
-    task: dict[str, Any]
+    run: Annotated[str, Field(description="Name of the run.")]
+    task: Annotated[dict[str, Any], Field(description="What to collect.")]
 
 
 def check_input(state: TrainingInput) -> None:

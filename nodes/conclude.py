@@ -7,7 +7,9 @@ from typing import Any
 from escalade.domains.base import RUNGS
 from escalade.domains.decision import Decision, RungReport
 from escalade.domains.errors import NoDecisionError
+from escalade.nodes.checked import action_name, with_legality
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.parse import canonical_text, legal_in
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update, log
@@ -25,23 +27,27 @@ ADVICE = {
     "no_person": "let a person be asked (option human, on a graph with a checkpointer)",
     "deadline": "allow more time (deadline_ms)",
     "budget": "allow more money (budget_usd)",
+    "recursion_limit": "allow more steps (recursion_limit in the run's config)",
     "unpriced": "state the model's prices (ESCALADE_LLM_INPUT_USD_PER_MTOK, ESCALADE_LLM_OUTPUT_USD_PER_MTOK)",
 }
 
 
 def conclude_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
-        reports = state["reports"]
+        # Whatever was edited in the checkpoint, what is not legal in the state's text is not chosen.
+        domain, text = resources.domain, canonical_text(resources.domain, state["text"])
+        legal = legal_in(domain, text)
+        reports = [with_legality(report, legal, domain) for report in state["reports"]]
         source = best_report(reports)
         if source is None:
             raise NoDecisionError(explain(reports), reports=reports)
         costs = [report["cost_usd"] for report in reports]
         decision = Decision(
             decision_id=state["id"],
-            domain=resources.domain.name,
-            state=state["text"],
+            domain=domain.name,
+            state=text,
             action=source["action"],
-            action_name=resources.domain.action_name(source["action"]),
+            action_name=action_name(domain, source["action"]),
             source=source["rung"],
             confidence=source.get("confidence"),
             certified=source["outcome"] == "accepted" and "certificate" in (source.get("details") or {}),

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault, EscaladeError, StateError
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.resources import Resources
-from escalade.nodes.state import DecisionState
+from escalade.nodes.state import MAX_ID_LENGTH, DecisionInput, DecisionState
 from escalade.nodes.step import Step, Update
 
-MAX_ID_LENGTH = 200
+
+class Parse(Step):
+    needs = ()
+
+    def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
+        # Of what an earlier run on this thread left behind, nothing counts.
+        return super()._begin(cast(DecisionState, {name: state.get(name) for name in DecisionInput.__annotations__}))
 
 
 def parse_node(resources: Resources) -> Step:
@@ -33,7 +39,12 @@ def parse_node(resources: Resources) -> Step:
             "elapsed_ms": 0.0,
         }
 
-    return Step("parse", resources, run)
+    return Parse("parse", resources, run)
+
+
+def legal_in(domain: Domain[Any], text: str) -> list[int]:
+    """The legal actions of a state. Raises StateError and DomainFault as `canonical_text`."""
+    return guarded(domain, lambda state: [int(action) for action in domain.legal_actions(state)], text)
 
 
 def canonical_text(domain: Domain[Any], source: Any) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from langchain_core.messages import BaseMessage
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError
 from escalade.nodes.call_failed import CallFailed
+from escalade.nodes.checked import check_fields
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
@@ -36,15 +39,15 @@ Place = Literal["consult", "refine", "verify", "agree", "end"]
 
 
 class Spent(TypedDict):
-    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced."""
+    """What the rung's calls took."""
 
-    calls: int
-    attempts: int
-    tokens: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None
-    simulated: bool
+    calls: Annotated[int, Field(description="Answers.")]
+    attempts: Annotated[int, Field(description="Attempts beyond one for each answer.")]
+    tokens: Annotated[int, Field(description="Tokens counted against the cap of one decision.")]
+    input_tokens: Annotated[int, Field(description="Prompt tokens that the provider reported.")]
+    output_tokens: Annotated[int, Field(description="Completion tokens that the provider reported.")]
+    cost_usd: Annotated[float | None, Field(description="Cost in USD; null if one call is unpriced.")]
+    simulated: Annotated[bool, Field(description="Whether `escalade llm simulate` answered.")]
 
 
 NOTHING: Spent = {
@@ -58,41 +61,54 @@ NOTHING: Spent = {
 }
 
 
-class ReasoningState(DecisionState, total=False):
-    """The decision's state, of which the subgraph reads `text`, `allowance_ms` and `network_value` and writes
-    `proposal`, and what it keeps for itself. goes_to: the next node. began_ms: `elapsed_ms` when the rung began. plan:
-    the model's own words. best: name of the candidate that holds so far, and candidates: all that are left, with the
-    reasons given. checks: tool calls that the model asked for. findings: what tools and searches said, a line each.
-    asked: the tool calls made, so that none is made twice. refuted: actions by name, with what refutes them.
-    evaluation: of the state by the model. simulations: what the tools have taken. rounds: revisions so far. worked_ms:
-    this machine's time in all. troubles: what failed and was done without."""
+@with_config(ConfigDict(strict=True, allow_inf_nan=False))
+class ReasoningProgress(TypedDict, total=False):
+    """What the subgraph keeps for itself."""
 
-    goes_to: Place
-    began_ms: float
-    plan: str
-    best: str
-    candidates: dict[str, str]
-    checks: list[dict[str, str]]
-    findings: list[str]
-    asked: list[str]
-    refuted: dict[str, str]
-    evaluation: float | None
-    simulations: int
-    rounds: int
-    spent: Spent
-    worked_ms: float
-    troubles: list[str]
+    goes_to: Annotated[Place, Field(description="The next node.")]
+    began_ms: Annotated[float, Field(description="`elapsed_ms` when the rung began.")]
+    plan: Annotated[str, Field(description="The model's plan, in its own words.")]
+    best: Annotated[str, Field(description="Name of the best candidate so far.")]
+    candidates: Annotated[dict[str, str], Field(description="The candidates left, each with the reason given for it.")]
+    checks: Annotated[list[dict[str, str]], Field(description="Tool calls that the model asked for.")]
+    findings: Annotated[list[str], Field(description="What tools and searches returned, a line each.")]
+    asked: Annotated[list[str], Field(description="Tool calls made, so that none is made twice.")]
+    refuted: Annotated[dict[str, str], Field(description="Refuted actions by name, with what refutes them.")]
+    evaluation: Annotated[float | None, Field(description="The model's estimate of the state in [-1, 1].")]
+    simulations: Annotated[int, Field(description="MCTS simulations that the tools have used.")]
+    rounds: Annotated[int, Field(description="Revisions so far.")]
+    spent: Annotated[Spent, Field(description="What the calls took.")]
+    worked_ms: Annotated[float, Field(description="This machine's time in all, in milliseconds.")]
+    troubles: Annotated[list[str], Field(description="What failed and was done without.")]
+
+
+class ReasoningState(DecisionState, ReasoningProgress, total=False):
+    """The decision's state, of which the subgraph reads `text`, `allowance_ms` and `network_value` and writes
+    `proposal`, and what it keeps for itself."""
+
+
+_PROGRESS = TypeAdapter(ReasoningProgress)
 
 
 class ReasoningStep(RungStep):
     """A node of the subgraph: its function returns what it changes, or a proposal, which ends the rung."""
 
     works = False
+    needs = ("text", "elapsed_ms")
+
+    def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
+        check_fields(_PROGRESS, state)
+        return super()._begin(state)
 
     def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
         worked: float = state.get("worked_ms", 0.0) + work * 1000  # type: ignore[operator]
         if "action" not in proposal and "outcome" not in proposal:
-            return self._end(state, {**proposal, "worked_ms": worked}, started)
+            if state.get("remaining_steps", 2) > 1:
+                return self._end(state, {**proposal, "worked_ms": worked}, started)
+            # LangGraph would end the whole run at the next node: the rung fails, the decision does not.
+            message = "the run's recursion_limit leaves the language model no step more"
+            spent_so_far = proposal.get("spent", state.get("spent"))
+            proposal = {"spent": spent_so_far, **failed("recursion_limit", {"message": message})}
         taken = state["elapsed_ms"] + max(0.0, self.resources.clock() - started) * 1000 - began_ms(state)
         spent: Spent | None = proposal.pop("spent", state.get("spent"))
         if spent is not None and proposal.get("outcome") == "failed":

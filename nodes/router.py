@@ -8,7 +8,9 @@ Conditional edges only read `next_rung`. Codes written here, per outcome:
   `no_certificate` (no certified threshold, none by hand), `alarm` (audits found the certificate broken),
   `no_confidence` (it gave none).
 - skipped: `no_model`, `no_simulator`, `no_llm`, `no_person`, `rule` (the domain leaves
-  this state to others), `novel`, `deadline`, `budget`, `unpriced`, `breaker_open` (the endpoint failed too often).
+  this state to others), `novel`, `deadline`, `budget`, `unpriced`, `breaker_open` (the endpoint failed too often),
+  `recursion_limit` (of the run's config: too few steps are left), `declined` (the person left it to the other rungs).
+- failed: `illegal_action` (the proposed action is not legal in this state); every other code comes from the rung.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Any, cast
 
 from escalade.domains.decision import Rung
 from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
+from escalade.nodes.checked import with_legality
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
+from escalade.nodes.parse import legal_in
 from escalade.nodes.reasoning import fewest_turns, most_calls
 from escalade.nodes.resources import Resources
 from escalade.nodes.search import is_last_resort
@@ -26,6 +30,8 @@ from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
 
 END_OF_LADDER = "conclude"
+STEPS_OF_A_RUNG = 4
+"""Router, rung, router, conclude: with fewer steps left, LangGraph would end the run without a decision."""
 GRACE_MS = 50.0
 """For a search that alone can still decide, where another rung failed and left it no time."""
 
@@ -35,13 +41,20 @@ def router_node(resources: Resources) -> Step:
         reports = list(state["reports"])
         proposal = state.get("proposal")
         if proposal is not None:
+            proposal = with_legality(proposal, legal_in(resources.domain, state["text"]), resources.domain)
             report = judge(proposal, reports, context, resources, forced=state.get("forced", False))
             reports.append(report)
             if report["outcome"] == "accepted":
                 why = f"{report['rung']} accepted: {report['reason']}"
                 return {"reports": reports, "proposal": None, "next_rung": END_OF_LADDER, "why": why}
         reports, rung = next_rung(
-            reports, state["text"], state["elapsed_ms"], context, resources, allowed=state.get("rungs")
+            reports,
+            state["text"],
+            state["elapsed_ms"],
+            context,
+            resources,
+            allowed=state.get("rungs"),
+            steps=state.get("remaining_steps"),
         )
         if rung is None:
             why = "no rung is left"
@@ -68,7 +81,7 @@ def judge(
 ) -> dict[str, Any]:
     """A proposal with its outcome, reason and threshold, after the reports of the rungs before it. forced: whether
     there was nothing to choose from."""
-    if proposal.get("outcome") == "failed":
+    if proposal.get("outcome") in ("failed", "skipped"):
         return proposal
     rung, confidence = proposal["rung"], proposal.get("confidence")
     threshold = context.threshold(rung)
@@ -86,7 +99,8 @@ def judge(
             return {**proposal, "outcome": "escalated", "reason": certificate.reason, "details": details}
         threshold = certificate.threshold(rung)
         details = {**details, "certificate": described(certificate, context, ladder)}
-        if details.get("novelty", 0.0) > 1.0:
+        novelty = details.get("novelty", 0.0)
+        if isinstance(novelty, float) and novelty > 1.0:
             return {**proposal, "outcome": "escalated", "reason": "novel", "threshold": threshold, "details": details}
     if threshold is None:
         verdict = ("accepted", "trusted")
@@ -121,9 +135,11 @@ def next_rung(
     resources: Resources,
     *,
     allowed: Sequence[str] | None = None,
+    steps: int | None = None,
 ) -> tuple[list[dict[str, Any]], Rung | None]:
     """The next rung that can be asked, None at the end, and the reports with those skipped on the way added. allowed:
-    the rungs that the domain lets decide this state, None for all."""
+    the rungs that the domain lets decide this state, None for all. steps: that LangGraph's `recursion_limit` leaves,
+    this one included; None where nobody counts them."""
     done = {report["rung"] for report in reports}
     costs = [report["cost_usd"] for report in reports]
     novel = any(report.get("reason") == "novel" for report in reports)
@@ -133,6 +149,7 @@ def next_rung(
         reason = (
             ("rule" if allowed is not None and rung not in allowed else None)
             or unavailable(rung, context, resources)
+            or ("recursion_limit" if steps is not None and steps < STEPS_OF_A_RUNG else None)
             or ("novel" if novel and rung in NEURAL else None)
             or does_not_fit(rung, text, counted(rung, elapsed_ms, reports, context), costs, context, resources)
         )

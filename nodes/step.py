@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.runtime import get_runtime
 
-from escalade.domains.errors import DeadlineError, OverloadedError
+from escalade.domains.errors import DeadlineError, OverloadedError, StateError
+from escalade.nodes.checked import check_state
 from escalade.nodes.context import DecisionContext, read_context
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -41,6 +42,9 @@ class Step(Runnable[DecisionState, Update]):
     counts_gap = True
     """Whether the time since the last node counts."""
 
+    needs: tuple[str, ...] = ("id", "text", "reports", "elapsed_ms")
+    """What the state must hold."""
+
     def __init__(self, name: str, resources: Resources, run: Run, async_run: AsyncRun | None = None) -> None:
         self.name: str = name
         self.resources = resources
@@ -57,6 +61,7 @@ class Step(Runnable[DecisionState, Update]):
         return self._end(state, update, started)
 
     def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
+        check_state(state, self.needs)
         defaults = self.resources.defaults
         context = self.resources.limits.applied(read_context(get_runtime().context, defaults), defaults)
         now = self.resources.clock()
@@ -78,14 +83,19 @@ class Route(Runnable[Any, str]):
     """What a conditional edge reads: one entry of the state. As a runnable of our own it makes no run of its own in a
     trace, which would hold the whole state."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, places: Collection[str]) -> None:
+        """places: those that there are."""
         self.name = self.key = key
+        self.places = places
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> str:
-        return cast(str, input[self.key])
+        place = input.get(self.key)
+        if place not in self.places:
+            raise StateError(f"{self.key}: one of {', '.join(self.places)}, not {str(place)[:80]!r}")
+        return cast(str, place)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> str:
-        return cast(str, input[self.key])
+        return self.invoke(input)
 
 
 class RungStep(Step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -135,6 +136,73 @@ def test_a_person_is_asked_with_a_form_and_answers(client: Any) -> None:
     answered = client.runs.wait(thread_id, "decision", command={"resume": {"action_name": "9"}}, context=context)
     assert answered["decision"]["source"] == "human"
     assert answered["decision"]["action_name"] == "9"
+
+
+@pytest.mark.parametrize(
+    "right",
+    [{"action_name": "9"}, [{"type": "response", "args": "9"}], {"decisions": [{"type": "respond", "message": "9"}]}],
+)
+def test_after_a_wrong_answer_the_thread_still_waits_and_is_listed(client: Any, right: Any) -> None:
+    thread_id = client.threads.create()["thread_id"]
+    context = {"ladder": ["search", "human"], "search_threshold": 1.0, "simulations": 5}
+    asked = client.runs.wait(thread_id, "decision", input={"state": "51"}, context=context)
+    interrupt_id = asked["__interrupt__"][0]["id"]
+    wrong: Any
+    for wrong in ("5", {"type": "perhaps"}, {interrupt_id: "1"}, {interrupt_id: None}):
+        client.runs.wait(thread_id, "decision", command={"resume": wrong}, context=context)
+        waiting = [one["thread_id"] for one in client.threads.search(status="interrupted", limit=100)]
+        assert thread_id in waiting
+        ((question,),) = client.threads.get(thread_id)["interrupts"].values()
+        assert question["value"]["error"]
+        assert question["value"]["error"] in question["value"]["description"]
+        assert question["response_schema"]["properties"]["action_name"]["enum"] == question["value"]["legal_actions"]
+    answered = client.runs.wait(thread_id, "decision", command={"resume": right}, context=context)
+    assert (answered["decision"]["source"], answered["decision"]["action_name"]) == ("human", "9")
+    assert client.threads.get(thread_id)["status"] == "idle"
+
+
+def mcp(url: str, method: str, **params: Any) -> Any:
+    """One request to the server's MCP endpoint (JSON-RPC over streamable HTTP)."""
+    headers = {"x-api-key": KEY, "accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = httpx.post(f"{url}/mcp", headers=headers, json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert "error" not in told, told
+    return told["result"]
+
+
+def test_mcp_lists_our_graphs_with_their_schemas_and_calls_them(url: str) -> None:
+    client_info = {"name": "test", "version": "1"}
+    greeted = mcp(url, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client_info)
+    assert "tools" in greeted["capabilities"]
+    tools = {tool["name"]: tool for tool in mcp(url, "tools/list")["tools"]}
+    assert set(tools) == {"decide_tic_tac_toe", "train"}
+    for tool in tools.values():
+        assert "Tool based on" not in tool["description"]
+        assert tool["inputSchema"]["type"] == "object"
+        assert all(field["description"] for field in tool["inputSchema"]["properties"].values())
+    assert tools["decide_tic_tac_toe"]["inputSchema"]["required"] == ["state"]
+    called = mcp(url, "tools/call", name="decide_tic_tac_toe", arguments={"state": "51"}, context={"simulations": 5})
+    assert not called.get("isError")
+    (content,) = called["content"]
+    assert Decision.model_validate(ast.literal_eval(content["text"])["decision"]).state == "51"
+    refused = mcp(url, "tools/call", name="decide_tic_tac_toe", arguments={"state": "5x"})
+    assert refused["isError"]
+    # The endpoint passes on the kind of an error alone; the sentence is in the runs API.
+    assert refused["content"][0]["text"] == "StateError"
+
+
+def test_every_schema_of_our_graphs_is_served(client: Any) -> None:
+    for name in ("decision", "training"):
+        (assistant,) = client.assistants.search(graph_id=name)
+        schemas = client.assistants.get_schemas(assistant["assistant_id"])
+        for kind in ("input_schema", "output_schema", "state_schema"):
+            fields = schemas[kind]["properties"]
+            assert fields
+            assert all(field.get("description") for field in fields.values()), kind
+        assert "remaining_steps" not in schemas["state_schema"]["properties"]
+    assert schemas["input_schema"]["properties"]["recipe"]["description"]
 
 
 def test_history_shows_every_step_and_each_can_be_forked(client: Any) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
+from typing_extensions import TypedDict
 
 from escalade import (
     Decision,
@@ -180,24 +181,6 @@ def test_the_caller_may_name_the_decision(without_model: Any) -> None:
 
 
 # A person
-
-
-def test_a_person_is_asked_and_answers(with_model: Any) -> None:
-    graph = build_decision_graph("tic_tac_toe", checkpointer=InMemorySaver())
-    config: Any = {"configurable": {"thread_id": "1"}}
-    context = DecisionContext(ladder=("search", "human"), search_threshold=1.0, simulations=5)
-    asked = graph.invoke({"state": "51"}, config, context=context)
-    (question,) = asked["__interrupt__"]
-    assert question.value["legal_actions"] == ["2", "3", "4", "6", "7", "8", "9"]
-    assert question.value["rungs"][0]["rung"] == "search"
-    assert question.response_schema["properties"]["action_name"]["enum"] == question.value["legal_actions"]
-    for wrong in ({"action_name": "5"}, "7", {}, {"action_name": "7", "more": 1}):
-        with pytest.raises(Exception, match=r"(?i)resume|valid"):
-            graph.invoke(Command(resume=wrong), config, context=context)
-    decision = graph.invoke(Command(resume={"action_name": "9"}), config, context=context)["decision"]
-    assert decision["source"] == "human"
-    assert decision["action"] == 8
-    assert [report["rung"] for report in decision["rungs"]] == ["search", "human"]
 
 
 def test_without_leave_no_person_is_asked(without_model: Any) -> None:
