@@ -13,6 +13,7 @@ from scipy.special import gammaincinv, gammaln
 from escalade.domains.base import Domain, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
+from escalade.domains.isolation import failures_by_row
 from escalade.domains.random_bits import GAMMA, mix, uniforms
 from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, READY, RUNNING, node_arrays
 from escalade.search.cache import CachedEvaluator
@@ -29,11 +30,23 @@ from escalade.search.waves import MOST_ROUNDS, abandon, absorb_round, select_rou
 class Cohort:
     """A forest, and an evaluator to ask. Not for two threads at once.
 
-    `plant` trees, then `go` until it has reported them all as stopped. errors: by tree, of those that failed because
-    a plain domain did.
+    `plant` trees, then `go` until it has reported them all as stopped.
+
+    isolate: where the evaluator (or a plain domain's encoding) raises, find the states at fault and fail their trees
+        alone; otherwise `go` raises the error.
+    errors: by tree, of those that failed because a plain domain, or with `isolate` the evaluator, raised.
     """
 
-    def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int, *, cache: int = 0) -> None:
+    def __init__(
+        self,
+        domain: Domain[Any],
+        evaluator: AnyEvaluator,
+        trees: int,
+        nodes: int,
+        *,
+        cache: int = 0,
+        isolate: bool = False,
+    ) -> None:
         made_for = getattr(evaluator, "domain", domain)
         if made_for is not domain and isinstance(made_for, Domain) and _form(made_for) != _form(domain):
             raise SettingsError(
@@ -52,6 +65,7 @@ class Cohort:
         self.evaluator: Any = self._cached or evaluator
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
+        self._isolate = isolate
         self._moved = np.zeros(trees, np.bool_)  # whether a root was no root in the search before
         self._source = evaluator
         self._call = native_of(evaluator)
@@ -201,18 +215,27 @@ class Cohort:
     def _answer(self) -> None:
         """Ask the evaluator about the leaves that want it."""
         count = int(self.arrays.counts[ASKED])
-        if count == 0:
-            return
-        legal = self.arrays.asked_legal[:count]
+        if count and not self._isolate:
+            self._ask(0, count)
+        elif count:
+            for row, error in failures_by_row(self._ask, count).items():
+                self.arrays.values[row] = np.nan  # which fails the tree, in `settle`
+                self.errors[int(self.arrays.asked[row])] = error
+
+    def _ask(self, first: int, last: int) -> None:
+        """Ask about the leaves from `first` to `last`, exclusive. The evaluator gets copies: what it does to its
+        arguments before it raises must not be seen when it is asked again."""
+        rows = slice(first, last)
+        legal = self.arrays.asked_legal[rows].copy()
         answer: Any
         if self._asks_states:
-            states = self.arrays.asked_rows[:count] if self.plain is None else self.plain.asked()
-            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])
+            states = self.arrays.asked_rows[rows].copy() if self.plain is None else self.plain.asked(rows)
+            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[rows].copy())
         else:
-            seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
+            seen = self._observations[rows].copy() if self.plain is None else self.domain.encode(self.plain.asked(rows))
             answer = self.evaluator.evaluate(seen, legal)
-        logits, values = checked_answer(answer, count, self.domain.num_actions)
-        self.arrays.logits[:count], self.arrays.values[:count] = logits, values
+        logits, values = checked_answer(answer, last - first, self.domain.num_actions)
+        self.arrays.logits[rows], self.arrays.values[rows] = logits, values
 
     def stop(self, trees: IntArray, reason: int) -> None:
         """Trees that still run go no further: their questions are taken back, but for those of a root."""
