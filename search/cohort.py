@@ -15,12 +15,13 @@ from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
 from escalade.domains.isolation import failures_by_row
 from escalade.domains.random_bits import GAMMA, mix, uniforms
-from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, READY, RUNNING, node_arrays
+from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, PENDING, READY, RUNNING, node_arrays
 from escalade.search.cache import CachedEvaluator
 from escalade.search.config import SearchConfig, whole
 from escalade.search.forest import new_forest
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
+from escalade.search.recovery import advance_again, encode_again
 from escalade.search.results import Readings, SearchResult, readings_of, results_of
 from escalade.search.searchable import rows_of
 from escalade.search.subtree import keep_subtree, renew_noise
@@ -32,9 +33,9 @@ class Cohort:
 
     `plant` trees, then `go` until it has reported them all as stopped.
 
-    isolate: where the evaluator (or a plain domain's encoding) raises, find the states at fault and fail their trees
-        alone; otherwise `go` raises the error.
-    errors: by tree, of those that failed because a plain domain, or with `isolate` the evaluator, raised.
+    isolate: where the evaluator, an encoding or a kernel of the domain raises, find the states at fault and fail their
+        trees alone; otherwise `go` raises the error.
+    errors: by tree, of those that failed because a plain domain raised, or with `isolate` any of these.
     """
 
     def __init__(
@@ -197,20 +198,44 @@ class Cohort:
     def go(self, waves: int = 1, to_the_end: bool = False) -> IntArray:
         """Answer what is asked and let every tree go on until it asks again; so many times if all of it is compiled,
         once otherwise. Returns the trees that stopped, `[F]`; unless `to_the_end`, returns as soon as there is one."""
+        counts = self.arrays.counts
+        counts[FINISHED] = 0
         if self._native is not None:
-            run(self.forest.handle, self.forest.rules, self._native, waves, to_the_end)
-        else:
-            self._answer()
-            if self.plain is None:
+            try:
+                run(self.forest.handle, self.forest.rules, self._native, waves, to_the_end)
+                return self.arrays.finished[: counts[FINISHED]]
+            except Exception:
+                if not self._isolate:
+                    raise
+                if self._recover():
+                    return self.arrays.finished[: counts[FINISHED]]
+                # Then it was the evaluator, which is asked from here instead.
+        self._answer()
+        if self.plain is None:
+            try:
                 wave(self.forest.handle, self.forest.rules, not self._asks_states)
-            else:
-                settle(self.forest.handle)
-                for _ in range(MOST_ROUNDS):
-                    if not select_round(self.forest.handle):
-                        break
-                    self.plain.advance()
-                    absorb_round(self.forest.handle)
-        return self.arrays.finished[: self.arrays.counts[FINISHED]]
+            except Exception:
+                if not self._isolate:
+                    raise
+                self._recover()
+        else:
+            settle(self.forest.handle)
+            for _ in range(MOST_ROUNDS):
+                if not select_round(self.forest.handle):
+                    break
+                self.plain.advance()
+                absorb_round(self.forest.handle)
+        return self.arrays.finished[: counts[FINISHED]]
+
+    def _recover(self) -> bool:
+        """After a kernel has raised, fail the trees that it was the domain's fault for. False if there are none."""
+        assert self.fast is not None
+        advanced = bool(self.arrays.counts[PENDING])
+        failures = advance_again(self.forest)
+        if not self._asks_states:
+            failures |= encode_again(self.forest, self.fast)
+        self.errors |= failures
+        return advanced or bool(failures)
 
     def _answer(self) -> None:
         """Ask the evaluator about the leaves that want it."""
