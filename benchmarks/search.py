@@ -37,7 +37,6 @@ from escalade.search.engine import search
 from escalade.search.evaluators import UniformEvaluator
 from escalade.search.service import SearchService
 
-TREES = (1, 16, 64, 256, 1024)
 REQUESTS = 100
 TURN = 0.1
 """Seconds."""
@@ -186,7 +185,7 @@ def mctx_engine(network: PolicyValueNetwork, states: Sequence[LineState], gumbel
 
 
 def open_spiel_engine(network: PolicyValueNetwork, states: Sequence[LineState]) -> Callable[[], float]:
-    call, difference = open_spiel_search(network, states)
+    call, difference = open_spiel_search(network, states, TwoPlanes().encode(states))
     assert difference == 0, "OpenSpiel shows the network another board"
     turns = iter(range(10**9))
 

@@ -98,11 +98,11 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     states = read_states(options.positions)
-    decider = open_decider(read_settings(), "connect_four")
     context = DecisionContext(
         simulations=options.simulations, seed=options.seed, alpha=options.alpha, policy_threshold=options.threshold
     )
     with console.status("compiling the kernels (only the first time)"):
+        decider = open_decider(read_settings(), "connect_four")
         decider.graph.invoke({"state": states[0]}, context=context)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
