@@ -14,7 +14,7 @@ from escalade.domains.errors import SettingsError
 
 def serve(
     domain: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="What to serve; the first is the default.")
+        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Domains to serve; the first is the default.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
