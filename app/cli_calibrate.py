@@ -24,24 +24,29 @@ FILE, ANSWERS, DIAGRAM = "reason.json", "answers.jsonl", "reliability.png"
 
 def calibrate(
     domain: DomainArgument,
-    samples: Annotated[int, typer.Option(min=2, max=64, help="Asked for each state.")] = 5,
-    reasoning: Annotated[str, typer.Option(help="short or full, as the decisions will have it.")] = "short",
+    samples: Annotated[int, typer.Option(min=2, max=64, help="Answers sampled for each state.")] = 5,
+    reasoning: Annotated[str, typer.Option(help="short or full: the same as the decisions will use.")] = "short",
     reference: ReferenceOption = None,
     states: StatesOption = None,
-    count: Annotated[int, typer.Option(min=1, help="States asked about, at most.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of states.")] = 200,
     experience: StoreOfDecisionsOption = None,
-    bundle: Annotated[str | None, typer.Option(metavar="BUNDLE", help="Whose network search:N asks.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    bundle: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Model bundle that search:N evaluates states with.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     option: DomainOptions = None,
     as_json: JsonOption = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For what is learned.", show_default="out/calibrated/DOMAIN"),
+        typer.Option(metavar="FOLDER", help="Output folder.", show_default="out/calibrated/DOMAIN"),
     ] = None,
 ) -> None:
-    """Ask the configured language model about states whose right actions are known, several times each, and learn
-    how often it is right when so many of its answers agree. Half of the states teach, the other half tests.
-    Interrupted, the same command goes on."""
+    """Calibrate the confidence of the configured language model.
+
+    It is asked several times about each of a set of states with known correct actions. The share of answers that agree
+    is fitted to how often they are correct, on one half of the states, and tested on the other half. An interrupted run
+    is resumed by the same command.
+    """
     from escalade.app.calibrating import answers_of, is_simulated, learned_from, some_of
     from escalade.app.wiring import open_decider
     from escalade.nodes.reason_calibration import ReasonCalibration

@@ -42,7 +42,7 @@ def certify(
         list[float] | None,
         typer.Option(
             "--alpha",
-            help="Share of decisions that may be worse than the reference's; repeatable.",
+            help="Largest share of decisions that may be worse than the reference's; may be repeated.",
             show_default="0.05",
         ),
     ] = None,
@@ -50,11 +50,11 @@ def certify(
         list[float] | None,
         typer.Option(
             "--own-alpha",
-            help="The same, of the decisions that the networks make alone, where the rung behind them is itself worse "
-            "than that; repeatable.",
+            help="The same for the decisions that the networks make themselves, for when the rung behind them has a "
+            "larger error of its own; may be repeated.",
         ),
     ] = None,
-    delta: Annotated[float, typer.Option(help="Chance that may remain that a promise is broken.")] = 0.05,
+    delta: Annotated[float, typer.Option(help="Largest probability that a certificate does not hold.")] = 0.05,
     reference: ReferenceOption = None,
     states: StatesOption = None,
     count: CountOption = 4000,
@@ -63,27 +63,33 @@ def certify(
     max_cost: Annotated[
         float | None,
         typer.Option(
-            metavar="USD", help="The most accurate proven thresholds whose decisions cost no more on average."
+            metavar="USD",
+            help="Choose the most accurate certified thresholds with at most this average cost per decision.",
         ),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also measure on those of these states that had no part in it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV file of test states; those that were not used for calibration are also measured."
+        ),
     ] = None,
     bundle: MeasuredBundleOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     option: DomainOptions = None,
     as_json: JsonOption = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="For the certified bundle and a report.", show_default="out/certified/DOMAIN"
+            metavar="FOLDER",
+            help="Output folder for the certified bundle and the report.",
+            show_default="out/certified/DOMAIN",
         ),
     ] = None,
 ) -> None:
-    """Calibrate a bundle's networks, and prove from which confidence on they may decide alone.
+    """Calibrate the networks of a bundle and certify the confidence thresholds from which they may decide.
 
-    Half of the states tune, the other half proves. Writes FOLDER/bundle, a bundle of its own, and a report beside it.
-    Exit code 1 if not all that was asked for is proven.
+    One half of the states tunes the thresholds, the other half certifies them. Writes a new bundle to FOLDER/bundle and
+    a report beside it. Exits with code 1 if any of the requested certificates could not be issued.
     """
     from escalade.training.certified_report import draw_reliability, measured, reliability
     from escalade.training.certify import certify as prove

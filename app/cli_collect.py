@@ -13,12 +13,14 @@ from escalade.domains.errors import SettingsError
 
 
 def collect(
-    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="Of a run begun with `escalade train --queue`.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN_FOLDER", help="Folder of a run started with `escalade train --queue`.")
+    ],
     idle_seconds: Annotated[
-        float | None, typer.Option(min=0, help="End after so long without a task.", show_default="never")
+        float | None, typer.Option(min=0, help="Exit after this many seconds without a task.", show_default="never")
     ] = None,
 ) -> None:
-    """Do the collecting of a training run that waits for collectors (`escalade train --queue`)."""
+    """Collect experience for a training run that waits for collectors (`escalade train --queue`)."""
     from escalade.training.task_queue import serve_queue
 
     if not (run / "queue").is_dir():

@@ -21,7 +21,9 @@ from escalade.domains.errors import SettingsError
 if TYPE_CHECKING:
     from escalade.training.store import Damage, ExperienceStore
 
-app = typer.Typer(no_args_is_help=True, help="The experience store: rows to learn from, in Parquet shards.")
+app = typer.Typer(
+    no_args_is_help=True, help="Inspect and extend the experience store: training rows in Parquet shards."
+)
 
 app.command("label")(label)
 
@@ -52,7 +54,7 @@ def ls(
 def stats(
     domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
 ) -> None:
-    """Count rows by source, model and phase, and how much of them is known."""
+    """Count the rows by source, model and phase, with the policies, values and outcomes they hold."""
     from escalade.training.query import query
 
     found = _open(domain, store, option)
@@ -87,7 +89,7 @@ def stats(
 def check(
     domain: DomainArgument, store: StoreOption = None, option: DomainOptions = None, as_json: JsonOption = False
 ) -> None:
-    """Read every shard and all outcomes again; what is damaged is set aside. Exit code 1 if anything was or is gone."""
+    """Verify all shards and outcomes; damaged files are moved aside. Exits with code 1 if any is damaged or missing."""
     found = _open(domain, store, option)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=len(found.entries))
@@ -116,15 +118,20 @@ def check(
 @app.command("query")
 def query_command(
     domain: DomainArgument,
-    sql: Annotated[str, typer.Argument(help='Such as "SELECT source, count(*) FROM experience GROUP BY 1".')],
+    sql: Annotated[
+        str, typer.Argument(help='SQL query, such as "SELECT source, count(*) FROM experience GROUP BY 1".')
+    ],
     store: StoreOption = None,
     option: DomainOptions = None,
-    limit: Annotated[int, typer.Option(min=1, help="Print at most so many lines.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to print.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask in SQL about the table `experience`: game, ply, state, observation, legal, policy, action, value, outcome,
-    source, model, decision, with the reported outcomes, as learning sees it; and about the reports themselves, the
-    table `outcomes`: decision, outcome, action, told_at, told_by."""
+    """Query the experience in SQL.
+
+    Table `experience`, with reported outcomes applied as in training: game, ply, state, observation, legal, policy,
+    action, value, outcome, source, model, decision. Table `outcomes`, the reports: decision, outcome, action, told_at,
+    told_by.
+    """
     from escalade.training.query import query
 
     found = _open(domain, store, option)
@@ -147,14 +154,15 @@ def outcome(
     domain: DomainArgument,
     decision: Annotated[str, typer.Argument(metavar="DECISION_ID", help="`decision_id` of the decision.")],
     value: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="How it ended, in [-1, 1], for who was to move then.")
+        float | None,
+        typer.Option(min=-1, max=1, help="Outcome in [-1, 1], from the view of the player to move in the decision."),
     ] = None,
-    action: Annotated[str | None, typer.Option(help="The action that would have been right.")] = None,
-    by: Annotated[str, typer.Option(help="Who says so.")] = "",
+    action: Annotated[str | None, typer.Option(help="The correct action.")] = None,
+    by: Annotated[str, typer.Option(help="Who reports this.")] = "",
     store: StoreOption = None,
     option: DomainOptions = None,
 ) -> None:
-    """Report what became of a decision, to learn from; the last report on a decision counts."""
+    """Report the outcome of a decision as training data; the last report on a decision counts."""
     from escalade.training.outcomes import Outcome, decided_state
 
     found = _open(domain, store, option)

@@ -49,9 +49,13 @@ if TYPE_CHECKING:
 
 def decide(
     domain: DomainArgument,
-    state: Annotated[str | None, typer.Argument(metavar="STATE", help="The state as text, such as 4455.")] = None,
-    input: Annotated[Path | None, typer.Option("--input", help="Decide every line of this file.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Where the decisions go, as JSON lines.")] = None,
+    state: Annotated[
+        str | None, typer.Argument(metavar="STATE", help="The state in the notation of the domain, such as 4455.")
+    ] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="Decide every line of this file of states.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write the decisions to, as JSON lines.")
+    ] = None,
     mode: ModeOption = None,
     ladder: LadderOption = None,
     alpha: AlphaOption = None,
@@ -60,7 +64,7 @@ def decide(
     samples: SamplesOption = None,
     reasoning: ReasoningOption = None,
     human: Annotated[
-        bool, typer.Option("--human", help="Ask you, where no rung before is sure enough (see --threshold, --ladder).")
+        bool, typer.Option("--human", help="Ask you if no other rung is confident enough (see --threshold, --ladder).")
     ] = False,
     seed: SeedOption = None,
     deadline_ms: DeadlineOption = None,
@@ -69,7 +73,7 @@ def decide(
     option: DomainOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide one state, or a file of them: which action, by which rung, how sure."""
+    """Decide one state, or a file of states: the action, the rung that chose it, and its confidence."""
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
     if human and state is None:
@@ -171,11 +175,13 @@ def _decide_file(decider: Decider, context: DecisionContext, source: Path, targe
 
 def solve(
     domain: DomainArgument,
-    state: Annotated[str, typer.Argument(metavar="STATE", help="The state as text, such as 4455.")],
+    state: Annotated[
+        str, typer.Argument(metavar="STATE", help="The state in the notation of the domain, such as 4455.")
+    ],
     option: DomainOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The exact score of every action, for the player to move: positive wins, sooner is larger; 0 draws."""
+    """Solve a state: exact scores of all actions for the player to move. Positive wins, larger is sooner; 0 draws."""
     from escalade.app.compiling import announce_compiling
 
     announce_compiling()

@@ -15,7 +15,9 @@ from escalade.domains.catalog import domain_class, domain_names, load_domain
 from escalade.domains.conformance import check_domain
 from escalade.domains.errors import CatalogError
 
-app = typer.Typer(invoke_without_command=True, help="List the domains there are, or check one against its laws.")
+app = typer.Typer(
+    invoke_without_command=True, help="List the installed domains, or check one against the laws of a domain."
+)
 
 
 @app.callback()
@@ -41,13 +43,15 @@ def domains(context: typer.Context) -> None:
 def check(
     domain: DomainArgument,
     option: DomainOptions = None,
-    state: Annotated[list[str] | None, typer.Option(help="A state to include; repeatable.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="A state to include; may be repeated.")] = None,
     games: Annotated[int, typer.Option(min=1, help="Random games to play.")] = 200,
-    max_plies: Annotated[int, typer.Option(min=1, help="Actions after which a game counts as endless.")] = 1000,
+    max_plies: Annotated[
+        int, typer.Option(min=1, help="Number of actions after which a game counts as endless.")
+    ] = 1000,
     last_mover_loses: Annotated[
         bool, typer.Option("--last-mover-loses", help="A misère game: whoever makes the last move loses.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a domain against every law that search, networks and rungs rely on."""

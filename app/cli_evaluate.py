@@ -31,34 +31,39 @@ def evaluate(
     positions: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="CSV of test positions: moves, and the exact score_1 … score_A, empty where illegal."
+            metavar="FILE",
+            help="CSV file of test positions: moves, and the exact scores score_1 … score_A, empty where illegal.",
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Positions to solve without a file.", show_default="2000; quick: 500")
+        int | None,
+        typer.Option(min=1, help="Number of positions to solve if no file is given.", show_default="2000; quick: 500"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     simulations: Annotated[
         str | None,
         typer.Option(
             metavar="N,N,…",
-            help="Sizes of the searches compared with the solver; 0 is the network alone.",
+            help="MCTS simulations of the searches to compare with the solver; 0 is the network alone.",
             show_default="0,16,64,256,600; quick: 0,64",
         ),
     ] = None,
     games: Annotated[
-        int | None, typer.Option(min=0, help="Of each match; an even number.", show_default="200; quick: 0")
+        int | None, typer.Option(min=0, help="Games per match; an even number.", show_default="200; quick: 0")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="Also play against this one, such as the last champion.")
+        str | None, typer.Option(metavar="BUNDLE", help="Model bundle to play against too, such as the last champion.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Only what takes seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the measurements that take seconds.")] = False,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For report and plots.", show_default="out/evaluation/DOMAIN")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Output folder for the report and plots.", show_default="out/evaluation/DOMAIN"
+        ),
     ] = None,
 ) -> None:
-    """Measure a bundle: agreement with the exact solver, errors of value and confidence, what the value saves, matches.
+    """Evaluate a bundle: agreement with the exact solver, value and confidence errors, savings by the value, matches.
 
     Without a solver and without a file of positions, it only plays matches. Writes report.json and plots beside it.
     """

@@ -42,17 +42,20 @@ def frontier(
     experience: StoreOfDecisionsOption = None,
     simulations: BehindOption = 600,
     bundle: MeasuredBundleOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     option: DomainOptions = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For table and plot.", show_default="out/frontier/DOMAIN")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Output folder for the table and plot.", show_default="out/frontier/DOMAIN"
+        ),
     ] = None,
 ) -> None:
-    """Sweep the thresholds of a bundle on games of their own, or on states of yours: cost against quality.
+    """Sweep the confidence thresholds of a bundle over sampled or given states: cost against quality.
 
-    Writes frontier.csv, frontier.json and frontier.png: the swept thresholds, the certified ones, 0.5, 0.7 and 0.9 by
-    hand, and each rung alone.
+    Writes frontier.csv, frontier.json and frontier.png: the swept thresholds, the certified ones, fixed thresholds of
+    0.5, 0.7 and 0.9, and each rung alone.
     """
     from escalade.training.frontier import draw, plain, write_csv
     from escalade.training.frontier import frontier as sweep

@@ -33,15 +33,17 @@ GuidingBundleOption = Annotated[
     typer.Option(
         "--bundle",
         metavar="BUNDLE",
-        help="What guides the search, and is asked how sure it is: a folder, builtin:NAME, models:/NAME@ALIAS or "
-        "models:/NAME/VERSION; none for random rollouts.",
+        help="Model bundle that guides the search and ranks positions by uncertainty: a folder, builtin:NAME, "
+        "models:/NAME@ALIAS or models:/NAME/VERSION; `none` for random rollouts.",
         show_default="random rollouts",
     ),
 ]
 StoreOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="Folder of the store.", show_default="ESCALADE_EXPERIENCE/DOMAIN, else out/experience/DOMAIN"
+        "--store",
+        help="Folder of the experience store.",
+        show_default="ESCALADE_EXPERIENCE/DOMAIN, else out/experience/DOMAIN",
     ),
 ]
 LABEL = "label-"
@@ -60,19 +62,21 @@ def store_folder(store: Path | None, settings: Settings, domain: Domain[Any]) ->
 
 def label(
     domain: DomainArgument,
-    teacher: Annotated[str, typer.Option(help="solver, search, or llm: a search that a language model guides.")],
+    teacher: Annotated[
+        str, typer.Option(help="Teacher: solver, search, or llm (a search guided by a language model).")
+    ],
     input: Annotated[Path | None, typer.Option("--input", help="Label every line of this file of states.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Label positions of so many casual games.")] = None,
-    first_ply: Annotated[int, typer.Option(min=0, help="Casual positions from this ply on.")] = 0,
-    last_ply: Annotated[int | None, typer.Option(min=0, help="Casual positions up to this ply.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, help="Size of a search in new nodes.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of random games to label positions of.")] = None,
+    first_ply: Annotated[int, typer.Option(min=0, help="First ply of positions from random games.")] = 0,
+    last_ply: Annotated[int | None, typer.Option(min=0, help="Last ply of positions from random games.")] = None,
+    simulations: Annotated[int, typer.Option(min=1, help="MCTS simulations per search.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     least_sure: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Of these positions, each once, the N that the bundle's policy is least sure of; a larger N goes on.",
+            help="Label only the N distinct positions of lowest policy confidence; a larger N later continues.",
         ),
     ] = None,
     bundle: GuidingBundleOption = None,
@@ -80,7 +84,7 @@ def label(
     option: DomainOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Label positions with a teacher. Stopped and started again, the same command goes on where it was."""
+    """Label positions with a teacher, into the experience store. An interrupted run is resumed by the same command."""
     from escalade.training.store import ExperienceStore
 
     if (input is None) == (count is None):

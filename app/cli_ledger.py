@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 def ledger(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The ledger.", show_default="ESCALADE_LEDGER")
+        Path | None, typer.Argument(metavar="FILE", help="Ledger file.", show_default="ESCALADE_LEDGER")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="Of this domain only.", show_default="all")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Of the last so many days only.", show_default="all")] = None,
-    by_day: Annotated[bool, typer.Option("--by-day", help="A line a day.")] = False,
+    domain: Annotated[str | None, typer.Option(help="Only this domain.", show_default="all")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Only the last N days.", show_default="all")] = None,
+    by_day: Annotated[bool, typer.Option("--by-day", help="One line per day.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add up what decisions cost, and what the language model alone, or the search alone, would have.
+    """Report the cost of all decisions, and what they would have cost with the language model or the search alone.
 
-    Decisions go to the ledger where ESCALADE_LEDGER names a file.
+    Decisions are recorded in the ledger if ESCALADE_LEDGER names a file.
     """
     from escalade.app.ledger import totals
 

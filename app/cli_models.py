@@ -19,9 +19,11 @@ from escalade.domains.errors import SettingsError
 if TYPE_CHECKING:
     from escalade.training.registry import Registry
 
-app = typer.Typer(no_args_is_help=True, help="The model registry (ESCALADE_REGISTRY): bundles, versions, champions.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage the model registry (ESCALADE_REGISTRY): bundles, versions, champions."
+)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model: the name of its domain.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model: that of its domain.")]
 
 
 @app.command("ls")
@@ -49,11 +51,11 @@ def ls(
 
 @app.command("register")
 def register(
-    folder: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or builtin:NAME.")],
-    run_name: Annotated[str, typer.Option(help="What to call how it was made.")] = "by hand",
+    folder: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or builtin:NAME.")],
+    run_name: Annotated[str, typer.Option(help="Name of the run that the bundle came from.")] = "by hand",
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a bundle into the registry, under the name of its domain; one that is there keeps its version."""
+    """Copy a bundle into the registry, under the name of its domain. One that is there already keeps its version."""
     from escalade.neural.bundle import read_bundle
     from escalade.neural.sources import bundle_folder
 
@@ -65,30 +67,32 @@ def register(
 @app.command("promote")
 def promote(
     name: NameArgument,
-    version: Annotated[int, typer.Argument(metavar="VERSION", help="Its number in `escalade models ls`.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="Version number, as in `escalade models ls`.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version the champion. Servers serve it when they are next started."""
+    """Make a version the champion. Servers load it at their next start."""
     _registry().promote(name, version)
     _tell(name, version, "champion", as_json)
 
 
 @app.command("rollback")
 def rollback(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Make the champion before this one champion again."""
+    """Restore the previous champion."""
     _tell(name, _registry().rollback(name), "champion again", as_json)
 
 
 @app.command("export")
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="A run of `escalade train`.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put the bundle; must not exist.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="Folder of a run of `escalade train`.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write the bundle to; must not exist.")],
     positions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV of test positions to measure it on; see `evaluate`.")
+        Path | None, typer.Option(metavar="FILE", help="CSV file of test positions to evaluate it on; see `evaluate`.")
     ] = None,
-    simulations: Annotated[str, typer.Option(metavar="N,N,…", help="Sizes of the searches measured.")] = "0,64,600",
+    simulations: Annotated[
+        str, typer.Option(metavar="N,N,…", help="MCTS simulations of the searches to evaluate.")
+    ] = "0,64,600",
 ) -> None:
-    """Copy a run's champion with its figures, and a model card beside it (FOLDER.md)."""
+    """Export the champion of a run with its metrics, and a model card beside it (FOLDER.md)."""
     from escalade.training.card import card_of, champion_of, export_champion
     from escalade.training.evaluate import EvaluationConfig, evaluate
     from escalade.training.exact import read_positions

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from escalade.app.wiring import Decider
 
 DomainArgument = Annotated[
-    str, typer.Argument(metavar="DOMAIN", help="A name from `escalade domains`, or module:Class.")
+    str, typer.Argument(metavar="DOMAIN", help="Name of a domain (see `escalade domains`), or module:Class.")
 ]
 DomainOptions = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the domain, such as labels=FILE; repeatable."),
+    typer.Option(
+        "--option", "-o", metavar="KEY=VALUE", help="Option of the domain, such as labels=FILE; may be repeated."
+    ),
 ]
 BundleOption = Annotated[
     str | None,
     typer.Option(
         "--bundle",
         metavar="BUNDLE",
-        help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION; none for no network.",
+        help="Model bundle: a folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION; `none` for no network.",
         show_default="builtin:DOMAIN, if there is one",
     ),
 ]
@@ -35,41 +37,55 @@ MeasuredBundleOption = Annotated[
     typer.Option(
         "--bundle",
         metavar="BUNDLE",
-        help="A folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION.",
+        help="Model bundle: a folder, builtin:NAME, models:/NAME@ALIAS or models:/NAME/VERSION.",
         show_default="builtin:DOMAIN, if there is one",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ModeOption = Annotated[str | None, typer.Option(help="auto, neural_only, llm_only or search_only.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the output as JSON.")]
+ModeOption = Annotated[
+    str | None, typer.Option(help="Rungs to use: auto, neural_only, llm_only or search_only.", show_default=False)
+]
 LadderOption = Annotated[
-    str | None, typer.Option(help="Rungs in order, such as policy,value,search.", show_default=False)
+    str | None, typer.Option(help="Rungs to try, in order, such as policy,value,search.", show_default=False)
 ]
 ThresholdOption = Annotated[
     list[str] | None,
-    typer.Option("--threshold", metavar="RUNG=P", help="Accept this rung from confidence P, uncertified; repeatable."),
+    typer.Option(
+        "--threshold",
+        metavar="RUNG=P",
+        help="Accept this rung at confidence P or above, without a certificate; may be repeated.",
+    ),
 ]
 AlphaOption = Annotated[
     float | None,
     typer.Option(
         "--alpha",
-        help="Share of the networks' decisions that may be worse than the reference's, as a certificate promises.",
+        help="Largest share of the networks' decisions that may be worse than the reference's, by their certificate.",
         show_default="0.05",
     ),
 ]
-SimulationsOption = Annotated[int | None, typer.Option(help="Size of a search in new nodes.", show_default="400")]
+SimulationsOption = Annotated[int | None, typer.Option(help="MCTS simulations per search.", show_default="400")]
 SamplesOption = Annotated[
     int | None,
     typer.Option(
-        "--samples", help="How often the language model is asked; as sure as its answers agree.", show_default="1"
+        "--samples",
+        help="Answers sampled from the language model; the share that agree is its confidence.",
+        show_default="1",
     ),
 ]
 ReasoningOption = Annotated[
     str | None,
-    typer.Option("--reasoning", help="How the language model decides: short (one call) or full.", show_default="short"),
+    typer.Option(
+        "--reasoning",
+        help="Reasoning of the language model: short (one call) or full (three to five calls).",
+        show_default="short",
+    ),
 ]
-SeedOption = Annotated[int | None, typer.Option(help="Source of all chance.", show_default="0")]
-DeadlineOption = Annotated[float | None, typer.Option("--deadline-ms", help="Time for one decision in ms.")]
-BudgetOption = Annotated[float | None, typer.Option("--budget-usd", help="Money for one decision in USD.")]
+SeedOption = Annotated[int | None, typer.Option(help="Random seed.", show_default="0")]
+DeadlineOption = Annotated[
+    float | None, typer.Option("--deadline-ms", help="Time limit of one decision, in milliseconds.")
+]
+BudgetOption = Annotated[float | None, typer.Option("--budget-usd", help="Cost limit of one decision, in USD.")]
 
 
 def domain_options(pairs: list[str] | None) -> dict[str, Any]:

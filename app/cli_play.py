@@ -32,8 +32,8 @@ from escalade.domains.errors import ActionError, NoSimulatorError
 
 def play(
     domain: DomainArgument,
-    state: Annotated[str | None, typer.Option(help="Begin from this state.")] = None,
-    second: Annotated[bool, typer.Option("--second", help="Let the graph make the first move.")] = False,
+    state: Annotated[str | None, typer.Option(help="State to start from.")] = None,
+    second: Annotated[bool, typer.Option("--second", help="Let the graph move first.")] = False,
     mode: ModeOption = None,
     ladder: LadderOption = None,
     alpha: AlphaOption = None,
@@ -44,7 +44,7 @@ def play(
     bundle: BundleOption = None,
     option: DomainOptions = None,
 ) -> None:
-    """Play against the graph. Type a move, or q to stop."""
+    """Play against the graph in the terminal. Enter a move, or q to quit."""
     from escalade.graph.decision import decided  # brings LangGraph, which takes a second to load
 
     context = run_context(

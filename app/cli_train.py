@@ -25,30 +25,41 @@ STOPPED = 130
 
 
 def train(
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A name from `escalade domains`, or module:Class.")],
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="How long it may take, about.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="How many in all.", show_default="the recipe's")] = None,
+    domain: Annotated[
+        str, typer.Argument(metavar="DOMAIN", help="Name of a domain (see `escalade domains`), or module:Class.")
+    ],
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Approximate time limit, in minutes.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Total number of iterations.", show_default="the recipe's")
+    ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with this run: a name under --root, or a folder.")
+        str | None, typer.Option(metavar="RUN", help="Resume this run: a name under --root, or a folder.")
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Collectors at once; 1 is in this process.", show_default="cores, if a solver labels"),
+        typer.Option(
+            min=1,
+            help="Number of collector processes; 1 collects in this process.",
+            show_default="cores, if a solver labels",
+        ),
     ] = None,
-    fit_processes: Annotated[int, typer.Option(min=1, help="Processes that share a fit (torchrun).")] = 1,
+    fit_processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes for distributed fitting (torchrun).")
+    ] = 1,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Collect on this Ray cluster; 'local' begins one here.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Collect on this Ray cluster; 'local' starts one on this machine."),
     ] = None,
     queue: Annotated[
-        bool, typer.Option("--queue", help="Wait for collectors elsewhere: `escalade collect RUN_FOLDER`.")
+        bool, typer.Option("--queue", help="Wait for collectors on other machines: `escalade collect RUN_FOLDER`.")
     ] = False,
     recipe: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE", help="How to train: a name, or a JSON file of what differs from the plain recipe."
+            metavar="NAME|FILE", help="Training recipe: a name, or a JSON file of changes to the default recipe."
         ),
     ] = "default",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the new run.", show_default="DOMAIN-TIME")
     ] = None,
@@ -56,32 +67,34 @@ def train(
         Path | None, typer.Option(metavar="FOLDER", help="Folder of all runs.", show_default="out/train")
     ] = None,
     experience: Annotated[
-        list[Path] | None, typer.Option(metavar="FOLDER", help="Learn from this store too; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Also learn from this experience store; may be repeated."),
     ] = None,
     exclude: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Never learn from the positions of this CSV; repeatable."),
+        typer.Option(metavar="FILE", help="CSV file of positions to hold out from training; may be repeated."),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             metavar="BUNDLE",
-            help="Begin with its weights: a folder, builtin:NAME or models:/NAME@ALIAS.",
+            help="Model bundle to start from: a folder, builtin:NAME or models:/NAME@ALIAS.",
             show_default="random weights",
         ),
     ] = None,
     register: Annotated[
-        bool, typer.Option("--register/--no-register", help="Tell the model registry of the champion.")
+        bool, typer.Option("--register/--no-register", help="Register the champion in the model registry.")
     ] = False,
     track: Annotated[
-        list[str] | None, typer.Option(metavar="mlflow|wandb", help="Tell a tracker of the figures too; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="mlflow|wandb", help="Also log the metrics to this tracker; may be repeated."),
     ] = None,
     option: DomainOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn a domain: collect, fit, evaluate, promote, again and again.
+    """Train networks for a domain: iterations of collect, fit, evaluate, promote.
 
-    Everything lies in FOLDER/RUN; `champion` there is the best bundle so far.
+    All files are in FOLDER/RUN; its folder `champion` is the best bundle so far.
     """
     from langgraph.checkpoint.sqlite import SqliteSaver
 

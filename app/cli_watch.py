@@ -20,14 +20,14 @@ from escalade.domains.errors import SettingsError
 
 def watch(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The watch's file.", show_default="ESCALADE_WATCH")
+        Path | None, typer.Argument(metavar="FILE", help="Watch file.", show_default="ESCALADE_WATCH")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="Of this domain only.", show_default="all")] = None,
+    domain: Annotated[str | None, typer.Option(help="Only this domain.", show_default="all")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what audits of certified decisions found, and which certificates are broken. Exit code 1 if one is.
+    """Report the audits of certified decisions and the certificates that no longer hold. Exits with code 1 if any.
 
-    Audits are made where ESCALADE_WATCH names a file.
+    Audits are made if ESCALADE_WATCH names a file.
     """
     from escalade.app.watch_file import pending, watched
 

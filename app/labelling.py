@@ -23,7 +23,7 @@ ReferenceOption = Annotated[
     typer.Option(
         "--reference",
         metavar="WHO",
-        help="What is right: exact (a solver), labels (--states), search:N, llm or person (--experience).",
+        help="Ground truth: exact (a solver), labels (of --states), search:N, llm or person (of --experience).",
         show_default="exact, if there is a solver",
     ),
 ]
@@ -32,20 +32,24 @@ StatesOption = Annotated[
     typer.Option(
         "--states",
         metavar="FILE",
-        help="CSV of states: with exact: moves, score_1 …; with labels: state, action.",
+        help="CSV file of states. Columns for exact: moves, score_1 …; for labels: state, action.",
     ),
 ]
-CountOption = Annotated[int, typer.Option("--count", min=1, help="States of casual games, where there is no file.")]
+CountOption = Annotated[
+    int, typer.Option("--count", min=1, help="States to sample from random games if no file is given.")
+]
 StoreOfDecisionsOption = Annotated[
     Path | None,
     typer.Option(
         "--experience",
         metavar="FOLDER",
-        help="Store of decisions, for llm and person.",
+        help="Experience store with recorded decisions; for the references llm and person.",
         show_default="ESCALADE_EXPERIENCE/DOMAIN",
     ),
 ]
-BehindOption = Annotated[int, typer.Option("--simulations", min=1, help="Of the search behind the networks.")]
+BehindOption = Annotated[
+    int, typer.Option("--simulations", min=1, help="MCTS simulations of the search rung behind the networks.")
+]
 
 
 @dataclass(frozen=True)

@@ -27,37 +27,40 @@ class Settings(BaseSettings):
 
     api_keys: tuple[SecretStr, ...] = Field(
         default=(),
-        description="Keys of those who may use the servers, such as `openssl rand -hex 16` makes; empty: anyone may.",
+        description="API keys that the servers accept, such as `openssl rand -hex 16` makes; if empty, none is needed.",
     )
     domains: tuple[str, ...] = Field(
         default=("connect_four", "tic_tac_toe"),
         min_length=1,
-        description="Domains that servers offer: names or module:Class. The first is the default.",
+        description="Domains to serve: names or module:Class. The first is the default.",
     )
     domain_options: dict[str, dict[str, Any]] = Field(
-        default={}, description='Options of domains, such as {"intents": {"labels": "labels.csv"}}.'
+        default={}, description='Options by domain, such as {"intents": {"labels": "labels.csv"}}.'
     )
     bundles: dict[str, str] = Field(
         default={},
-        description="Trained bundle of each domain: a folder, builtin:NAME or models:/NAME@ALIAS, such as "
+        description="Model bundle by domain: a folder, builtin:NAME or models:/NAME@ALIAS, such as "
         '{"connect_four": "models:/connect_four@champion"}.',
     )
     llm_calibrations: dict[str, Path] = Field(
         default={},
-        description="By domain, the file in which `escalade llm calibrate` wrote how sure the language model is.",
+        description="Calibration file by domain, written by `escalade llm calibrate`.",
     )
     runs: Path = Field(default=Path("out/train"), description="Folder of training runs.")
     registry: str = Field(
         default="sqlite:///out/models.db",
-        description="Model registry: the SQLite file in which models:/… is looked up.",
+        description="Model registry: the SQLite file that models:/… refers to.",
     )
     experience: Path | None = Field(
         default=None,
-        description="Folder where decisions and their outcomes are kept to learn from, each domain in a folder of its "
-        "own; empty: nowhere.",
+        description="Folder to record decisions and their outcomes in as training data, one subfolder per domain; if "
+        "not set, they are not recorded.",
     )
     defaults: DecisionContext = Field(
-        default=DecisionContext(), description='Options of runs that give none, such as {"simulations": 100}.'
+        default=DecisionContext(), description='Default run options, such as {"simulations": 100}.'
+    )
+    rollouts: int = Field(
+        default=8, ge=1, le=10_000, description="Random rollouts per leaf if the search has no network."
     )
     max_simulations: int = Field(
         default=100_000, ge=1, le=1_000_000, description="Most MCTS simulations that a client of a server may ask for."
@@ -87,83 +90,94 @@ class Settings(BaseSettings):
     prometheus_multiproc_dir: Path | None = Field(
         default=None,
         validation_alias="PROMETHEUS_MULTIPROC_DIR",
-        description="Folder, empty at first, in which several server processes add up their metrics; empty: each "
-        "counts by itself.",
+        description="Folder, empty at first, in which several server processes add up their metrics; if not "
+        "set, each process counts for itself.",
     )
-    rollouts: int = Field(default=8, ge=1, le=10_000, description="Random games a leaf when search has no network.")
     compute_usd_per_hour: float | None = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Price of this machine's time; empty: as in the file of prices, else only provider bills count.",
+        description="Price of compute time on this machine, in USD per hour; if not set, that of the "
+        "price file, else only provider bills count.",
     )
     prices: Path | None = Field(
         default=None,
-        description="TOML file of prices, of models and of this machine's time; settings of the same come before it.",
+        description="TOML file of prices, of models and of compute time; settings take precedence over it.",
     )
     ledger: Path | None = Field(
         default=None,
-        description="SQLite file where the cost of decisions is added up, and what one dear rung alone would have "
-        "cost; empty: nowhere.",
+        description="SQLite file to record the cost of decisions in, and what one expensive rung alone would have "
+        "cost; if not set, it is not recorded.",
     )
     watch: Path | None = Field(
         default=None,
-        description="SQLite file of what audits of certified decisions found; empty: none are made, and certificates "
-        "are taken at their word.",
+        description="SQLite file of the audits of certified decisions; if not set, no audits are made and certificates "
+        "are not monitored.",
     )
     audit_share: float = Field(
-        default=0.05, gt=0, le=1, allow_inf_nan=False, description="Share of the decisions that are audited."
+        default=0.05, gt=0, le=1, allow_inf_nan=False, description="Share of the networks' decisions to audit."
     )
     false_alarms: float = Field(
         default=0.05,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Chance that may be of a false alarm within 100,000 decisions.",
+        description="Largest probability of a false alarm within 100,000 decisions.",
     )
     trace_share: float = Field(
         default=1.0,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Share of the decisions of this process's own commands and server that are traced, where "
-        "LANGSMITH_TRACING is on.",
+        description="Share of the decisions of this process's own commands and server to trace, if LANGSMITH_TRACING "
+        "is on.",
     )
-    llm_model: str | None = Field(default=None, description="Name of the chat model; empty: no language model.")
+    llm_model: str | None = Field(
+        default=None, description="Name of the chat model; if not set, there is no language model."
+    )
     llm_api_key: SecretStr | None = Field(
-        default=None, validation_alias="OPENAI_API_KEY", description="The endpoint's key."
+        default=None, validation_alias="OPENAI_API_KEY", description="API key of the endpoint."
     )
     llm_base_url: str | None = Field(
-        default=None, validation_alias="OPENAI_BASE_URL", description="The endpoint, if it is not OpenAI's own."
+        default=None,
+        validation_alias="OPENAI_BASE_URL",
+        description="Base URL of the endpoint, if it is not OpenAI's own.",
     )
-    llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
-    llm_max_tokens: int = Field(default=512, ge=1, description="Limit of one answer.")
+    llm_timeout_s: float = Field(
+        default=30.0, gt=0, allow_inf_nan=False, description="Timeout of one call, in seconds."
+    )
+    llm_max_tokens: int = Field(default=512, ge=1, description="Maximum tokens of one answer.")
     llm_tokens_per_decision: int | None = Field(
-        default=None, ge=1, description="Limit of all calls of one decision, prompts and answers; empty: none."
+        default=None,
+        ge=1,
+        description="Maximum tokens of all calls of one decision, prompts and answers; if not set, no limit.",
     )
     llm_tokens_per_hour: int | None = Field(
-        default=None, ge=1, description="Limit of this process in any hour, prompts and answers; empty: none."
+        default=None,
+        ge=1,
+        description="Maximum tokens of this process in any hour, prompts and answers; if not set, no limit.",
     )
     llm_temperature: float = Field(
         default=0.7,
         ge=0,
         le=2,
-        description="Of answers of which several are asked for (option samples); a single one is asked for with 0.",
+        description="Sampling temperature if several answers are sampled (option samples); a single answer uses 0.",
     )
     llm_batch_ms: float = Field(
         default=5.0,
         ge=0,
         allow_inf_nan=False,
-        description="How long a question of a one-step domain waits for others to share a prompt; 0: each by itself.",
+        description="Milliseconds that a question of a one-step domain waits for others to share its prompt; 0 turns "
+        "sharing off.",
     )
-    llm_batch_most: int = Field(default=32, ge=1, description="Questions in one prompt.")
-    llm_at_once: int = Field(default=16, ge=1, description="Calls at once.")
-    llm_waiting: int = Field(default=256, ge=0, description="Calls that may wait for their turn; further ones fail.")
+    llm_batch_most: int = Field(default=32, ge=1, description="Maximum questions in one prompt.")
+    llm_at_once: int = Field(default=16, ge=1, description="Maximum concurrent calls.")
+    llm_waiting: int = Field(default=256, ge=0, description="Maximum calls in the queue; further calls fail.")
     llm_input_usd_per_mtok: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; empty: unpriced."
+        default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; if not set, unpriced."
     )
     llm_output_usd_per_mtok: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
+        default=None, ge=0, allow_inf_nan=False, description="USD per million completion tokens; if not set, unpriced."
     )
 
     @field_validator("prometheus_multiproc_dir")

@@ -83,10 +83,11 @@ async def measure(decisions: int, warm_up: int) -> tuple[np.ndarray, np.ndarray]
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--decisions", type=int, default=2000)
+    arguments.add_argument("--warm-up", type=int, default=200, help="decisions before those that count")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    ours, empty = asyncio.run(measure(options.decisions, warm_up=200))
+    ours, empty = asyncio.run(measure(options.decisions, options.warm_up))
     random = np.random.default_rng(0)
     draws = random.integers(options.decisions, size=(1000, options.decisions))
     ratios = np.median(ours[draws], axis=1) / np.median(empty[draws], axis=1)

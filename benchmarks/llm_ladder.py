@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="decisions an endpoint")
     parser.add_argument("--deadline-ms", type=float, default=1000)
     parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--endpoint", choices=PHASES, action="append", help="may be repeated; all if not given")
     given = parser.parse_args()
     logging.getLogger("escalade").setLevel(logging.ERROR)  # each failed call is a warning
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -66,6 +67,8 @@ async def run(given: Any, model: LanguageModel, port: int, changes: list[str]) -
     context = DecisionContext(deadline_ms=given.deadline_ms, simulations=100)
     states = undecided(400)
     for name, options in PHASES.items():
+        if name not in (given.endpoint or PHASES):
+            continue
         with endpoint(port, options):
             if name == "works":
                 await graph.ainvoke({"state": states[0]}, context=DecisionContext(simulations=100))

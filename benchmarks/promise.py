@@ -52,12 +52,12 @@ PROMISES: tuple[tuple[float, float, Covers], ...] = (
 )
 
 
-def recorded_decisions(bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Recorded:
+def recorded_decisions(name: str, bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Recorded:
     """So many decisions of each rung; the solver's answers are kept in `folder`."""
     import torch
 
     torch.set_num_threads(1)
-    domain = load_domain("connect_four")
+    domain = load_domain(name)
     opened = read_bundle(bundle_folder(bundle), domain)
     with Progress(console=Console(stderr=True)) as progress:
         bars: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def mapie_passes(seen: Losses, alpha: float, delta: float) -> int | None:
         return None
     own, wrong_own, every, wrong = seen.counts.T
     risks = 1 if seen.covers == "own" else 2
-    if (own == 0).any():
+    if not len(own) or (own == 0).any():
         return None
     # MAPIE counts losses by ceil(n x share), which finds one too many where 6 / 1277 x 1277 is a little more than 6
     shares = np.nextafter(np.stack([wrong_own / own, wrong / every]), 0.0)
@@ -197,6 +197,7 @@ def row_of(alpha: float, delta: float, covers: Covers, tried: list[Tried]) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--domain", default="connect_four", help="one with a simulator and an exact solver")
     parser.add_argument("--bundle", default="builtin:connect_four", help="builtin:NAME or a folder")
     parser.add_argument("--states", type=int, default=20_000, help="recorded decisions, those for calibrators included")
     parser.add_argument("--fit", type=int, default=4000, help="of these, those for calibrators")
@@ -210,7 +211,8 @@ def main() -> None:
     options = parser.parse_args()
     if not 200 <= options.fit <= options.states - 1000:
         parser.error(f"--fit: from 200 to {options.states - 1000}, so that a thousand states are left")
-    recorded = recorded_decisions(options.bundle, options.states, options.simulations, options.seed, options.folder)
+    asked = (options.domain, options.bundle, options.states, options.simulations, options.seed, options.folder)
+    recorded = recorded_decisions(*asked)
     everything = population(recorded, options.fit, options.seed)
     rows = []
     sizes = options.tune, options.calibrate

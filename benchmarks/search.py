@@ -4,7 +4,7 @@ Everything searches the same Connect Four openings with 64 simulations and the s
 and a value head, random weights): Escalade (its kernels, and a plain Python domain), DeepMind's mctx with pgx,
 OpenSpiel's Python MCTS. The limit is the bare network: the same evaluator asked for as many rows in calls of the same
 size from as many threads, without any search; and the plain torch module on whole batches, whichever is faster.
-Contestants take turns, and each figure is the median over the turns. Needs the extra `bench`.
+Contestants take turns, and each figure is the median over the turns. The peers need the extra `bench`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ from escalade.search.engine import search
 from escalade.search.evaluators import UniformEvaluator
 from escalade.search.service import SearchService
 
-TREES = (1, 16, 64, 256, 1024)
-REQUESTS = 100
-TURN = 0.1
-"""Seconds."""
+PEERS = ("mctx", "openspiel")
 Contestants = dict[tuple[str, int], Callable[[], float]]
 """By engine and trees: runs once and returns simulations per second."""
 
@@ -186,7 +183,7 @@ def mctx_engine(network: PolicyValueNetwork, states: Sequence[LineState], gumbel
 
 
 def open_spiel_engine(network: PolicyValueNetwork, states: Sequence[LineState]) -> Callable[[], float]:
-    call, difference = open_spiel_search(network, states)
+    call, difference = open_spiel_search(network, states, TwoPlanes().encode(states))
     assert difference == 0, "OpenSpiel shows the network another board"
     turns = iter(range(10**9))
 
@@ -199,14 +196,17 @@ def open_spiel_engine(network: PolicyValueNetwork, states: Sequence[LineState]) 
     return run
 
 
-def contestants(network: PolicyValueNetwork, cores: int, peers: bool, seed: int) -> Contestants:
+def contestants(
+    network: PolicyValueNetwork, cores: int, counts: Sequence[int], requests: int, peers: Sequence[str], seed: int
+) -> Contestants:
+    """counts: of trees, from few to many. requests: to a search service."""
     domain = TwoPlanes()
     plain: Any = Plain()
-    states = openings(domain, max(TREES), seed)
+    states = openings(domain, max(*counts, requests, 64), seed)
     puct = SearchConfig(simulations=SIMULATIONS)
     gumbel = SearchConfig(simulations=SIMULATIONS, algorithm="gumbel")
     found: Contestants = {}
-    for trees in TREES:
+    for trees in counts:
         some = states[:trees]
         found["escalade", trees] = escalade(domain, network, some, puct)
         found["escalade_gumbel", trees] = escalade(domain, network, some, gumbel)
@@ -216,20 +216,20 @@ def contestants(network: PolicyValueNetwork, cores: int, peers: bool, seed: int)
         found["network_module", trees] = module(network, trees, 1)
         if cores > 1:
             found["network_module_threads", trees] = module(network, trees, cores)
-        if peers:
+        if "mctx" in peers:
             found["mctx_gumbel", trees] = mctx_engine(network, some, gumbel=True)
             found["mctx_puct", trees] = mctx_engine(network, some, gumbel=False)
     for name, evaluator in (("service", network), ("service_python_evaluator", InPython(network))):
-        found[name, REQUESTS] = service(evaluator, states[:REQUESTS], True, domain)
-        found[f"{name}_one_by_one", 1] = service(evaluator, states[:REQUESTS], False, domain)
+        found[name, requests] = service(evaluator, states[:requests], True, domain)
+        found[f"{name}_one_by_one", 1] = service(evaluator, states[:requests], False, domain)
     found["escalade_python", 64] = escalade(plain, network, states[:64], puct)
-    if peers:
+    if "openspiel" in peers:
         found["openspiel", 1] = open_spiel_engine(network, states)
     return found
 
 
-def measure(found: Contestants, repeats: int) -> dict[tuple[str, int], list[float]]:
-    """Rates of each contestant, one a turn: the median of as many runs as fit into TURN seconds, after one that does
+def measure(found: Contestants, repeats: int, turn: float) -> dict[tuple[str, int], list[float]]:
+    """Rates of each contestant, one a turn: the median of as many runs as fit into `turn` seconds, after one that does
     not count, in which caches forget the contestant before and its idle threads go to sleep."""
     rates: dict[tuple[str, int], list[float]] = {key: [] for key in found}
     for run in found.values():
@@ -238,7 +238,7 @@ def measure(found: Contestants, repeats: int) -> dict[tuple[str, int], list[floa
         for key, run in found.items():
             run()
             some: list[float] = []
-            end = time.perf_counter() + TURN
+            end = time.perf_counter() + turn
             while not some or time.perf_counter() < end:
                 some.append(run())
             rates[key].append(float(np.median(some)))
@@ -259,15 +259,15 @@ def summary(times: dict[tuple[str, int], list[float]]) -> list[dict[str, Any]]:
             }
         )
     for engine in ("mctx", "network"):
-        for trees in TREES:
-            variants = [row for row in rows if row["engine"].startswith(f"{engine}_") and row["trees"] == trees]
-            if variants:
-                best = max(variants, key=lambda row: row["simulations_per_second"])
-                rows.append({**best, "engine": engine, "variant": best["engine"]})
+        of_engine = [row for row in rows if row["engine"].startswith(f"{engine}_")]
+        for trees in sorted({row["trees"] for row in of_engine}):
+            variants = [row for row in of_engine if row["trees"] == trees]
+            best = max(variants, key=lambda row: row["simulations_per_second"])
+            rows.append({**best, "engine": engine, "variant": best["engine"]})
     return rows
 
 
-def ratios(rows: list[dict[str, Any]]) -> list[tuple[str, int, float, float]]:
+def ratios(rows: list[dict[str, Any]], requests: int) -> list[tuple[str, int, float, float]]:
     """What is asked of the search: (what, trees, measured, at least)."""
     rate = {(row["engine"], row["trees"]): row["simulations_per_second"] for row in rows}
     asked = []
@@ -280,7 +280,7 @@ def ratios(rows: list[dict[str, Any]]) -> list[tuple[str, int, float, float]]:
     asked.append(("plain Python domain / OpenSpiel", ("escalade_python", 64), ("openspiel", 1), 64, 3.0))
     for name in ("service", "service_python_evaluator"):
         what = f"{name.replace('_', ', ', 1).replace('_', ' ')}: together / one by one"
-        asked.append((what, (name, REQUESTS), (f"{name}_one_by_one", 1), REQUESTS, 5.0))
+        asked.append((what, (name, requests), (f"{name}_one_by_one", 1), requests, 5.0))
     return [
         (what, trees, rate[over] / rate[under], least)
         for what, over, under, trees, least in asked
@@ -288,7 +288,7 @@ def ratios(rows: list[dict[str, Any]]) -> list[tuple[str, int, float, float]]:
     ]
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def plot(rows: list[dict[str, Any]], counts: Sequence[int], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -300,7 +300,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=engine.replace("_", ", "))
     axes.set(xscale="log", yscale="log", xlabel="trees searched at once", ylabel="simulations per second")
-    axes.set_xticks(TREES, [str(trees) for trees in TREES])
+    axes.set_xticks(counts, [str(trees) for trees in counts])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     axes.set_title(f"Connect Four, {SIMULATIONS} simulations, the same perceptron for all")
@@ -314,16 +314,22 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--repeats", type=int, default=7, help="turns; at least 5 for a median worth the name")
     arguments.add_argument("--seed", type=int, default=0, help="of the openings and of the network's weights")
-    arguments.add_argument("--json", action="store_true", help="print the rows instead of tables")
+    arguments.add_argument("--turn", type=float, default=0.1, help="seconds of one contestant's turn")
+    arguments.add_argument("--trees", type=int, nargs="+", default=[1, 16, 64, 256, 1024], help="searched at once")
+    arguments.add_argument("--requests", type=int, default=100, help="to a search service, together and one by one")
+    arguments.add_argument("--peer", choices=PEERS, action="append", help="may be repeated; all if not given")
     arguments.add_argument("--no-peers", action="store_true", help="without mctx and OpenSpiel")
+    arguments.add_argument("--json", action="store_true", help="print the rows instead of tables")
     arguments.add_argument("--plot", type=Path, default=Path("out/search.png"), help="where to draw it")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     network = PolicyValueNetwork(NetworkSpec(observation_shape=(2, 6, 7), num_actions=7, norm=False))
     cores = network.hints.calls
-    rows = summary(measure(contestants(network, cores, not options.no_peers, options.seed), options.repeats))
-    plot(rows, options.plot)
+    peers = () if options.no_peers else options.peer or PEERS
+    found = contestants(network, cores, sorted(options.trees), options.requests, peers, options.seed)
+    rows = summary(measure(found, options.repeats, options.turn))
+    plot(rows, options.trees, options.plot)
     print(f"plot: {options.plot}", file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
@@ -339,7 +345,7 @@ def main() -> None:
         table.add_row(engine, *(f"{cells[trees]:,.0f}" if trees in cells else "" for trees in columns))
     console.print(table)
     table = Table("ratio", "trees", "measured", "asked")
-    for what, trees, measured, least in ratios(rows):
+    for what, trees, measured, least in ratios(rows, options.requests):
         table.add_row(what, str(trees), f"{measured:.2f}", f"{least:.2f}{'' if measured >= least else '  missed'}")
     console.print(table)
 

@@ -27,14 +27,16 @@ def resident_bytes() -> int:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--searches", type=int, default=1000)
+    arguments.add_argument("--trees", type=int, default=1024, help="whose arrays are measured")
+    arguments.add_argument("--simulations", type=int, default=800, help="of each of these trees")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     domain, evaluator = ConnectFour(), UniformEvaluator()
     start = domain.initial_state()
 
-    session = Searcher(domain, evaluator, SearchConfig(simulations=800), 1024)
+    session = Searcher(domain, evaluator, SearchConfig(simulations=options.simulations), options.trees)
     arrays = session.array_bytes
-    session.start(range(1024), [start] * 1024)
+    session.start(range(options.trees), [start] * options.trees)
     session.search()
     del session
 
@@ -56,7 +58,7 @@ def main() -> None:
             sizes.append(resident_bytes())
     tenth = max(len(sizes) // 10, 1)
     figures = {
-        "arrays_mib_1024_trees_800_simulations": arrays / 2**20,
+        f"arrays_mib_{options.trees}_trees_{options.simulations}_simulations": arrays / 2**20,
         "searches": options.searches,
         "resident_mib_after_a_tenth": float(np.median(sizes[tenth : 2 * tenth])) / 2**20,
         "resident_mib_at_the_end": float(np.median(sizes[-tenth:])) / 2**20,
@@ -64,8 +66,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(figures))
         return
-    mebibytes = figures["arrays_mib_1024_trees_800_simulations"]
-    print(f"arrays of 1024 trees of 800 simulations: {mebibytes:.0f} MiB (asked: at most 256)")
+    asked = " (asked: at most 256)" if (options.trees, options.simulations) == (1024, 800) else ""
+    print(f"arrays of {options.trees} trees of {options.simulations} simulations: {arrays / 2**20:.0f} MiB{asked}")
     print(
         f"resident after {2 * tenth} and after {options.searches} rounds of searches: "
         f"{figures['resident_mib_after_a_tenth']:.1f} and {figures['resident_mib_at_the_end']:.1f} MiB"

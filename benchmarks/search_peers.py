@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from escalade.domains.base import FloatArray
 from escalade.domains.line_game import LineState
 from escalade.neural.networks import PolicyValueNetwork
 
@@ -104,8 +105,11 @@ def mctx_search(
     return lambda: run(layers, key, stacked).action.block_until_ready(), float(np.abs(theirs - ours).max())
 
 
-def open_spiel_search(network: PolicyValueNetwork, states: Sequence[LineState]) -> tuple[Callable[[int], Any], float]:
-    """OpenSpiel's Python MCTS (PUCT, solver on) of one of the states, and the greatest difference of the networks.
+def open_spiel_search(
+    network: PolicyValueNetwork, states: Sequence[LineState], observations: FloatArray
+) -> tuple[Callable[[int], Any], float]:
+    """OpenSpiel's Python MCTS (PUCT, solver on) of one of the states, and the greatest difference between the boards
+    that its network is shown and ours, `[B, 2, 6, 7]`.
 
     Its evaluator is asked twice about a node, once for the value and once for the priors: the answer is kept, as
     OpenSpiel's own AlphaZero does, so that every simulation costs one call.
@@ -153,10 +157,7 @@ def open_spiel_search(network: PolicyValueNetwork, states: Sequence[LineState]) 
     for root, state in zip(roots, states, strict=True):
         for move in state.moves:
             root.apply_action(int(move) - 1)
-    from escalade.domains.connect_four import ConnectFour
-
-    ours = ConnectFour().encode(states)[:, :2]
-    difference = float(np.abs(np.stack([planes(root) for root in roots]) - ours).max())
+    difference = float(np.abs(np.stack([planes(root) for root in roots]) - observations).max())
 
     def run(index: int) -> Any:
         bot = mcts.MCTSBot(

@@ -108,9 +108,7 @@ def main() -> None:
             if name == "all traced":
                 time.sleep(0.5)  # until what was traced is sent, which takes a core
     for process, _ in kinds.values():
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(timeout=30)
+        process.communicate(timeout=30)
     row: dict[str, Any] = {"turns": options.turns, "decisions": options.decisions}
     table = Table("tracing", "ms a decision", "of off", title=f"{options.turns} turns of {options.decisions} decisions")
     random = np.random.default_rng(0)

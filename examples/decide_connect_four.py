@@ -98,10 +98,12 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     states = read_states(options.positions)
-    decider = open_decider(read_settings(), "connect_four")
     context = DecisionContext(
         simulations=options.simulations, seed=options.seed, alpha=options.alpha, policy_threshold=options.threshold
     )
+    with console.status("loading the networks and the search"):
+        decider = open_decider(read_settings(), "connect_four")
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         decisions = asyncio.run(decide(decider, states, context, progress))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 
 import numpy as np
 
 from escalade.domains.base import BoolArray, FloatArray
-from escalade.domains.errors import EscaladeError
 
 Answer = tuple[FloatArray, FloatArray]
 """Logits `[k, A]` and values `[k]`, float32."""
@@ -45,13 +44,3 @@ def fault_of(logits: FloatArray, values: FloatArray, legal: BoolArray) -> str | 
     if not (np.isfinite(logits) | ~legal).all():
         return "the evaluator gave a logit that is not finite for a legal action"
     return None
-
-
-def passed_on(error: BaseException) -> BaseException:
-    """The error as a future can carry it: an exit or a cancellation inside an evaluator is no caller's own, and a
-    StopIteration cannot cross into a task at all."""
-    if isinstance(error, Exception) and not isinstance(error, CancelledError | StopIteration):
-        return error
-    wrapped = EscaladeError(f"the evaluator stopped with {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

@@ -8,8 +8,8 @@ Each item is answered exactly once, with its own answer or its own error:
 
 - a full queue refuses at once (OverloadedError), so memory stays bounded and callers can back off;
 - an item past its deadline, or cancelled before its pass began, never reaches the evaluator;
-- an item is checked when submitted, so a bad one cannot spoil a batch; should a pass fail all the same, its items are
-  tried one by one and only the guilty ones get the error; a NaN fails only the item whose row it is in.
+- an item is checked when submitted, so a bad one cannot spoil a batch; should a pass fail all the same, parts of it
+  are evaluated again and only the guilty items get the error; a NaN fails only the item whose row it is in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import numpy as np
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.errors import DeadlineError, EscaladeError, OverloadedError
 from escalade.domains.evaluator import Evaluator
-from escalade.neural.batch_item import Answer, Item, fault_of, passed_on
+from escalade.domains.isolation import failures_by_row
+from escalade.neural.batch_item import Answer, Item, fault_of
 
 
 class Batcher:
@@ -217,7 +218,7 @@ class Batcher:
                 if self.max_wait_ms:
                     self._work.wait_for(self._full, self.max_wait_ms / 1000)
                 batch = self._take()
-            self._answer(self._wanted(batch))
+            self._answer([item for item in batch if item.set_running_or_notify_cancel()])
 
     def _full(self) -> bool:
         return self._closed or self._waiting_rows >= self.max_batch
@@ -238,40 +239,33 @@ class Batcher:
             batch.append(item)
         return batch
 
-    def _wanted(self, batch: list[Item]) -> list[Item]:
-        """Those not cancelled and not late; from here on they cannot be cancelled."""
-        now = self._clock() if any(item.deadline is not None for item in batch) else 0.0
-        wanted = []
-        for item in batch:
-            if not item.set_running_or_notify_cancel():
+    def _answer(self, batch: list[Item]) -> None:
+        """Answer each item of a batch, none of which can be cancelled any more."""
+
+        def ask(first: int, last: int) -> None:
+            items = self._in_time(batch[first:last])
+            if items:
+                for item, answer in zip(items, self._answers(items), strict=True):
+                    if isinstance(answer, str):
+                        item.set_exception(EscaladeError(answer))
+                    else:
+                        item.set_result(answer)
+
+        for place, error in failures_by_row(ask, len(batch)).items():
+            if not batch[place].done():
+                batch[place].set_exception(error)
+
+    def _in_time(self, items: list[Item]) -> list[Item]:
+        """Those that still wait for an answer; the late ones get their DeadlineError."""
+        waiting = []
+        for item in items:
+            if item.done():
                 continue
-            if item.deadline is not None and now >= item.deadline:
+            if item.deadline is not None and self._clock() >= item.deadline:
                 item.set_exception(DeadlineError("the deadline passed before the network was free"))
             else:
-                wanted.append(item)
-        return wanted
-
-    def _answer(self, batch: list[Item]) -> None:
-        """Answer each item of a batch."""
-        if not batch:
-            return
-        try:
-            answers = self._answers(batch)
-        except BaseException as error:  # noqa: BLE001 - whatever an evaluator raises belongs to its callers
-            if len(batch) == 1:
-                batch[0].set_exception(passed_on(error))
-                return
-            for item in batch:
-                if item.deadline is not None and self._clock() >= item.deadline:
-                    item.set_exception(DeadlineError("the deadline passed before the network was free"))
-                else:
-                    self._answer([item])
-            return
-        for item, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, str):
-                item.set_exception(EscaladeError(answer))
-            else:
-                item.set_result(answer)
+                waiting.append(item)
+        return waiting
 
     def _answers(self, batch: list[Item]) -> list[Answer | str]:
         """The answer of each item, or why it has none."""

@@ -26,8 +26,8 @@ Threshold = Field(
     default=None,
     ge=0,
     le=1,
-    description="Confidence from which this rung's answer is accepted, given by hand and so reported as uncertified; "
-    "empty: as certified.",
+    description="Minimum confidence at which this rung's answer is accepted, reported as uncertified; if not set, the "
+    "certified threshold.",
 )
 
 
@@ -38,66 +38,62 @@ class DecisionContext(BaseModel):
 
     mode: Mode = Field(
         default="auto",
-        description="auto climbs the ladder; the others ask only the networks, the language model or the search, and "
-        "take the answer whatever its confidence.",
+        description="auto climbs the ladder; the other modes use only the networks, the language model or the search, "
+        "and accept any confidence.",
     )
     ladder: tuple[Rung, ...] | None = Field(
         default=None,
-        description="Rungs to try, in order, instead of the domain's own ladder. Naming 'human' here lets a person be "
-        "asked.",
+        description="Rungs to try, in order, instead of the default ladder of the domain. With 'human' in it, a person "
+        "may be asked.",
     )
     alpha: float = Field(
         default=0.05,
         gt=0,
         lt=1,
-        description="Share of the networks' decisions that may be worse than the reference's: the boldest certificate "
-        "that promises no more is used.",
+        description="Largest share of the networks' decisions that may be worse than the reference's; the certificate "
+        "with the largest alpha up to this one is used.",
     )
-    delta: float = Field(
-        default=0.05, gt=0, lt=1, description="Chance that may remain that a certificate's promise is broken."
-    )
+    delta: float = Field(default=0.05, gt=0, lt=1, description="Largest probability that a certificate does not hold.")
     policy_threshold: float | None = Threshold
     value_threshold: float | None = Threshold
     reason_threshold: float | None = Threshold
     search_threshold: float | None = Threshold
-    simulations: int = Field(
-        default=400, strict=True, ge=1, le=1_000_000, description="Size of a search, in new nodes."
-    )
+    simulations: int = Field(default=400, strict=True, ge=1, le=1_000_000, description="MCTS simulations per search.")
     seed: int = Field(
-        default=0, strict=True, ge=0, lt=2**63, description="Source of all chance: equal seed, equal search."
+        default=0, strict=True, ge=0, lt=2**63, description="Random seed: equal seeds give equal searches."
     )
     deadline_ms: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Time for the whole decision in ms; rungs that do not fit "
-        "are skipped. Waiting for a person does not count.",
+        description="Time limit of the whole decision, in milliseconds; rungs that would exceed it are skipped. "
+        "Waiting for a person does not count.",
     )
     budget_usd: float | None = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Money for the whole decision in USD; rungs that do not "
-        "fit, or whose price is not known, are skipped.",
+        description="Cost limit of the whole decision, in USD; rungs that would exceed it, or have no known price, are "
+        "skipped.",
     )
     network_weight: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Where an unsure network left a state to the language model: weight of the network's value of it; "
-        "the model's own has the rest.",
+        description="Weight of the network's value, against the language model's own, for states that the networks "
+        "passed on to the language model.",
     )
     samples: int = Field(
         default=1,
         strict=True,
         ge=1,
         le=64,
-        description="How often the language model is asked; the share of its answers that agree is its confidence.",
+        description="Answers sampled from the language model; the share that agree is its confidence.",
     )
     reasoning: Literal["short", "full"] = Field(
         default="short",
-        description="short: the language model chooses in one call. full: it plans, asks networks and searches as "
-        "tools, revises, and a look ahead refutes blunders; three to five calls.",
+        description="short: the language model chooses in one call. full: it plans, uses the networks and the search "
+        "as tools, revises, and a lookahead refutes blunders; three to five calls.",
     )
     human: bool = Field(default=False, description="Whether a person may be asked as the last rung.")
 

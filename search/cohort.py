@@ -13,13 +13,15 @@ from scipy.special import gammaincinv, gammaln
 from escalade.domains.base import Domain, IntArray, KeyArray, array_domain
 from escalade.domains.errors import DomainFault, SettingsError
 from escalade.domains.evaluator import AnyEvaluator, checked_answer, native_of
+from escalade.domains.isolation import failures_by_row
 from escalade.domains.random_bits import GAMMA, mix, uniforms
-from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, READY, RUNNING, node_arrays
+from escalade.search.arrays import ASKED, FAILED, FAULTS, FINISHED, HITS, PENDING, READY, RUNNING, node_arrays
 from escalade.search.cache import CachedEvaluator
 from escalade.search.config import SearchConfig, whole
 from escalade.search.forest import new_forest
 from escalade.search.leaves import PlainLeaves
 from escalade.search.native import native_evaluator, run
+from escalade.search.recovery import advance_again, encode_again
 from escalade.search.results import Readings, SearchResult, readings_of, results_of
 from escalade.search.searchable import rows_of
 from escalade.search.subtree import keep_subtree, renew_noise
@@ -29,11 +31,23 @@ from escalade.search.waves import MOST_ROUNDS, abandon, absorb_round, select_rou
 class Cohort:
     """A forest, and an evaluator to ask. Not for two threads at once.
 
-    `plant` trees, then `go` until it has reported them all as stopped. errors: by tree, of those that failed because
-    a plain domain did.
+    `plant` trees, then `go` until it has reported them all as stopped.
+
+    isolate: where the evaluator, an encoding or a kernel of the domain raises, find the states at fault and fail their
+        trees alone; otherwise `go` raises the error.
+    errors: by tree, of those that failed because a plain domain raised, or with `isolate` any of these.
     """
 
-    def __init__(self, domain: Domain[Any], evaluator: AnyEvaluator, trees: int, nodes: int, *, cache: int = 0) -> None:
+    def __init__(
+        self,
+        domain: Domain[Any],
+        evaluator: AnyEvaluator,
+        trees: int,
+        nodes: int,
+        *,
+        cache: int = 0,
+        isolate: bool = False,
+    ) -> None:
         made_for = getattr(evaluator, "domain", domain)
         if made_for is not domain and isinstance(made_for, Domain) and _form(made_for) != _form(domain):
             raise SettingsError(
@@ -52,6 +66,7 @@ class Cohort:
         self.evaluator: Any = self._cached or evaluator
         self._observations = self.arrays.observations.reshape(trees, *domain.observation_shape)
         self.errors: dict[int, Exception] = self.plain.errors if self.plain else {}
+        self._isolate = isolate
         self._moved = np.zeros(trees, np.bool_)  # whether a root was no root in the search before
         self._source = evaluator
         self._call = native_of(evaluator)
@@ -183,36 +198,69 @@ class Cohort:
     def go(self, waves: int = 1, to_the_end: bool = False) -> IntArray:
         """Answer what is asked and let every tree go on until it asks again; so many times if all of it is compiled,
         once otherwise. Returns the trees that stopped, `[F]`; unless `to_the_end`, returns as soon as there is one."""
+        counts = self.arrays.counts
+        counts[FINISHED] = 0
         if self._native is not None:
-            run(self.forest.handle, self.forest.rules, self._native, waves, to_the_end)
-        else:
-            self._answer()
-            if self.plain is None:
+            try:
+                run(self.forest.handle, self.forest.rules, self._native, waves, to_the_end)
+                return self.arrays.finished[: counts[FINISHED]]
+            except Exception:
+                if not self._isolate:
+                    raise
+                if self._recover():
+                    return self.arrays.finished[: counts[FINISHED]]
+                # Then it was the evaluator, which is asked from here instead.
+        self._answer()
+        if self.plain is None:
+            try:
                 wave(self.forest.handle, self.forest.rules, not self._asks_states)
-            else:
-                settle(self.forest.handle)
-                for _ in range(MOST_ROUNDS):
-                    if not select_round(self.forest.handle):
-                        break
-                    self.plain.advance()
-                    absorb_round(self.forest.handle)
-        return self.arrays.finished[: self.arrays.counts[FINISHED]]
+            except Exception:
+                if not self._isolate:
+                    raise
+                self._recover()
+        else:
+            settle(self.forest.handle)
+            for _ in range(MOST_ROUNDS):
+                if not select_round(self.forest.handle):
+                    break
+                self.plain.advance()
+                absorb_round(self.forest.handle)
+        return self.arrays.finished[: counts[FINISHED]]
+
+    def _recover(self) -> bool:
+        """After a kernel has raised, fail the trees that it was the domain's fault for. False if there are none."""
+        assert self.fast is not None
+        advanced = bool(self.arrays.counts[PENDING])
+        failures = advance_again(self.forest)
+        if not self._asks_states:
+            failures |= encode_again(self.forest, self.fast)
+        self.errors |= failures
+        return advanced or bool(failures)
 
     def _answer(self) -> None:
         """Ask the evaluator about the leaves that want it."""
         count = int(self.arrays.counts[ASKED])
-        if count == 0:
-            return
-        legal = self.arrays.asked_legal[:count]
+        if count and not self._isolate:
+            self._ask(0, count)
+        elif count:
+            for row, error in failures_by_row(self._ask, count).items():
+                self.arrays.values[row] = np.nan  # which fails the tree, in `settle`
+                self.errors[int(self.arrays.asked[row])] = error
+
+    def _ask(self, first: int, last: int) -> None:
+        """Ask about the leaves from `first` to `last`, exclusive. The evaluator gets copies: what it does to its
+        arguments before it raises must not be seen when it is asked again."""
+        rows = slice(first, last)
+        legal = self.arrays.asked_legal[rows].copy()
         answer: Any
         if self._asks_states:
-            states = self.arrays.asked_rows[:count] if self.plain is None else self.plain.asked()
-            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[:count])
+            states = self.arrays.asked_rows[rows].copy() if self.plain is None else self.plain.asked(rows)
+            answer = self.evaluator.evaluate_states(states, legal, self.arrays.asked_keys[rows].copy())
         else:
-            seen = self._observations[:count] if self.plain is None else self.domain.encode(self.plain.asked())
+            seen = self._observations[rows].copy() if self.plain is None else self.domain.encode(self.plain.asked(rows))
             answer = self.evaluator.evaluate(seen, legal)
-        logits, values = checked_answer(answer, count, self.domain.num_actions)
-        self.arrays.logits[:count], self.arrays.values[:count] = logits, values
+        logits, values = checked_answer(answer, last - first, self.domain.num_actions)
+        self.arrays.logits[rows], self.arrays.values[rows] = logits, values
 
     def stop(self, trees: IntArray, reason: int) -> None:
         """Trees that still run go no further: their questions are taken back, but for those of a root."""

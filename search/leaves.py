@@ -9,7 +9,7 @@ import numpy as np
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault
-from escalade.search.arrays import ASKED, FAILED, NONE, PENDING
+from escalade.search.arrays import FAILED, NONE, PENDING
 from escalade.search.forest import Forest
 
 
@@ -85,8 +85,7 @@ class PlainLeaves:
     def _fault(self, state: Any, what: str) -> DomainFault:
         return DomainFault(f"domain '{self.domain.name}', state '{self.domain.format(state)}': {what}")
 
-    def asked(self) -> list[Any]:
-        """The states to ask about."""
-        count = int(self.arrays.counts[ASKED])
-        trees, nodes = self.arrays.asked[:count].tolist(), self.arrays.asked_node[:count].tolist()
+    def asked(self, rows: slice) -> list[Any]:
+        """The states to ask about, in these rows of the questions."""
+        trees, nodes = self.arrays.asked[rows].tolist(), self.arrays.asked_node[rows].tolist()
         return [self.states[tree][node] for tree, node in zip(trees, nodes, strict=True)]

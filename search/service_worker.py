@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from escalade.domains.errors import CancelledSearch, DeadlineError
+from escalade.domains.isolation import passed_on
 from escalade.search.arrays import CANCELLED, DEADLINE, FAULTS, FULL, MEMORY
 from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
@@ -63,7 +64,7 @@ class SearchTicket(Future[SearchResult]):
 
     def fail(self, error: BaseException) -> None:
         with suppress(InvalidStateError):
-            self.set_exception(error)
+            self.set_exception(passed_on(error))
 
 
 class Worker:
@@ -170,7 +171,7 @@ class Worker:
         return taken
 
     def _make_cohort(self) -> None:
-        self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, self.nodes)
+        self._cohort = Cohort(self.service.domain, self.service.evaluator, self.trees, self.nodes, isolate=True)
         self._ranges = Ranges(self.nodes)
 
     def _plant(self, taken: list[SearchTicket]) -> None:
@@ -203,7 +204,7 @@ class Worker:
         cohort = self._cohort
         assert cohort is not None
         started = time.perf_counter()
-        finished = cohort.go(self._waves).tolist()  # what an evaluator raises is for all who asked in this wave
+        finished = cohort.go(self._waves).tolist()
         taken = time.perf_counter() - started
         if taken < TURN_SECONDS / 2:
             self._waves = min(2 * self._waves, 256)

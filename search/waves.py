@@ -216,11 +216,11 @@ with warnings.catch_warnings():
 @njit(types.void(FOREST_TYPE), nogil=True, cache=True, error_model="numpy")
 def abandon(f):  # type: ignore[no-untyped-def]
     """Take back the questions of trees that were stopped: their last leaf is unmade. A root's question stays, since a
-    tree without a root has no answer to give."""
+    tree without a root has no answer to give, unless it failed."""
     kept = 0
     for m in range(f.counts[ASKED]):
         tree, node = f.asked[m], f.asked_node[m]
-        if f.stopped[tree] == RUNNING or node == 0:
+        if f.stopped[tree] == RUNNING or (node == 0 and f.stopped[tree] != FAILED):
             f.asked[kept], f.asked_node[kept], f.asked_keys[kept] = tree, node, f.asked_keys[m]
             for a in range(f.actions):
                 f.asked_legal[kept * f.actions + a] = f.asked_legal[m * f.actions + a]
@@ -230,9 +230,10 @@ def abandon(f):  # type: ignore[no-untyped-def]
                 f.observations[kept * f.numbers + k] = f.observations[m * f.numbers + k]
             kept += 1
             continue
-        at = f.start[tree] + node
-        f.child[(f.start[tree] + f.parent[at]) * f.actions + f.parent_action[at]] = NONE
-        f.size[tree] = node
+        if node > 0:
+            at = f.start[tree] + node
+            f.child[(f.start[tree] + f.parent[at]) * f.actions + f.parent_action[at]] = NONE
+            f.size[tree] = node
         f.ready[f.counts[READY]] = tree  # from where it is listed as finished
         f.counts[READY] += 1
     f.counts[ASKED] = kept

@@ -92,6 +92,16 @@ def test_the_wheel_holds_every_module_and_no_strays(source, wheel):
     assert {name for name in code if name.endswith(".py")} == wanted
 
 
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_building_warns_of_nothing(source, tmp_path, kind):
+    """`make run` would print it before its result. Data in a folder that pyproject.toml does not list is warned of."""
+    expected = "ignore:Editable installation"  # as in the Makefile
+    build = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+    run(sys.executable, "-W", "error", "-W", expected, "-c", build, str(tmp_path), cwd=source)
+    assert expected in (ROOT / "Makefile").read_text()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".whl"]
+
+
 def test_it_works_beside_a_host_with_its_own_graph_and_app(wheel, tmp_path):
     target, host = tmp_path / "site", tmp_path / "host"
     pip("install", "--target", str(target), str(wheel), cwd=tmp_path)

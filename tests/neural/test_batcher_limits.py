@@ -81,7 +81,7 @@ def test_a_deadline_that_passes_while_others_are_retried_is_kept(gated):
         slow.hold(batcher)
         guilty = batcher.submit(*slow.item(2, fault=slow.RAISE))
         patient = batcher.submit(*slow.item(3), deadline=1000.0)
-        hasty = batcher.submit(*slow.item(4), deadline=103.5)
+        hasty = batcher.submit(*slow.item(4), deadline=102.5)
         slow.gate.release(100)
         with pytest.raises(ValueError, match="guilty"):
             guilty.result(WAIT)

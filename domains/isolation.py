@@ -1,0 +1,59 @@
+"""One bad row in a batch: found by evaluating parts of the batch again, so that it alone fails.
+
+Used wherever rows of different callers share one call: the waves of a search service, the passes of a batcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+from escalade.domains.errors import EscaladeError
+
+GIVE_UP_AFTER = 16
+"""So many rows that failed by themselves, with no row answered before, and the evaluator itself counts as broken."""
+
+
+def failures_by_row(ask: Callable[[int, int], None], rows: int) -> dict[int, Exception]:
+    """Evaluate all rows, and return the error of each row that cannot be evaluated.
+
+    ask: evaluates the rows `first` to `last`, exclusive, and keeps their answers; raises if any of them is bad.
+
+    A row fails only by an error that was raised for it alone. One bad row of B takes at most ceil(log2 B) + 2 calls
+    more than none. Where nothing can be evaluated (an endpoint that is down), the search for a good row ends after
+    `GIVE_UP_AFTER` bad ones, and the other rows share the last error.
+    """
+    failures: dict[int, Exception] = {}
+    first, last, suspect = 0, rows, rows  # the next call is first..last; first..suspect are known to hold a bad row
+    answered = False
+    while first < rows:
+        try:
+            ask(first, last)
+        except BaseException as raised:  # noqa: BLE001 - whatever an evaluator raises belongs to its callers
+            error = passed_on(raised)
+            if last - first > 1:
+                suspect = last
+                last = (first + last) // 2
+                continue
+            failures[first] = error
+            if not answered and len(failures) == GIVE_UP_AFTER:
+                return failures | dict.fromkeys(range(first + 1, rows), error)
+            first, last, suspect = first + 1, rows, rows
+        else:
+            answered, first = True, last
+            if first == suspect:  # nothing is wrong with them any more
+                suspect = rows
+                last = rows
+            else:
+                last = (first + suspect + 1) // 2
+    return failures
+
+
+def passed_on(error: BaseException) -> Exception:
+    """The error as a future can carry it: an exit or a cancellation inside an evaluator is no caller's own, and a
+    StopIteration cannot cross into a task at all."""
+    if isinstance(error, Exception) and not isinstance(error, CancelledError | StopIteration):
+        return error
+    wrapped = EscaladeError(f"the evaluator stopped with {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
