@@ -128,12 +128,32 @@ class Settings(BaseSettings):
     llm_batch_most: int = Field(default=32, ge=1, description="Questions in one prompt.")
     llm_at_once: int = Field(default=16, ge=1, description="Calls at once.")
     llm_waiting: int = Field(default=256, ge=0, description="Calls that may wait for their turn; further ones fail.")
+    llm_leave_out: tuple[str, ...] = Field(
+        default=(),
+        description="What the endpoint does not take, of requests: names of parameters such as temperature, strict, "
+        "response_format or tools, or system (messages) or consecutive_messages. What it refuses by name is found out.",
+    )
     llm_input_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; empty: unpriced."
     )
     llm_output_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million answer tokens; empty: unpriced."
     )
+
+    llm_cached_usd_per_mtok: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="USD per million prompt tokens that the provider had in its cache; empty: as all prompt tokens.",
+    )
+
+    @field_validator("llm_leave_out")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for name in given:
+            if not re.fullmatch(r"[A-Za-z_]{1,40}", name) or name in ("model", "messages"):
+                raise ValueError(f"'{name[:40]}' is no parameter that can be left out, such as temperature")
+        return given
 
     @field_validator("llm_base_url")
     @classmethod

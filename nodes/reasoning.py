@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from langchain_core.messages import BaseMessage
 
@@ -36,7 +36,9 @@ Place = Literal["consult", "refine", "verify", "agree", "end"]
 
 
 class Spent(TypedDict):
-    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced."""
+    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced.
+    cached_input_tokens: of the input, what the provider had in its cache. is_upper_bound: these have no price of their
+    own, so that the cost counts them in full."""
 
     calls: int
     attempts: int
@@ -45,6 +47,8 @@ class Spent(TypedDict):
     output_tokens: int
     cost_usd: float | None
     simulated: bool
+    cached_input_tokens: NotRequired[int]
+    is_upper_bound: NotRequired[bool]
 
 
 NOTHING: Spent = {
@@ -176,6 +180,9 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
         "output_tokens": before["output_tokens"] + sum(one["output_tokens"] or 0 for one in counted),
         "cost_usd": cost,
         "simulated": before["simulated"] or any(one.simulated for one in answers),
+        "cached_input_tokens": before.get("cached_input_tokens", 0)
+        + sum(one.get("cached_input_tokens", 0) for one in counted),
+        "is_upper_bound": before.get("is_upper_bound", False) or any(one.is_upper_bound for one in answers),
     }
 
 
@@ -188,9 +195,13 @@ def after_failure(before: Spent, error: CallFailed) -> Spent:
 def told_spent(spent: Spent) -> dict[str, Any]:
     """What the calls took, for a report."""
     counted = {name: spent[name] for name in ("input_tokens", "output_tokens")}
+    if cached := spent.get("cached_input_tokens"):
+        counted["cached_input_tokens"] = cached
     details: dict[str, Any] = {"tokens": counted if any(counted.values()) else None}
     if spent["attempts"]:
         details["attempts"] = spent["calls"] + spent["attempts"]
+    if spent.get("is_upper_bound"):
+        details["cost_is_upper_bound"] = True
     if spent["simulated"]:
         details["simulated"] = True
     return details

@@ -13,10 +13,11 @@ from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from escalade.nodes.answers import answer_of
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.questions import choice
-from escalade.nodes.structured import Form, Ways, answer_of, asked
+from escalade.nodes.structured import Form, Ways, asked
 
 FORM = choice(["left", "right"], evaluates=True)
 RANKING = Form("rank", "Rank.", {"ranking": {"type": "array", "items": {"type": "string"}}})
