@@ -104,6 +104,8 @@ def _call(given: Any, place: int) -> dict[str, Any] | None:
         return None
     arguments = function.get("arguments", function.get("parameters", ""))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    if not isinstance(known := _json(text), dict) and known is not None:  # no arguments that a function has
+        text = json.dumps({"arguments": known})
     number = given.get("id") if isinstance(given.get("id"), str) else None
     return {
         "id": number or f"call_{place}",

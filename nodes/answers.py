@@ -27,7 +27,7 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
 _SYNONYMS = (
     *("answer", "choice", "move", "label", "decision", "selection", "category", "intent", "class"),
-    *("finalanswer", "result", "response", "output"),
+    *("finalanswer", "result", "response", "output", "value", "arguments"),
 )
 """Names under which models give the lone field."""
 
@@ -126,8 +126,8 @@ def _candidates(value: Any, form: Form) -> Iterator[dict[str, Any]]:
     elif schema["type"] == "array":
         if isinstance(value, list) and value and _as_list(value, schema):
             yield {first: value}
-        elif isinstance(value, dict) and isinstance(value.get(form.name), list):
-            yield {first: value[form.name]}
+        elif isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), list):
+            yield {first: inner}
         elif isinstance(value, dict) and value and all(isinstance(one, str) for one in value.values()):
             yield {first: value}
     elif form.lone == first and isinstance(value, dict):

@@ -80,6 +80,7 @@ class _Question:
     costs: list[float | None] = field(default_factory=list)
     attempts: int = 0
     lessons: int = 0
+    tried: set[Way] = field(default_factory=set)
 
     @property
     def cost_usd(self) -> float | None:
@@ -157,7 +158,7 @@ class LanguageModel:
                 failed = error
                 if time.monotonic() < ends and self._learns(error, question, way, before):
                     continue
-                other = self._other_way(error, way)
+                other = self._other_way(error, way, question.tried)
             else:
                 ended = time.monotonic()
                 self._mean_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (ended - began) * 1000
@@ -165,8 +166,9 @@ class LanguageModel:
                 if is_usable(fields, form):
                     self.ways.works(way)
                 else:
-                    other = self.ways.failed(way)
+                    other = self.ways.failed(way, question.tried)
             if other is not None and time.monotonic() < ends:
+                question.tried.add(way)
                 way = other
                 continue
             if failed is not None:
@@ -206,14 +208,14 @@ class LanguageModel:
             raise CallFailed(ending or "malformed_answer")
         return message, fields
 
-    def _other_way(self, failed: CallFailed, way: Way) -> Way | None:
+    def _other_way(self, failed: CallFailed, way: Way, tried: set[Way]) -> Way | None:
         """The way to ask in after a failure, None if none is to be tried."""
         if failed.reason == "malformed_answer":
-            return self.ways.failed(way)
+            return self.ways.failed(way, tried)
         if failed.reason == "cut_off":  # a form can be what makes an answer long, but that is for the next question
             return self.ways.failed(way, alone=True)
         of_form = failed.reason == "refused" and (failed.said.of_form if failed.said is not None else True)
-        return None if of_form is False else self.ways.failed(way, refused=bool(of_form))
+        return None if of_form is False else self.ways.failed(way, tried, refused=bool(of_form))
 
     def _learns(self, failed: CallFailed, question: _Question, way: Way, before: frozenset[str]) -> bool:
         """Whether a refusal says what is to be left out, so that the same is asked again without it."""

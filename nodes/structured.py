@@ -76,8 +76,10 @@ class Ways:
             self._failures[way] = 0
             self._found = self._found or way
 
-    def failed(self, way: Way, *, refused: bool = False, alone: bool = False) -> Way | None:
-        """A question asked that way had no usable answer. refused: the endpoint says that it does not know that way, so
+    def failed(
+        self, way: Way, tried: Collection[Way] = (), *, refused: bool = False, alone: bool = False
+    ) -> Way | None:
+        """A question asked that way had no usable answer. tried: ways in which it was asked before. refused: the endpoint says that it does not know that way, so
         that another one is tried although this one worked before. alone: it says nothing of other ways, so that none is
         tried for this question. Returns the way to ask in next, None if the question is to be given up."""
         with self._lock:
@@ -92,10 +94,11 @@ class Ways:
                 return None
             if alone or (self._found == way and not refused):
                 return None
-            if self._found not in (None, way):
+            others = [one for one in self._open() if one != way and one not in tried]
+            if self._found in others:
                 return self._found
             later = self._order[self._order.index(way) + 1 :] if way in self._order else ()
-            return next((one for one in self._open() if one != way and (one in later or given_up)), None)
+            return next((one for one in others if one in later or given_up), None)
 
 
 def asked(
