@@ -49,7 +49,9 @@ def without_thinking(text: str) -> str:
     kept: list[str] = []
     depth, place, closed = 0, 0, -1
     for tag in _TAG.finditer(text):
-        if tag[0].endswith("/>"):  # empty
+        if tag[0].endswith("/>"):  # no thinking at all
+            kept += [text[place : tag.start()]] if depth == 0 else []
+            place = tag.end()
             continue
         closes = "/" in (tag["angle"], tag["square"], tag["kimi"]) or (tag["word"] or "").lower() == "end"
         if not closes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +14,10 @@ from typing import Any
 from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
 from escalade.app.wiring import Decider, open_decider
-from escalade.nodes.structured import WAYS, Way, Ways
+from escalade.nodes.daemon import wait_for
+from escalade.nodes.dialect import Dialect
+from escalade.nodes.endpoint import Endpoint
+from escalade.nodes.structured import FORMED_BY, Way, Ways
 
 KEY = "sk-canary-7e2d"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
@@ -189,6 +192,36 @@ def deciding(
         decider.close()
 
 
+_kept: dict[str, tuple[ScriptedEndpoint, Decider, ExitStack]] = {}
+
+
+@contextmanager
+def fresh(
+    answer: Callable[[dict[str, Any]], Reply], domain: str = "tic_tac_toe", way: Way | None = None, **settings: Any
+) -> Iterator[tuple[ScriptedEndpoint, Decider]]:
+    """An endpoint that answers so, and a decider that knows nothing of it yet, as in a process that has just begun.
+    Servers and deciders are kept from one to the next, for they take time to open."""
+    key = f"{domain} {sorted(settings.items())}"
+    if key not in _kept:
+        stack = ExitStack()
+        scripted = stack.enter_context(served(answer))
+        _kept[key] = (scripted, stack.enter_context(deciding(scripted, domain, **settings)), stack)
+    scripted, decider, _ = _kept[key]
+    scripted.answer, scripted.calls = answer, []
+    model = decider.resources.language_model
+    assert model is not None
+    left_out = settings.get("llm_leave_out", ())
+    never = [one for one, parameter in FORMED_BY.items() if parameter in left_out]
+    model.ways, model.dialect, model.endpoint = Ways(way, never=never), Dialect(left_out), Endpoint()
+    yield scripted, decider
+
+
+def close_all() -> None:
+    """Close what `fresh` has kept."""
+    while _kept:
+        _kept.popitem()[1][2].close()
+
+
 def decide(decider: Decider, *states: str, at_once: bool = False, **context: Any) -> list[Decision]:
     """Decisions one after the other, or at once, by the language model and a small search behind it."""
     ladder = ("reason", "search") if decider.domain.has_simulator else ("reason",)
@@ -203,7 +236,7 @@ def decide(decider: Decider, *states: str, at_once: bool = False, **context: Any
             return list(await asyncio.gather(*map(one, states)))
         return [await one(state) for state in states]
 
-    return asyncio.run(main())
+    return wait_for(main())
 
 
 def report(decision: Decision) -> Any:
@@ -217,11 +250,8 @@ def breaker(decider: Decider) -> str:
 
 
 def alone(answer: Callable[[dict[str, Any]], Reply], *states: str, way: Way | None = None, **options: Any) -> Any:
-    """Decisions with a fresh endpoint in a fresh decider, and the endpoint."""
+    """Decisions with a fresh endpoint in a fresh decider, the endpoint, and the breaker's state."""
     settings = {name: options.pop(name) for name in list(options) if name.startswith("llm_")}
-    with (
-        served(answer) as scripted,
-        deciding(scripted, options.pop("domain", "tic_tac_toe"), way, **settings) as decider,
-    ):
-        made: Sequence[Decision] = decide(decider, *states, **options)
+    with fresh(answer, options.pop("domain", "tic_tac_toe"), way, **settings) as (scripted, decider):
+        made = decide(decider, *states, **options)
         return made, scripted, breaker(decider)

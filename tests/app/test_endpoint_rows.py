@@ -1,39 +1,45 @@
-"""What OpenAI-compatible endpoints really do, row by row of the list that users met: each against a scripted endpoint on
+"""What OpenAI-compatible endpoints really do, row by row of the list of what users met, against a scripted endpoint on
 loopback, through the real client and the real graph. One test a row; each goes over its whole kind."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from escalade.domains.errors import NoDecisionError
+from escalade.nodes.structured import WAYS
 from tests.endpoints import (
     COST,
     KEY,
     STATES,
     USAGE,
-    WAYS,
     Reply,
     alone,
     breaker,
     called,
+    close_all,
     decide,
-    deciding,
     events,
+    fresh,
     properly,
     refused,
     report,
     said,
-    served,
     streamed,
     texts_of,
     way_of,
 )
 
 ROWS: dict[int, Callable[[], None]] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_open() -> Iterator[None]:
+    yield
+    close_all()
 
 
 def row(number: int) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -59,13 +65,13 @@ def chatter_where_a_form_was_asked_for() -> None:
         assert state == "closed"
     # Also later: a way that worked and does so no more is left.
     down: list[int] = []
-    with served(lambda body: said("Hm, 9?") if down and way_of(body) == "json_schema" else properly(body)) as scripted:
-        with deciding(scripted) as decider:
-            answered(decide(decider, "51", "51"))
-            down.append(1)
-            assert [one.source for one in decide(decider, "51", "51")] == ["search", "search"]
-            answered(decide(decider, *["51"] * 3))
-            assert scripted.ways[-2:] == ["function"] * 2
+    answer = lambda body: said("Hm, 9?") if down and way_of(body) == "json_schema" else properly(body)  # noqa: E731
+    with fresh(answer) as (scripted, decider):
+        answered(decide(decider, "51", "51"))
+        down.append(1)
+        assert [one.source for one in decide(decider, "51", "51")] == ["search", "search"]
+        answered(decide(decider, *["51"] * 3))
+        assert scripted.ways[-2:] == ["function"] * 2
 
 
 @row(2)
@@ -207,7 +213,7 @@ def errors_in_the_body_of_a_success() -> None:
     assert scripted.ways == ["json_schema"] * 3
     assert state == "closed"
     bad = [Reply(kinds[1][0])] * 6
-    with served(lambda body: bad.pop() if bad else properly(body)) as scripted, deciding(scripted) as decider:
+    with fresh(lambda body: bad.pop() if bad else properly(body)) as (scripted, decider):
         reasons = [report(one).reason for one in decide(decider, *["51"] * 3)]
         assert reasons == ["server_error"] * 3
         assert breaker(decider) == "open"
@@ -309,7 +315,7 @@ def merged_messages() -> None:
 def one_text_that_is_filtered() -> None:
     azure = {
         "error": {
-            "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+            "message": "The prompt triggered Azure OpenAI's content management policy.",
             "type": None,
             "param": "prompt",
             "code": "content_filter",
@@ -329,7 +335,7 @@ def one_text_that_is_filtered() -> None:
     )
     for kind in kinds:
         bad = lambda body, kind=kind: kind if "curse" in json.dumps(body) else properly(body, "refund")  # noqa: E731
-        with served(bad) as scripted, deciding(scripted, "intents", llm_batch_ms=0) as decider:
+        with fresh(bad, "intents", llm_batch_ms=0) as (scripted, decider):
             for text in ("curse 1", "curse 2", "curse 3", "curse 4"):
                 with pytest.raises(NoDecisionError, match=r"content_filter") as failed:
                     decide(decider, text)
@@ -339,14 +345,16 @@ def one_text_that_is_filtered() -> None:
             assert scripted.ways == ["json_schema"] * 6
             assert breaker(decider) == "closed"
     # Of many in a prompt, it alone is refused.
-    with served(_many(lambda text: Reply(azure, 400) if "curse" in text else None)) as scripted:
-        with deciding(scripted, "intents", llm_batch_ms=50) as decider:
-            made = decide(decider, *[f"fine {number}" for number in range(7)], at_once=True)
-            answered(made, "refund")
-            with pytest.raises(NoDecisionError, match="content_filter"):
-                decide(decider, *[f"fine {number}" for number in range(7)], "curse", at_once=True)
-            answered(decide(decider, "fine"), "refund")
-            assert set(scripted.ways) == {"json_schema"}
+    with fresh(_many(lambda text: Reply(azure, 400) if "curse" in text else None), "intents", llm_batch_ms=50) as (
+        scripted,
+        decider,
+    ):
+        made = decide(decider, *[f"fine {number}" for number in range(7)], at_once=True)
+        answered(made, "refund")
+        with pytest.raises(NoDecisionError, match="content_filter"):
+            decide(decider, *[f"fine {number}" for number in range(7)], "curse", at_once=True)
+        answered(decide(decider, "fine"), "refund")
+        assert set(scripted.ways) == {"json_schema"}
 
 
 def _many(odd: Callable[[str], Reply | None], form: Callable[[str], Any] = str) -> Callable[[dict[str, Any]], Reply]:
@@ -375,7 +383,7 @@ def answers_that_were_cut() -> None:
         called('{"act', finish="length"),
     ):
         for way in (None, *WAYS):
-            with served(lambda body, reply=reply: reply) as scripted, deciding(scripted, way=way) as decider:
+            with fresh(lambda _, reply=reply: reply, way=way) as (scripted, decider):
                 (made,) = decide(decider, "51")
                 told = report(made)
                 assert (made.source, told.reason, len(scripted.calls)) == ("search", "cut_off", 1)
@@ -393,10 +401,7 @@ def answers_that_were_cut() -> None:
 def ids_of_a_batch_in_another_form() -> None:
     for form in (int, float, lambda one: f" {one} ", lambda one: f"#{one}", lambda one: f"id {one}"):
         texts = [f"text {number}" for number in range(20)]
-        with (
-            served(_many(lambda _: None, form)) as scripted,
-            deciding(scripted, "intents", llm_batch_ms=100) as decider,
-        ):
+        with fresh(_many(lambda _: None, form), "intents", llm_batch_ms=100) as (scripted, decider):
             answered(decide(decider, *texts, at_once=True), "refund")
             assert len(scripted.calls) == 1
     for wrap in (
@@ -408,13 +413,13 @@ def ids_of_a_batch_in_another_form() -> None:
         answer = lambda body, wrap=wrap: said(  # noqa: E731
             json.dumps(wrap([{"id": one["id"], "action": "refund"} for one in texts_of(body) or ()]))
         )
-        with served(answer) as scripted, deciding(scripted, "intents", llm_batch_ms=100) as decider:
+        with fresh(answer, "intents", llm_batch_ms=100) as (scripted, decider):
             answered(decide(decider, *[f"text {number}" for number in range(6)], at_once=True), "refund")
             assert len(scripted.calls) == 1
 
 
 def costs(usage: Any, *, prices: dict[str, Any] | None = None) -> Any:
-    made, _, _ = alone(lambda body: said('{"action": "9"}', usage=usage), "51", **(prices or {}))
+    made, _, _ = alone(lambda _: said('{"action": "9"}', usage=usage), "51", **(prices or {}))
     return made[0]
 
 
@@ -520,7 +525,7 @@ def endpoints_that_cannot_answer_at_all() -> None:
     ]
     for reply, reason, status, code, setting in kinds:
         for way in (None, *WAYS):
-            with served(lambda _, reply=reply: reply) as scripted, deciding(scripted, way=way) as decider:
+            with fresh(lambda _, reply=reply: reply, way=way) as (scripted, decider):
                 with pytest.raises(NoDecisionError) as failed:
                     decide(decider, "51", ladder=("reason",))
                 assert len(scripted.calls) == 1
@@ -581,7 +586,7 @@ def quotas_that_are_used_up() -> None:
         Reply({"error": {"code": 402, "message": "This request requires more credits"}}, 402),
         Reply({"error": {"message": "user quota is not enough", "code": "insufficient_user_quota"}}, 403),
     ):
-        with served(lambda _, reply=reply: reply) as scripted, deciding(scripted) as decider:
+        with fresh(lambda _, reply=reply: reply) as (scripted, decider):
             (made,) = decide(decider, "51")
             assert (made.source, report(made).reason, len(scripted.calls)) == ("search", "quota", 1)
             with pytest.raises(NoDecisionError, match=r"quota.*add credit"):
