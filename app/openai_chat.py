@@ -37,7 +37,7 @@ class DiscreetChatOpenAI(ChatOpenAI):
             completion = completion_of(await self._text(payload))
             result = self._create_chat_result(completion)
         except Exception as error:  # noqa: BLE001 -- any client's
-            raise self._discreet(failure_of(error)) from None
+            raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
         told = completion["choices"][0]["message"]
         kept = {name: told[name] for name in ("refusal", "reasoning_content", "reasoning") if name in told}
         result.generations[0].message.additional_kwargs |= kept

@@ -8,6 +8,7 @@ off at its cap), `malformed_answer`, `breaker_open`, `overloaded` (too many wait
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from escalade.domains.errors import EscaladeError
@@ -44,15 +45,15 @@ class CallFailed(EscaladeError):
         self.said = said
 
 
-def failure_of(error: Exception, *, formed: bool = False) -> CallFailed:
+def failure_of(error: Exception, *, formed: bool = False, sent: Sequence[str] = ()) -> CallFailed:
     """What any client's error means. formed: whether the answer was to be held to a form by the endpoint: some servers
-    say 500 to a form they do not know, where 400 is meant."""
+    say 500 to a form they do not know, where 400 is meant. sent: texts that the error may quote, which mean nothing."""
     if isinstance(error, CallFailed):
         failed = error
     elif (status := getattr(error, "status_code", None)) is not None and isinstance(status, int):
-        failed = failure_of_body(_body(error), status, error)
+        failed = failure_of_body(_body(error), status, error, sent=sent)
     else:
-        failed = _without_status(error)
+        failed = _without_status(error, sent)
     said = failed.said
     if (
         failed.reason == "server_error"
@@ -65,9 +66,11 @@ def failure_of(error: Exception, *, formed: bool = False) -> CallFailed:
     return failed
 
 
-def failure_of_body(body: Any, status: int | None, error: Exception | None = None) -> CallFailed:
+def failure_of_body(
+    body: Any, status: int | None, error: Exception | None = None, *, sent: Sequence[str] = ()
+) -> CallFailed:
     """What an error in a body means. status: of HTTP, which may be one of success."""
-    said = error_of_body(body, status)
+    said = error_of_body(body, status, sent)
     details: dict[str, Any] = {"error": type(error).__name__} if error is not None else {}
     details["status"] = said.status
     if said.code is not None:
@@ -78,7 +81,7 @@ def failure_of_body(body: Any, status: int | None, error: Exception | None = Non
     return CallFailed(said.reason, details, said)
 
 
-def _without_status(error: Exception) -> CallFailed:
+def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
     name = type(error).__name__
     details: dict[str, Any] = {"error": name, "status": None}
     given = error.args[0] if error.args else None
@@ -92,7 +95,7 @@ def _without_status(error: Exception) -> CallFailed:
     if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
         # The client could not read what came. LangChain's own raises so for an error in the body of a success.
         if isinstance(given, dict) and given:
-            return failure_of_body({"error": given}, 200, error)
+            return failure_of_body({"error": given}, 200, error, sent=sent)
         if isinstance(given, str) and "got str: " in given:
             return failure_of_body(given.partition("got str: ")[2].strip("'\""), 200, error)
         if isinstance(error, TypeError) and isinstance(given, str) and "'choices'" in given:

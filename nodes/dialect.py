@@ -53,6 +53,7 @@ class Dialect:
     def __init__(self, left_out: Collection[str] = ()) -> None:
         self._lock = threading.Lock()
         self.left_out = frozenset(left_out)
+        self._confirmed = self.left_out
         self._fitted: list[tuple[BaseChatModel, frozenset[str], BaseChatModel]] = []
 
     def learn(self, before: frozenset[str], names: Iterable[str]) -> bool:
@@ -61,6 +62,17 @@ class Dialect:
         with self._lock:
             self.left_out |= frozenset(names)
             return self.left_out != before
+
+    def confirm(self, left_out: frozenset[str]) -> None:
+        """A request without all this was answered."""
+        if not left_out <= self._confirmed:
+            with self._lock:
+                self._confirmed |= left_out
+
+    def forget(self, names: Iterable[str]) -> None:
+        """A request without these was refused all the same: what was learnt was none of it, unless an answer came."""
+        with self._lock:
+            self.left_out -= frozenset(names) - self._confirmed
 
     def fitted(self, chat: BaseChatModel, left_out: frozenset[str]) -> BaseChatModel:
         """The chat model that leaves this out; the same one each time."""
@@ -112,7 +124,7 @@ def _sent(chat: BaseChatModel, way: Way, left_out: frozenset[str]) -> list[str]:
     elif way == "function":
         found += ["tool_choice", *SCHEMA_WORDS]
     if getattr(chat, "max_tokens", None) is not None:
-        found += LENGTHS[:1] if LENGTHS[0] not in left_out else []
+        found.append(LENGTHS[0] if LENGTHS[0] not in left_out else LENGTHS[1])
     return [name for name in dict.fromkeys(found) if name not in left_out]
 
 

@@ -6,13 +6,17 @@ status, and a code of letters.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MOST_WORDS = 4000
 """Characters of an error that are read."""
+
+SHORTEST_QUOTE = 4
+"""Characters of a line by which it is known to be quoted."""
 
 _STATUS_FIELDS = ("status_code", "statuscode", "http_status", "status", "code", "error_code")
 _CODE_FIELDS = ("code", "error_code", "type", "error_type", "status", "reason", "state")
@@ -167,9 +171,16 @@ def _is_about_money(status: int | None, words: str) -> bool:
     return bool(_NO_MONEY.search(words) or (status in (403, 429) and _MONEY.search(words)))
 
 
-def error_of_body(body: Any, status: int | None = None) -> EndpointError:
+def error_of_body(body: Any, status: int | None = None, sent: Sequence[str] = ()) -> EndpointError:
     """The error that a body tells of, be it JSON or a page. status: of HTTP; with one of success, that which the body
-    names counts."""
+    names counts. sent: texts that it may quote; what is a line of them is not read."""
+    found = _error_of(body, status)
+    lines = {line.strip().lower() for text in sent for line in text.splitlines() if len(line.strip()) >= SHORTEST_QUOTE}
+    quoted = [line for line in lines if line in found.words]
+    return replace(found, words=functools.reduce(lambda words, line: words.replace(line, " "), quoted, found.words))
+
+
+def _error_of(body: Any, status: int | None) -> EndpointError:
     if isinstance(body, str):
         return _of_text(body, status)
     pairs = list(_pairs(body))

@@ -23,6 +23,7 @@ from escalade.nodes.dialect import Dialect, merged, refused_parts
 from escalade.nodes.endings import ending_of, setting_for
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.question import Question
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.structured import Form, Way, Ways, asked
 from escalade.nodes.usage import TokenPrices, Usage, added, total_tokens, usage_of
@@ -65,26 +66,6 @@ class Answer:
     """Whether the endpoint says that nothing but a simulation answered (`escalade llm simulate`)."""
     is_upper_bound: bool = False
     """Whether `cost_usd` counts cached tokens in full, since they have no price of their own."""
-
-
-@dataclass
-class _Question:
-    """What is asked, and what has become of it so far."""
-
-    form: Form
-    messages: list[BaseMessage]
-    sampled: bool
-    metadata: Mapping[str, Any] | None
-    listed: frozenset[str]
-    usages: list[Usage | None] = field(default_factory=list)
-    costs: list[float | None] = field(default_factory=list)
-    attempts: int = 0
-    lessons: int = 0
-    tried: set[Way] = field(default_factory=set)
-
-    @property
-    def cost_usd(self) -> float | None:
-        return None if None in self.costs else math.fsum(filter(None, self.costs))
 
 
 @dataclass
@@ -145,8 +126,7 @@ class LanguageModel:
         """
         ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
-        listed = frozenset(line[2:] for one in messages for line in one.text.splitlines() if line.startswith("- "))
-        question = _Question(form, list(messages), sampled, metadata, listed)
+        question = Question(form, list(messages), sampled, metadata)
         way = self.ways.way
         while True:
             began, before = time.monotonic(), self.dialect.left_out
@@ -163,6 +143,7 @@ class LanguageModel:
                 ended = time.monotonic()
                 self._mean_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (ended - began) * 1000
                 self._answered_at = ended
+                self.dialect.confirm(before)
                 if is_usable(fields, form):
                     self.ways.works(way)
                 else:
@@ -172,13 +153,15 @@ class LanguageModel:
                 way = other
                 continue
             if failed is not None:
+                if failed.reason == "refused":
+                    self.dialect.forget(question.learnt)
                 raise self._reported(failed, question)
             usage, cost = added(question.usages), question.cost_usd
             is_bound = cost is not None and any(map(self.prices.is_upper_bound, question.usages))
             return Answer(fields, cost, usage, question.attempts, way, _simulated(message), is_bound)
 
     async def _asked_once(
-        self, question: _Question, way: Way, left_out: frozenset[str], left: float, decision: DecisionTokens
+        self, question: Question, way: Way, left_out: frozenset[str], left: float, decision: DecisionTokens
     ) -> tuple[AIMessage, dict[str, Any]]:
         """What one call is answered with, and the fields read from it. What it took is noted in the question. Raises
         CallFailed."""
@@ -217,16 +200,16 @@ class LanguageModel:
         of_form = failed.reason == "refused" and (failed.said.of_form if failed.said is not None else True)
         return None if of_form is False else self.ways.failed(way, tried, refused=bool(of_form))
 
-    def _learns(self, failed: CallFailed, question: _Question, way: Way, before: frozenset[str]) -> bool:
+    def _learns(self, failed: CallFailed, question: Question, way: Way, before: frozenset[str]) -> bool:
         """Whether a refusal says what is to be left out, so that the same is asked again without it."""
-        if failed.reason != "refused" or failed.said is None or question.lessons >= MOST_LESSONS:
+        if failed.reason != "refused" or failed.said is None or len(question.learnt) >= MOST_LESSONS:
             return False
-        question.lessons += 1
         sent = len(question.messages) + (way == "text")
         parts = refused_parts(failed.said, self._chat_here(), way, before, sent)
+        question.learnt += parts
         return bool(parts) and self.dialect.learn(before, parts)
 
-    def _reported(self, failed: CallFailed, question: _Question) -> CallFailed:
+    def _reported(self, failed: CallFailed, question: Question) -> CallFailed:
         """A failure with what the question took, and the setting to look at."""
         usage = added(question.usages)
         failed.details |= {"cost_usd": question.cost_usd}
@@ -236,7 +219,7 @@ class LanguageModel:
         failed.details |= {"setting": setting} if setting else {}
         return failed
 
-    async def _sent(self, question: _Question, way: Way, left_out: frozenset[str], left: float) -> Any:
+    async def _sent(self, question: Question, way: Way, left_out: frozenset[str], left: float) -> Any:
         chat = self.dialect.fitted(self._chat_here(), left_out)
         # No piece of an answer, nor the whole, is a message of the chat that a parent graph may be streaming.
         config = RunnableConfig(tags=[TAG_NOSTREAM], metadata=dict(question.metadata or {}))
@@ -247,7 +230,8 @@ class LanguageModel:
         except NotImplementedError:
             raise CallFailed("refused", {"error": "NotImplementedError"}) from None
         except Exception as error:  # noqa: BLE001 -- any client's; told apart by `failure_of`
-            raise failure_of(error, formed=way != "text") from None
+            sent = [one.text for one in question.messages]
+            raise failure_of(error, formed=way != "text", sent=sent) from None
 
     def _chat_here(self) -> BaseChatModel:
         """The chat model to use on this event loop."""

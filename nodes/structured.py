@@ -79,9 +79,12 @@ class Ways:
     def failed(
         self, way: Way, tried: Collection[Way] = (), *, refused: bool = False, alone: bool = False
     ) -> Way | None:
-        """A question asked that way had no usable answer. tried: ways in which it was asked before. refused: the endpoint says that it does not know that way, so
-        that another one is tried although this one worked before. alone: it says nothing of other ways, so that none is
-        tried for this question. Returns the way to ask in next, None if the question is to be given up."""
+        """A question asked that way had no usable answer.
+
+        tried: ways in which it was asked before. refused: the endpoint says that it does not know that way, so that
+        another one is tried although this one worked before. alone: it says nothing of other ways, so that none is
+        tried for this question. Returns the way to ask in next, None if the question is to be given up.
+        """
         with self._lock:
             exhausted = not self._open()
             self._failures[way] += 1
