@@ -197,6 +197,8 @@ def _error_of(body: Any, status: int | None) -> EndpointError:
 
 def _of_text(text: str, status: int | None) -> EndpointError:
     """A page, or a line of text, of a proxy or of a server that is no chat endpoint."""
+    if text.lstrip("\ufeff \t\r\n").startswith(("data:", "event:", ": ")):  # a client that did not expect one
+        return EndpointError(status, None, None, "unsupported: only stream")
     is_page = text.lstrip("\ufeff \t\r\n").startswith("<")
     titles = " ".join(_TITLE.findall(text[:MOST_WORDS]))
     plain = re.sub(r"<[^>]*>", " ", titles or text[:MOST_WORDS]).lower()
