@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def decide_with_person(decider: Decider, state: str | None, context: DecisionContext) -> dict[str, Any]:
     """A run's decision, as a dict; where the ladder ends at a person, that is whoever sits here. Questions go to
-    stderr, answers are lines of stdin, in any form that `escalade.nodes.answers` reads. Raises NoDecisionError if
+    stderr, answers are lines of stdin, in any form that `escalade.nodes.human_answers` reads. Raises NoDecisionError if
     nobody answers."""
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.types import Command

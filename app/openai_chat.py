@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient
 from pydantic import SecretStr
 
+from escalade.app.completions import DONE, completion_of
 from escalade.app.settings import Settings
-from escalade.nodes.call_failed import failure_of
+from escalade.nodes.call_failed import CallFailed, failure_of
+
+MOST_CHARACTERS = 8_000_000
+"""Of a response. What is longer is cut, and then no answer."""
 
 
 class DiscreetChatOpenAI(ChatOpenAI):
-    """Errors become CallFailed before anyone hears of them: traces keep an error's whole text, and a provider's can
-    quote keys."""
+    """A chat model that reads completions as servers really send them (`escalade.app.completions`). Errors become
+    CallFailed before anyone sees them: traces keep an error's whole text, and a provider's can quote keys.
 
-    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        try:
-            return await super()._agenerate(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 -- any client's
-            raise failure_of(error) from None
+    Answers come in one piece, however the run around them is streamed. With `streaming`, they are asked for as a
+    stream, for endpoints that give nothing else.
+    """
 
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        payload = self._get_request_payload(messages, stop=stop, **kwargs)
+        if payload.get("stream") and self.stream_usage:
+            payload["stream_options"] = {"include_usage": True}
         try:
-            async for chunk in super()._astream(*args, **kwargs):
-                yield chunk
+            completion = completion_of(await self._text(payload))
+            result = self._create_chat_result(completion)
         except Exception as error:  # noqa: BLE001 -- any client's
-            raise failure_of(error) from None
+            raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
+        told = completion["choices"][0]["message"]
+        kept = {name: told[name] for name in ("refusal", "reasoning_content", "reasoning") if name in told}
+        result.generations[0].message.additional_kwargs |= kept
+        return result
+
+    async def _text(self, payload: dict[str, Any]) -> str:
+        """The body of the response. A stream is read to the event that ends it, not until the connection closes."""
+        response = (await self.async_client.with_raw_response.create(**payload)).http_response
+        if response.is_closed:
+            return str(response.text)
+        lines: list[str] = []
+        size = 0
+        try:
+            async for line in response.aiter_lines():
+                lines.append(line)
+                size += len(line) + 1
+                if line.removeprefix("data:").strip() == DONE or size > MOST_CHARACTERS:
+                    break
+        finally:
+            await response.aclose()
+        return "\n".join(lines)
+
+    def _discreet(self, failed: CallFailed) -> CallFailed:
+        """Without a code that has to do with the key."""
+        key = self.openai_api_key
+        secret = key.get_secret_value() if isinstance(key, SecretStr) else ""
+        code = str(failed.details.get("code", ""))
+        if secret and code and (code in secret or secret in code):
+            del failed.details["code"]
+        return failed
 
 
 def make_chat(settings: Settings) -> ChatOpenAI:
@@ -45,6 +82,7 @@ def make_chat(settings: Settings) -> ChatOpenAI:
         timeout=settings.llm_timeout_s,
         max_completion_tokens=settings.llm_max_tokens,
         temperature=0,
+        disable_streaming=True,
         http_async_client=DefaultAsyncHttpxClient(),  # the default one is shared between event loops
     )
 

@@ -5,6 +5,7 @@ llm_only = "gpt-4.1-mini"         # what "language model only" is compared with,
 
 [models."gpt-4.1-mini"]
 input_usd_per_mtok = 0.40
+cached_usd_per_mtok = 0.10        # of input that the provider had in its cache; left out: as all input
 output_usd_per_mtok = 1.60
 """
 
@@ -29,6 +30,7 @@ class ModelPrice(BaseModel):
 
     input_usd_per_mtok: Usd
     output_usd_per_mtok: Usd
+    cached_usd_per_mtok: Usd | None = None
 
     def cost(self, read: float, written: float) -> float:
         """USD for so many tokens read and written."""

@@ -173,12 +173,32 @@ class Settings(BaseSettings):
     llm_batch_most: int = Field(default=32, ge=1, description="Maximum questions in one prompt.")
     llm_at_once: int = Field(default=16, ge=1, description="Maximum concurrent calls.")
     llm_waiting: int = Field(default=256, ge=0, description="Maximum calls in the queue; further calls fail.")
+    llm_leave_out: tuple[str, ...] = Field(
+        default=(),
+        description="What the endpoint does not accept in requests: names of parameters such as temperature, strict, "
+        "response_format or tools, or system (messages) or consecutive_messages. What it refuses by name is found out.",
+    )
     llm_input_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; if not set, unpriced."
     )
     llm_output_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million completion tokens; if not set, unpriced."
     )
+
+    llm_cached_usd_per_mtok: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="USD per million prompt tokens read from the provider's cache; if not set, as all prompt tokens.",
+    )
+
+    @field_validator("llm_leave_out")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for name in given:
+            if not re.fullmatch(r"[A-Za-z_]{1,40}", name) or name in ("model", "messages"):
+                raise ValueError(f"'{name[:40]}' is no parameter that can be left out, such as temperature")
+        return given
 
     @field_validator("prometheus_multiproc_dir")
     @classmethod

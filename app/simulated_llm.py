@@ -11,13 +11,13 @@ import json
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -27,6 +27,8 @@ from escalade.nodes.questions import told_state, told_states
 MODEL = "simulated"
 MOST_BYTES = 4_000_000
 MOST_KNOWN = 100_000
+PIECE = 12
+"""Characters of each event of a streamed answer."""
 _STATUSES = (429, 500, 503)
 
 Reference = Callable[[str], set[int] | None]
@@ -147,19 +149,18 @@ class SimulatedModel:
         written = _tokens(json.dumps(message))
         self.bill.input_tokens += read
         self.bill.output_tokens += written
-        return JSONResponse(
-            {
-                "id": "chatcmpl-simulated",
-                "object": "chat.completion",
-                "created": 0,
-                "model": body.get("model", MODEL),
-                "system_fingerprint": SIMULATED,
-                "choices": [
-                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}, "logprobs": None}
-                ],
-                "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
-            }
-        )
+        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        about = {
+            "id": "chatcmpl-simulated",
+            "created": 0,
+            "model": body.get("model", MODEL),
+            "system_fingerprint": SIMULATED,
+        }
+        if body.get("stream"):
+            wanted = (body.get("stream_options") or {}).get("include_usage")
+            return StreamingResponse(_events(about, message, usage if wanted else None), media_type="text/event-stream")
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}, "logprobs": None}
+        return JSONResponse({**about, "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
 def simulated_app(model: SimulatedModel) -> FastAPI:
@@ -191,6 +192,31 @@ def _message_of(name: str | None, filled: Any) -> dict[str, Any]:
         return {"content": json.dumps(filled)}
     call = {"name": name, "arguments": json.dumps(filled)}
     return {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
+
+
+def _events(about: dict[str, Any], message: dict[str, Any], usage: dict[str, int] | None) -> Iterator[str]:
+    """A completion as server-sent events, as OpenAI streams one: pieces, why it ended, and the usage if asked for."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    text = message.get("content") or ""
+    deltas += [{"content": text[place : place + PIECE]} for place in range(0, len(text), PIECE)]
+    for number, call in enumerate(message.get("tool_calls") or ()):
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        opening = {"id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
+        deltas.append({"tool_calls": [{"index": number, **opening}]})
+        pieces = (arguments[place : place + PIECE] for place in range(0, len(arguments), PIECE))
+        deltas += [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]} for piece in pieces]
+    choices: list[list[dict[str, Any]]] = [[{"index": 0, "delta": one, "finish_reason": None}] for one in deltas]
+    choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    extra = {} if usage is None else {"usage": None}
+    for one in choices:
+        yield _event({**about, "object": "chat.completion.chunk", "choices": one, **extra})
+    if usage is not None:
+        yield _event({**about, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+    yield "data: [DONE]\n\n"
+
+
+def _event(chunk: dict[str, Any]) -> str:
+    return f"data: {json.dumps(chunk)}\n\n"
 
 
 def _form(body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:

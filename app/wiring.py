@@ -24,11 +24,13 @@ from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
 from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
+from escalade.nodes.dialect import Dialect
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import Breaker, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import Resources, Sink
+from escalade.nodes.structured import FORMED_BY, Ways
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.background import CLOSING_S
 from escalade.training.decisions import ExperienceSink
@@ -238,7 +240,8 @@ def open_language_model(
 
     make_ready(settings)
     price = None if prices is None else prices.models.get(settings.llm_model)
-    listed = (None, None) if price is None else (price.input_usd_per_mtok, price.output_usd_per_mtok)
+    listed = {} if price is None else price.model_dump()
+    left_out = settings.llm_leave_out
     return LanguageModel(
         partial(make_chat, settings),
         settings.llm_model,
@@ -249,8 +252,11 @@ def open_language_model(
         max_tokens=settings.llm_max_tokens,
         tokens_per_decision=settings.llm_tokens_per_decision,
         timeout_s=settings.llm_timeout_s,
-        input_usd_per_mtok=_first(settings.llm_input_usd_per_mtok, listed[0]),
-        output_usd_per_mtok=_first(settings.llm_output_usd_per_mtok, listed[1]),
+        input_usd_per_mtok=_first(settings.llm_input_usd_per_mtok, listed.get("input_usd_per_mtok")),
+        output_usd_per_mtok=_first(settings.llm_output_usd_per_mtok, listed.get("output_usd_per_mtok")),
+        cached_usd_per_mtok=_first(settings.llm_cached_usd_per_mtok, listed.get("cached_usd_per_mtok")),
+        ways=Ways(never=[way for way, parameter in FORMED_BY.items() if parameter in left_out]),
+        dialect=Dialect(left_out),
         endpoint=Endpoint(
             breaker=Breaker(on_change=metrics.record_breaker),
             gate=Gate(settings.llm_at_once, settings.llm_waiting),

@@ -1,185 +1,281 @@
-"""What a person's answer means, in any of the forms that people's tools send.
+"""Reading what a model answers: the fields of a form, out of function calls, JSON in a text, or a name alone.
 
-The forms: the name of a legal action, as a text, as `{"action_name": …}` or as the arguments of an action
-(`{"action" or "name": …, "args": {"action_name": …}}`); those of Agent Inbox, `{"type": "accept" | "edit" |
-"response" | "ignore", "args": …}`; those of LangChain's human-in-the-loop middleware, `{"type": "approve" | "edit" |
-"reject" | "respond", …}`; any of these alone in a list, under `{"decisions": [...]}`, or as JSON in a text. An answer
-that also names the `state` or `decision_id` it is for is refused where it is for another.
+A model may wrap, decorate and reformat its answer; it is read where exactly one answer can be meant. Two different
+answers are none.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from escalade.domains.base import Domain
-from escalade.domains.errors import ActionError, EscaladeError
+from langchain_core.messages import AIMessage
 
-DECLINED = -1
-"""The person leaves the decision to the other rungs."""
-MOST_NAMED = 30
-"""Legal actions named in a sentence at most."""
+from escalade.nodes.json_in_text import Contradiction, objects_in, whole, without_thinking
+from escalade.nodes.named_choice import names_meant
+from escalade.nodes.structured import Form
 
-_ACCEPT = ("accept", "approve")
-_TEXT = ("response", "respond", "reject")
-_ABOUT = ("state", "decision_id")
-_KEYS = {"action_name", "type", "args", "edited_action", "message", "action", "name", "description", *_ABOUT}
+MOST_CHARACTERS = 100_000
+"""A longer answer is none."""
+LONGEST_LONE = 200
+"""Characters of a text that is taken for the lone field."""
+DEPTH = 6
+"""Of what is looked into for the fields."""
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What a question is about."""
-
-    domain: Domain[Any]
-    text: str
-    """The canonical text of the state."""
-    decision_id: str
-    legal: Sequence[int]
-    """The legal actions; at least one."""
-    proposed: int | None
-    """The action to accept or edit; None if no rung has proposed one."""
-
-    def names(self) -> str:
-        """The legal actions, for a sentence."""
-        shown = [self.domain.action_name(action) for action in self.legal[:MOST_NAMED]]
-        more = f", … ({len(self.legal)} in all)" if len(self.legal) > MOST_NAMED else ""
-        return ", ".join(shown) + more
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
+_SYNONYMS = (
+    *("answer", "choice", "move", "label", "decision", "selection", "category", "intent", "class"),
+    *("finalanswer", "result", "response", "output", "value", "arguments"),
+)
+"""Names under which models give the lone field."""
 
 
-def read_answer(answer: Any, asked: Asked) -> int | None:
-    """The legal action that an answer means, `DECLINED`, or None if it is no answer at all. Raises ActionError with
-    what is wrong with it, in one sentence."""
-    if answer is None:
+def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bool = False) -> dict[str, Any] | None:
+    """The fields of an answer, whichever way it came; None if it is not of the form, or contradicts itself. Names that
+    the form allows are written as the form writes them; others are left as they came.
+
+    listed: lines of the prompt that give a name with a description. cut: the answer broke off, so that only a complete
+    JSON object counts.
+    """
+    if not isinstance(message, AIMessage):
         return None
-    if isinstance(answer, str):
-        return _read_text(answer, asked)
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        return _named(str(answer), asked)
-    if isinstance(answer, list | tuple):
-        if len(answer) != 1:
-            raise ActionError(f"the question is about one decision, and {len(answer)} answers were given: give one")
-        return read_answer(answer[0], asked)
-    if not isinstance(answer, dict):
-        raise ActionError(f"{_shown(answer)} is no answer: name one of the legal actions: {asked.names()}")
-    if "decisions" in answer:
-        _check_about(answer, asked)
-        return read_answer(answer["decisions"], asked)
-    return _read_object(answer, asked)
+    calls = list(_calls(message, form))
+    text = message.text[: MOST_CHARACTERS + 1]
+    text = text if len(text) <= MOST_CHARACTERS else ""
+    given = [found for arguments in calls for found in _called(arguments, form)] + _in_text(text, form)
+    if not given and not text.strip():
+        given = list(_candidates(whole(_hidden(message)), form))
+    if given:
+        return _one([_fields(one, form, listed) for one in given], form)
+    return None if cut or calls else _lone(text, form, listed)
 
 
-def _read_text(answer: str, asked: Asked) -> int | None:
-    """A name; else JSON, or the bare word for a form of answer (`accept`)."""
-    text = answer.strip()
-    try:
-        return _named(text, asked)
-    except ActionError:
-        if text[:1] in ("{", "["):
-            try:
-                return read_answer(json.loads(text), asked)
-            except (ValueError, RecursionError) as error:
-                if isinstance(error, ActionError):
-                    raise
-        if text.casefold() in (*_ACCEPT, "ignore"):
-            return _read_object({"type": text}, asked)
-        raise
+def is_usable(fields: dict[str, Any], form: Form) -> bool:
+    """Whether the field that holds the choice names one that is allowed, or, being a list, some."""
+    for name, schema in form.properties.items():
+        if _has_names(schema):
+            return name in fields and _allowed(fields[name], schema)
+    return True
 
 
-def _read_object(answer: dict[Any, Any], asked: Asked) -> int:
-    unknown = [key for key in answer if key not in _KEYS]
-    if unknown:
-        raise ActionError(f"an answer has no field {_shown(unknown[0])}: give {{'action_name': …}}")
-    _check_about(answer, asked)
-    if "type" not in answer:
-        return _action_of(answer, asked)
-    kind = str(answer["type"]).strip().casefold()
-    if kind in _ACCEPT:
-        return _accepted(answer, asked)
-    if kind == "edit":
-        return _action_of({**answer, "type": None}, asked)
-    if kind in _TEXT:
-        said = next((answer[key] for key in ("args", "message") if answer.get(key) not in (None, "")), None)
-        if said is None and kind == "reject":
-            raise ActionError(f"to reject a proposal, name the action to take instead: {asked.names()}")
-        if isinstance(said, dict):
-            return _action_of(said, asked)
-        return _named("" if said is None else str(said), asked)
-    if kind == "ignore":
-        if asked.proposed is None:
-            raise ActionError(
-                f"no other rung has proposed an action, so the question cannot be ignored: name one of {asked.names()}"
-            )
-        return DECLINED
-    raise ActionError(
-        f"{_shown(answer['type'])} is no type of answer: it is accept, edit, response or ignore, or approve, edit, "
-        "reject or respond"
-    )
+def _has_names(schema: dict[str, Any]) -> bool:
+    inner = schema.get("items", schema).get("properties", {}).values()
+    return "enum" in schema.get("items", schema) or any("enum" in one for one in inner)
 
 
-def _accepted(answer: dict[Any, Any], asked: Asked) -> int:
-    """Agent Inbox sends what it accepts along, which tells an answer to another question."""
-    if asked.proposed is None:
-        raise ActionError(f"no other rung has proposed an action to accept: name one of {asked.names()}")
-    inner = answer.get("args")
-    sent = inner if isinstance(inner, dict) else answer
-    if any(sent.get(key) is not None for key in ("action_name", "args")) and _action_of(sent, asked) != asked.proposed:
-        proposed = asked.domain.action_name(asked.proposed)
-        raise ActionError(f"the answer accepts another action than the one proposed here, which is '{proposed}'")
-    return asked.proposed
+def _allowed(value: Any, schema: dict[str, Any]) -> bool:
+    if schema["type"] == "array":
+        return any(_allowed(item, schema["items"]) for item in value)
+    if schema["type"] == "object":
+        return all(_allowed(value.get(name), one) for name, one in schema["properties"].items() if "enum" in one)
+    return value in schema["enum"]
 
 
-def _action_of(given: dict[Any, Any], asked: Asked) -> int:
-    """The action of an object that holds its name: itself, or in its arguments."""
-    _check_about(given, asked)
-    if "action_name" in given:
-        return _named(given["action_name"], asked)
-    for key in ("edited_action", "args"):
-        inner = given.get(key)
-        if isinstance(inner, dict):
-            return _action_of(inner, asked)
-        if inner is not None:
-            return _named(inner, asked)
-    raise ActionError(f"the answer names no action: give {{'action_name': …}}, one of {asked.names()}")
+# Where the fields may be
 
 
-def _named(name: Any, asked: Asked) -> int:
-    """The legal action of a name; upper and lower case and white space do not matter where they tell no two apart."""
-    if not isinstance(name, str | int) or isinstance(name, bool):
-        raise ActionError(f"an action's name is a text, not {_shown(name)}: name one of {asked.names()}")
-    domain, text = asked.domain, str(name).strip()
-    try:
-        action: int | None = domain.parse_action(text)
-    except ActionError:
-        alike = [one for one in asked.legal if _plain(domain.action_name(one)) == _plain(text)]
-        action = alike[0] if len(alike) == 1 else None
-    if action is None or action not in asked.legal:
-        raise ActionError(f"{_shown(text)} is not a legal action here: name one of {asked.names()}")
-    return int(action)
+def _calls(message: AIMessage, form: Form) -> Iterator[Any]:
+    """The arguments of the calls of the form's function, however they are written."""
+    legacy = message.additional_kwargs.get("function_call")
+    calls: list[Any] = [*message.tool_calls, *message.invalid_tool_calls]
+    if isinstance(legacy, dict):
+        calls.append({"name": legacy.get("name"), "args": legacy.get("arguments")})
+    for call in calls:
+        if _key(str(call.get("name")).split(":")[0].split(".")[-1]) == _key(form.name):
+            yield call.get("args")
 
 
-def _check_about(given: dict[Any, Any], asked: Asked) -> None:
-    """Raises ActionError if an answer says that it is for another state or decision."""
-    state, decision_id = given.get("state"), given.get("decision_id")
-    if decision_id is not None and decision_id != asked.decision_id:
-        raise ActionError(
-            f"the answer is for decision {_shown(decision_id)}, and this question is for '{asked.decision_id}'"
-        )
-    if state is None or (isinstance(state, str) and _plain(state) == _plain(asked.text)):
+def _called(arguments: Any, form: Form) -> list[dict[str, Any]]:
+    """What a call was made with; a text that is no object is taken for the lone field."""
+    if not isinstance(arguments, str):
+        return list(_candidates(arguments, form))
+    found = _in_text(arguments, form)
+    alone = not found and form.lone is not None and 0 < len(arguments) <= LONGEST_LONE and "{" not in arguments
+    return [{form.lone: arguments}] if alone and form.lone else found
+
+
+def _in_text(text: str, form: Form) -> list[dict[str, Any]]:
+    said = whole(text)
+    if not isinstance(said, dict | list | str):
+        text = without_thinking(text)
+        said = whole(text)
+    if isinstance(said, dict | list | str):
+        return list(_candidates(said, form))
+    objects = objects_in(text)
+    found = [one for value in objects for one in _candidates(value, form)]
+    return found or list(_candidates(objects, form))
+
+
+def _hidden(message: AIMessage) -> str:
+    """What some servers, holding an answer to its form, take for thinking and give apart."""
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(said := message.additional_kwargs.get(name), str) and len(said) <= MOST_CHARACTERS:
+            return said
+    return ""
+
+
+def _candidates(value: Any, form: Form) -> Iterator[dict[str, Any]]:
+    """The objects in a value that have the form's first field, by whatever names they are wrapped in. Without any, what
+    can stand for one: the items of a list field alone, or the lone field under another usual name."""
+    first, schema = next(iter(form.properties.items()))
+    found = list(_holders(value, _key(first)))
+    if found:
+        yield from found
+    elif schema["type"] == "array":
+        if isinstance(value, list) and value and _as_list(value, schema):
+            yield {first: value}
+        elif isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), list):
+            yield {first: inner}
+        elif isinstance(value, dict) and value and all(isinstance(one, str) for one in value.values()):
+            yield {first: value}
+    elif form.lone == first and isinstance(value, dict):
+        inner = value.get(form.name, value)
+        named = [one for name, one in inner.items() if _key(name) in _SYNONYMS] if isinstance(inner, dict) else []
+        if len(named) == 1 and isinstance(named[0], str | int | float):
+            yield {first: named[0]}
+
+
+def _holders(value: Any, key: str, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if depth > DEPTH:
         return
-    try:
-        same = asked.domain.format(asked.domain.parse(state)) == asked.text
-    except EscaladeError:
-        same = False
-    if not same:
-        raise ActionError(
-            f"the answer is for the state {_shown(state)}, and this question is about '{asked.text[:80]}'"
-        )
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")) and len(value) <= MOST_CHARACTERS:
+        value = whole(value) or objects_in(value)
+    if isinstance(value, dict):
+        held = [one for name, one in value.items() if _key(name) == key]
+        if held:
+            if not all(isinstance(one, dict) and {"type", "enum", "$ref"} & one.keys() for one in held):  # a schema
+                yield value
+            return
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _holders(one, key, depth + 1)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+def _key(name: Any) -> str:
+    return re.sub(r"[\W_]", "", str(name)).casefold()
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:60]
+# What the fields are
+
+
+def _fields(given: dict[str, Any], form: Form, listed: Collection[str]) -> dict[str, Any] | None:
+    """The fields that fit; those of another kind, and those the form does not have, are left out. None without the
+    first field, by which the form stands."""
+    found = _object(given, form.properties, listed)
+    return found if next(iter(form.properties)) in found else None
+
+
+def _object(given: dict[str, Any], properties: dict[str, Any], listed: Collection[str]) -> dict[str, Any]:
+    found = {}
+    for name, schema in properties.items():
+        values = [value for key, value in given.items() if _key(key) == _key(name)]
+        if values and all(value == values[0] for value in values):
+            value = _mended(given.get(name, values[0]), schema, listed)
+            if fits(value, schema):
+                found[name] = value
+    return found
+
+
+def _mended(value: Any, schema: dict[str, Any], listed: Collection[str]) -> Any:
+    """A value in the form's own writing: texts cleaned, names as they are given, lists without what does not belong
+    there. Left as it is where it does not fit."""
+    if schema["type"] == "array":
+        items = [_mended(item, schema["items"], listed) for item in _as_list(value, schema)]
+        return [item for item in items if fits(item, schema["items"])]
+    if schema["type"] == "object":
+        return _object(value, schema["properties"], listed) if isinstance(value, dict) else value
+    if schema["type"] == "string":
+        return _text(value, schema, listed)
+    return cleaned(value)
+
+
+def _as_list(value: Any, schema: dict[str, Any]) -> list[Any]:
+    """The items of a list; those of an object whose names are the first field of each item and whose values the second;
+    or the one item that is given without a list."""
+    items = schema["items"]
+    if isinstance(value, dict) and items["type"] == "object":
+        fields = list(items["properties"])
+        named = {_key(name) for name in value} & {_key(name) for name in fields}
+        if len(fields) == 2 and not named:
+            return [dict(zip(fields, one, strict=True)) for one in value.items()]
+    if isinstance(value, list):
+        kind = dict if items["type"] == "object" else str | int
+        return [item for item in value if isinstance(item, kind)]
+    return [] if value is None or isinstance(value, Contradiction) else [value]
+
+
+def _text(value: Any, schema: dict[str, Any], listed: Collection[str]) -> Any:
+    """A text, also out of a list or object that holds nothing else. None where two names can be meant."""
+    for _ in range(DEPTH):
+        inner = list(value.values()) if isinstance(value, dict) else value
+        if not isinstance(inner, list) or len(inner) != 1:
+            break
+        value = inner[0]
+    # Python refuses to write numbers of thousands of digits.
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    if "enum" not in schema:
+        return cleaned(value)
+    meant = names_meant(value, schema["enum"], listed)
+    return cleaned(value) if not meant else meant[0] if len(meant) == 1 else None
+
+
+def _lone(text: str, form: Form, listed: Collection[str]) -> dict[str, Any] | None:
+    """A text without JSON for the lone field: where it names one of those allowed, or is no more than a name itself."""
+    if form.lone is None:
+        return None
+    text = without_thinking(text).strip("\ufeff \t\r\n")
+    if fenced := _FENCE.fullmatch(text):
+        text = fenced[1]
+    schema = form.properties[form.lone]
+    if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")):
+        return None
+    found = _text(text, schema, listed)
+    allowed = schema.get("enum")
+    if allowed and found not in allowed:
+        words = max(len(name.split()) for name in allowed)
+        if len(text.split()) > words + 1 or "\n" in text:  # a sentence, which names nothing clearly
+            return None
+    elif "\n" in text and not allowed:
+        return None
+    return {form.lone: found} if isinstance(found, str) else None
+
+
+def _one(fields: list[dict[str, Any] | None], form: Form) -> dict[str, Any] | None:
+    """The one answer that all say; None where one of them is no answer that can be understood, or two differ."""
+    if None in fields:
+        return None
+    first = next(iter(form.properties))
+    found = [one for one in fields if one is not None]
+    return max(found, key=len) if all(one[first] == found[0][first] for one in found) else None
+
+
+def cleaned(value: Any) -> Any:
+    """A value whose texts can be sent and shown whatever a model said: without halves of surrogate pairs, which no
+    encoding has, and control characters, which a terminal obeys."""
+    if isinstance(value, str):
+        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [cleaned(one) for one in value]
+    return {name: cleaned(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value is of a schema's kind: string, number (within bounds), array (of items), object. An `enum` is not
+    looked at: what is none of the allowed actions is told apart from what is no answer."""
+    kind = schema["type"]
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "number":
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and schema.get("minimum", -1e300) <= value <= schema.get("maximum", 1e300)
+    if kind == "array":
+        return isinstance(value, list) and all(fits(item, schema["items"]) for item in value)
+    return isinstance(value, dict) and all(
+        fits(value.get(name), inner) for name, inner in schema["properties"].items() if name in schema["required"]
+    )

@@ -1,66 +1,126 @@
 """What a call to a language model's endpoint can end in besides an answer.
 
 `reason` is one of: `timeout`, `rate_limited`, `unauthorized`, `server_error`, `unreachable`, `refused` (another 4xx),
-`malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `error`.
+`quota` (no credit is left), `content_filter` (this one question or its answer is declined), `cut_off` (the answer broke
+off at its cap), `malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `error`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from escalade.domains.errors import EscaladeError
+from escalade.nodes.endpoint_errors import EndpointError, error_of_body
+from escalade.nodes.usage import usage_of_record
 
 HOUR_S = 3600.0
 
 RETRIED = ("rate_limited", "server_error", "unreachable")
 """What a second attempt may mend. After a time-out there is no time left, and the rest would fail again."""
-OUT_OF_ORDER = (*RETRIED, "timeout", "unauthorized")
+OUT_OF_ORDER = (*RETRIED, "timeout", "unauthorized", "quota")
 """What speaks against the endpoint, not against one question or answer."""
 ABOUT_THE_QUESTION = (400, 413, 422)
 """Of refusals: with another question there may be none."""
-UNBILLED = ("unreachable", "unauthorized", "rate_limited", "refused", "breaker_open", "overloaded", "token_cap")
-"""What a provider does not bill; what other failures cost, if anything, is not known."""
+OF_ONE_QUESTION = ("malformed_answer", "content_filter", "cut_off")
+"""What one question, of many in a prompt, may have brought about for all."""
+UNBILLED = (
+    *("unreachable", "unauthorized", "rate_limited", "refused", "quota", "content_filter"),
+    *("breaker_open", "overloaded", "token_cap"),
+)
+"""What a provider does not bill, unless it reports tokens; what other failures cost, if anything, is not known."""
 
 
 class CallFailed(EscaladeError):
-    """A call without an answer. Providers' messages can quote keys and prompts, so only the kind of error is told."""
+    """A call without an answer. Providers' messages can quote keys and prompts, so only the kind of error is reported.
 
-    def __init__(self, reason: str, details: dict[str, Any] | None = None) -> None:
+    details: of JSON's kinds. said: the endpoint's error, by which to ask again differently; it is never shown.
+    """
+
+    def __init__(self, reason: str, details: dict[str, Any] | None = None, said: EndpointError | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.details = details or {}
+        self.said = said
 
 
-def failure_of(error: Exception) -> CallFailed:
-    """What any client's error means."""
+def failure_of(error: Exception, *, formed: bool = False, sent: Sequence[str] = ()) -> CallFailed:
+    """What any client's error means. formed: whether the answer was to be held to a form by the endpoint: some servers
+    say 500 to a form they do not know, where 400 is meant. sent: texts that the error may quote, which mean nothing."""
     if isinstance(error, CallFailed):
-        return error
-    name, status = type(error).__name__, getattr(error, "status_code", None)
-    if isinstance(error, TimeoutError) or "Timeout" in name:
-        reason = "timeout"
-    elif status == 429:
-        reason = "rate_limited"
-    elif status in (401, 403):
-        reason = "unauthorized"
-    elif "ContentFilter" in name:
-        reason, status = "refused", 400
-    elif isinstance(status, int):
-        reason = "server_error" if status >= 500 and not _about_the_form(error) else "refused"
-    elif "LengthFinish" in name or isinstance(error, ValueError | LookupError | TypeError | AttributeError):
-        reason = "malformed_answer"  # it was cut off, or the client could not read what came
+        failed = error
+    elif (status := getattr(error, "status_code", None)) is not None and isinstance(status, int):
+        failed = failure_of_body(_body(error), status, error, sent=sent)
     else:
-        reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
-    details = {"error": name, "status": status}
-    return CallFailed(reason, details | ({"retry_after": _retry_after(error)} if reason in RETRIED else {}))
+        failed = _without_status(error, sent)
+    said = failed.said
+    if (
+        failed.reason == "server_error"
+        and said is not None
+        and said.status in (500, 501)
+        and ((formed and said.of_form) or said.of_messages)
+    ):
+        failed.reason = "refused"
+        failed.details.pop("retry_after", None)
+    return failed
 
 
-def _about_the_form(error: Exception) -> bool:
-    """Whether a server complains of how the answer is to be held to its form. Some say 500 to what they do not know
-    (llama.cpp's to a JSON schema), where 400 is meant."""
-    return any(field in str(error) for field in ("response_format", "tool_choice"))
+def failure_of_body(
+    body: Any, status: int | None, error: Exception | None = None, *, sent: Sequence[str] = ()
+) -> CallFailed:
+    """What an error in a body means. status: of HTTP, which may be one of success."""
+    said = error_of_body(body, status, sent)
+    details: dict[str, Any] = {"error": type(error).__name__} if error is not None else {}
+    details["status"] = said.status
+    if said.code is not None:
+        details["code"] = said.code
+    usage = usage_of_record(body.get("usage")) if isinstance(body, dict) else None
+    details |= {} if usage is None else {"usage": usage}
+    details |= {"retry_after": _retry_after(error)} if said.reason in RETRIED else {}
+    return CallFailed(said.reason, details, said)
 
 
-def _retry_after(error: Exception) -> float:
+def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
+    name = type(error).__name__
+    details: dict[str, Any] = {"error": name, "status": None}
+    given = error.args[0] if error.args else None
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        return CallFailed("timeout", details)
+    if "ContentFilter" in name:
+        return CallFailed("content_filter", details)
+    if "LengthFinish" in name:
+        usage = usage_of_record(getattr(getattr(error, "completion", None), "usage", None))
+        return CallFailed("cut_off", details if usage is None else {**details, "usage": usage})
+    if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+        # The client could not read what came. LangChain's own raises so for an error in the body of a success.
+        if isinstance(given, dict) and given:
+            return failure_of_body({"error": given}, 200, error, sent=sent)
+        if isinstance(given, str) and "got str: " in given:
+            return failure_of_body(given.partition("got str: ")[2].strip("'\""), 200, error)
+        if isinstance(error, TypeError) and isinstance(given, str) and "'choices'" in given:
+            return CallFailed("server_error", {**details, "retry_after": 0.0})
+        return CallFailed("malformed_answer", details)
+    reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
+    return CallFailed(reason, {**details, "retry_after": 0.0} if reason in RETRIED else details)
+
+
+def _body(error: Exception) -> Any:
+    """The body of an error with a status, as JSON if it is that."""
+    response = getattr(error, "response", None)
+    try:
+        text = response.text if response is not None else None
+    except Exception:  # noqa: BLE001 -- any client's; a stream that was not read, say
+        text = None
+    if not isinstance(text, str):
+        return getattr(error, "body", None) or str(error)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _retry_after(error: Exception | None) -> float:
     """Seconds that a provider asks for, 0 if it does not say. A date instead of seconds is not read."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     try:

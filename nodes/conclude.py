@@ -18,18 +18,40 @@ ADVICE = {
     "no_model": "give a trained bundle (--bundle DIR or ESCALADE_BUNDLES)",
     "no_llm": "configure a language model (ESCALADE_LLM_MODEL, with OPENAI_API_KEY or OPENAI_BASE_URL)",
     "breaker_open": "see why the language model's endpoint fails; it is tried again by itself",
-    **dict.fromkeys(
-        ("timeout", "rate_limited", "server_error", "unreachable", "overloaded"),
-        "see to the language model's endpoint, or let another rung stand behind it (ladder reason,search)",
-    ),
-    "unauthorized": "give the language model's endpoint a key that it takes (OPENAI_API_KEY)",
-    "token_cap": "allow more tokens (ESCALADE_LLM_TOKENS_PER_DECISION, ESCALADE_LLM_TOKENS_PER_HOUR)",
     "no_person": "let a person be asked (option human, on a graph with a checkpointer)",
     "deadline": "allow more time (deadline_ms)",
+    "overloaded": "send fewer decisions at once, or again later",
     "budget": "allow more money (budget_usd)",
     "recursion_limit": "allow more steps (recursion_limit in the run's config)",
     "unpriced": "state the model's prices (ESCALADE_LLM_INPUT_USD_PER_MTOK, ESCALADE_LLM_OUTPUT_USD_PER_MTOK)",
 }
+"""By reason, whichever rung gives it."""
+ADVICE_OF_RUNG = {
+    "reason": {
+        **dict.fromkeys(
+            ("timeout", "rate_limited", "server_error", "unreachable", "overloaded"),
+            "see to the language model's endpoint, or let another rung stand behind it (ladder reason,search)",
+        ),
+        "unauthorized": "give the language model's endpoint a key that it takes (OPENAI_API_KEY)",
+        "quota": "add credit to the account of the language model's key (OPENAI_API_KEY)",
+        "refused": "see what the language model's endpoint refuses",
+        "content_filter": "word the state otherwise: the language model's provider declines this one",
+        "cut_off": "allow longer answers (ESCALADE_LLM_MAX_TOKENS): the language model's broke off",
+        "malformed_answer": "use a language model that answers in the form asked for (ESCALADE_LLM_MODEL)",
+        "illegal_action": "use a language model that keeps to the allowed actions (ESCALADE_LLM_MODEL), or let another "
+        "rung stand behind it (ladder reason,search)",
+        "token_cap": "allow more tokens (ESCALADE_LLM_TOKENS_PER_DECISION, ESCALADE_LLM_TOKENS_PER_HOUR)",
+    },
+    "search": {"overloaded": "search less at once (fewer decisions, or fewer simulations each), or again later"},
+}
+"""By rung, before the advice above."""
+ADVICE_OF_SETTING = {
+    "OPENAI_BASE_URL": "what answers there is no chat endpoint; most addresses end in /v1",
+    "ESCALADE_LLM_MODEL": "the endpoint has no such model",
+    "ESCALADE_LLM_MAX_TOKENS": "prompt and answer together are too long for the model",
+    "ESCALADE_LLM_LEAVE_OUT": "name the parameter there that it does not take",
+}
+"""Of a refusal, by the setting to look at."""
 
 
 def conclude_node(resources: Resources) -> Step:
@@ -80,12 +102,25 @@ def explain(reports: list[dict[str, Any]]) -> str:
     if not reports:
         return "no rung could decide: the ladder has none that this mode allows"
     said = ", ".join(f"{report['rung']} {report['outcome']} ({_cause(report)})" for report in reports)
-    advice = "; ".join(dict.fromkeys(ADVICE[r["reason"]] for r in reports if r["reason"] in ADVICE))
+    advice = "; ".join(dict.fromkeys(filter(None, map(advice_for, reports))))
     return f"no rung could decide: {said}" + (f". To get a decision: {advice}" if advice else "")
 
 
+def advice_for(report: dict[str, Any]) -> str | None:
+    """What to do about a rung that gave no action, None where nothing is known."""
+    rung, reason = report["rung"], report["reason"]
+    advice = ADVICE_OF_RUNG.get(rung, {}).get(reason) or ADVICE.get(reason)
+    setting = (report.get("details") or {}).get("setting")
+    if rung == "reason" and reason == "refused" and setting in ADVICE_OF_SETTING:
+        return f"{advice}: look at {setting} ({ADVICE_OF_SETTING[setting]})"
+    return advice
+
+
 def _cause(report: dict[str, Any]) -> str:
+    """The reason, and for an endpoint's failure the status and the provider's code."""
     details = report.get("details") or {}
     if report["reason"] == "error" and "message" in details:
         return f"error: {details['error']}: {details['message']}"
-    return str(report["reason"])
+    status = f"HTTP {details['status']}" if details.get("status") else ""
+    said = ", ".join(filter(None, [status, details.get("code")]))
+    return f"{report['reason']}: {said}" if said else str(report["reason"])

@@ -39,9 +39,7 @@ def off_loop(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if asyncio._get_running_loop() is None:
             return function(*args, **kwargs)
         return in_daemon_thread(lambda: function(*args, **kwargs)).result()
 

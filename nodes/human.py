@@ -12,10 +12,10 @@ from langgraph.types import interrupt
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError, StateError
-from escalade.nodes.answers import DECLINED, Asked, read_answer
 from escalade.nodes.checked import with_legality
 from escalade.nodes.conclude import best_report
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.human_answers import DECLINED, Asked, read_answer
 from escalade.nodes.parse import canonical_text, guarded, legal_in
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState

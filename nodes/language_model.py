@@ -12,15 +12,21 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
 
 from escalade.domains.base import Domain
-from escalade.nodes.call_failed import UNBILLED, CallFailed
+from escalade.nodes.answers import answer_of, is_usable
+from escalade.nodes.call_failed import UNBILLED, CallFailed, failure_of
+from escalade.nodes.dialect import Dialect, merged, refused_parts
+from escalade.nodes.endings import ending_of, setting_for
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.question import Question
 from escalade.nodes.questions import choice, names_of, situation
-from escalade.nodes.structured import Form, Way, Ways, answer_of, asked
+from escalade.nodes.structured import Form, Way, Ways, asked
+from escalade.nodes.usage import TokenPrices, Usage, added, total_tokens, usage_of
 
 FIRST_GUESS_MS = 100.0
 """Of a call's latency: little, for an endpoint that is never asked for want of time would never be known."""
@@ -38,44 +44,66 @@ ASIDE = 100
 """Tokens of a prompt besides its text: roles, the form's own words."""
 
 
+MOST_LESSONS = 8
+"""Refusals of one question from which it is learnt how to ask."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """fields: of the form that was asked for. cost_usd: None if unpriced. tokens: `input_tokens` and `output_tokens` by
-    the provider's usage record, None without one. attempts: calls that it took. simulated: whether the endpoint says
-    that nothing but a simulation answered (`escalade llm simulate`)."""
+    """What a question was answered with."""
 
     fields: dict[str, Any]
+    """Of the form that was asked for; names that it allows are written as it writes them."""
     cost_usd: float | None
-    tokens: dict[str, Any] | None
+    """Of all calls that it took; None if it cannot be known."""
+    tokens: Usage | None
+    """Of all calls that it took, by the provider's usage records; None without one."""
     attempts: int
+    """Calls that it took."""
     way: Way
+    """How the last of them was asked."""
     simulated: bool = False
+    """Whether the endpoint says that nothing but a simulation answered (`escalade llm simulate`)."""
+    is_upper_bound: bool = False
+    """Whether `cost_usd` counts cached tokens in full, since they have no price of their own."""
 
 
 @dataclass
 class LanguageModel:
-    """chat: any LangChain chat model, with its own retries off; or what makes one, and then each event loop gets its
-    own, since an HTTP client's connections die with the loop they were opened on. name: what reports call it.
-    max_tokens: cap on one answer. tokens_per_decision: cap on all calls of one decision, prompts included; None: none.
-    timeout_s: cap on one question. Prices in USD per million tokens; None: unpriced, and reported so. endpoint: the
-    guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to each chat
-    model that was made. batch_ms: how long a question of a one-step domain waits for others that go into the same
-    prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself. sampling: arguments
-    of calls whose answers are to differ, such as a temperature; none for a chat model that has one already."""
+    """A chat model with all that stands around it. Shared by all who ask it, from any thread and event loop."""
 
     chat: BaseChatModel | Callable[[], BaseChatModel]
+    """Any LangChain chat model, with its own retries off; or what makes one, and then each event loop gets its own,
+    since an HTTP client's connections die with the loop they were opened on."""
     name: str
+    """What reports call it."""
     max_tokens: int = 256
+    """Cap on one answer."""
     tokens_per_decision: int | None = None
+    """Cap on all calls of one decision, prompts included; None: none."""
     timeout_s: float = 30.0
+    """Limit of one question."""
     input_usd_per_mtok: float | None = None
+    """USD per million input tokens; None: unpriced, and reported so."""
     output_usd_per_mtok: float | None = None
+    """USD per million output tokens; None: unpriced, and reported so."""
+    cached_usd_per_mtok: float | None = None
+    """USD per million input tokens that the provider had in its cache; None: counted in full, and reported so."""
     endpoint: Endpoint = field(default_factory=Endpoint)
+    """The guards shared by all calls."""
     ways: Ways = field(default_factory=Ways)
+    """How answers are held to their form."""
+    dialect: Dialect = field(default_factory=Dialect)
+    """What the endpoint does not take of a request."""
     batch_ms: float = 5.0
+    """How long a question of a one-step domain waits for others that go into the same prompt
+    (`escalade.nodes.question_batches`); 0: each is asked by itself."""
     batch_most: int = 32
+    """Questions in one prompt."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of calls whose answers are to differ, such as a temperature; none for a chat model that has one."""
     close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
+    """What `close` does to each chat model that was made."""
     _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
     _answered_at: float = field(default=0.0, init=False, repr=False)
     _chats: MutableMapping[Any, BaseChatModel] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
@@ -90,67 +118,120 @@ class LanguageModel:
         sampled: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """One answer of a form. timeout_s: for everything, at most the model's own. decision: counts the tokens of all
-        questions of one decision. sampled: it is one of several, which may differ. metadata: of its run, where it is
-        traced. Raises CallFailed, whose `details`
-        have `cost_usd` (None: not known)."""
+        """One answer of a form; whether its names are allowed is for who asks to say.
+
+        timeout_s: for everything, at most the model's own. decision: counts the tokens of all questions of one
+        decision. sampled: it is one of several, which may differ. metadata: of its run, where it is traced. Raises
+        CallFailed, whose `details` have `cost_usd` (None: not known).
+        """
         ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
-        most = self.most_tokens(question_length(form, messages))
-        costs: list[float | None] = []
-        attempts, way = 0, self.ways.way
+        question = Question(form, list(messages), sampled, metadata)
+        way = self.ways.way
         while True:
-            began = time.monotonic()
+            began, before = time.monotonic(), self.dialect.left_out
+            other: Way | None = None
+            failed: CallFailed | None = None
             try:
-                message, tried = await self.endpoint.call(
-                    lambda left, way=way: self._sent(form, messages, way, left, sampled, metadata),  # type: ignore[misc]
-                    timeout_s=max(0.0, ends - began),
-                    tokens=most,
-                    used=_total_tokens,
-                    decision=decision,
-                    fair_s=PATIENCE * self.expected_ms / 1000,
-                )
-                attempts += tried
-                tokens = _tokens(message)
-                costs.append(self.cost(tokens))
-                fields = answer_of(message, form)
-                if fields is None:
-                    raise CallFailed("malformed_answer", {"tokens": tokens})
-            except CallFailed as failed:
-                unfit = failed.reason in ("malformed_answer", "refused")
-                attempts += failed.details.pop("attempts", 0)
-                if failed.reason != "malformed_answer" or "tokens" not in failed.details:
-                    costs.append(0.0 if failed.reason in UNBILLED else self.cost(None))
-                other = self.ways.after(way) if unfit else None
-                if other is not None and time.monotonic() < ends:
-                    way = other
+                message, fields = await self._asked_once(question, way, before, ends - began, decision)
+            except CallFailed as error:
+                failed = error
+                if time.monotonic() < ends and self._learns(error, question, way, before):
                     continue
-                failed.details |= {"cost_usd": None if None in costs else sum(filter(None, costs))}
-                failed.details |= {"attempts": attempts} if attempts > 1 else {}
-                raise
-            self.ways.works(way)
-            ended = time.monotonic()
-            self._mean_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (ended - began) * 1000
-            self._answered_at = ended
-            return Answer(
-                fields, None if None in costs else sum(filter(None, costs)), tokens, attempts, way, _simulated(message)
-            )
+                other = self._other_way(error, way, question.tried)
+            else:
+                ended = time.monotonic()
+                self._mean_ms = MEMORY * self.expected_ms + (1 - MEMORY) * (ended - began) * 1000
+                self._answered_at = ended
+                self.dialect.confirm(before)
+                if is_usable(fields, form):
+                    self.ways.works(way)
+                else:
+                    other = self.ways.failed(way, question.tried)
+            if other is not None and time.monotonic() < ends:
+                question.tried.add(way)
+                way = other
+                continue
+            if failed is not None:
+                if failed.reason == "refused":
+                    self.dialect.forget(question.learnt)
+                raise self._reported(failed, question)
+            usage, cost = added(question.usages), question.cost_usd
+            is_bound = cost is not None and any(map(self.prices.is_upper_bound, question.usages))
+            return Answer(fields, cost, usage, question.attempts, way, _simulated(message), is_bound)
 
-    async def _sent(
-        self,
-        form: Form,
-        messages: Sequence[BaseMessage],
-        way: Way,
-        left: float,
-        sampled: bool,
-        metadata: Mapping[str, Any] | None,
-    ) -> Any:
+    async def _asked_once(
+        self, question: Question, way: Way, left_out: frozenset[str], left: float, decision: DecisionTokens
+    ) -> tuple[AIMessage, dict[str, Any]]:
+        """What one call is answered with, and the fields read from it. What it took is noted in the question. Raises
+        CallFailed."""
         try:
-            bound, told = asked(self._chat_here(), form, messages, way)
+            message, tried = await self.endpoint.call(
+                lambda left: self._sent(question, way, left_out, left),
+                timeout_s=max(0.0, left),
+                tokens=self.most_tokens(question_length(question.form, question.messages)),
+                used=lambda message: total_tokens(usage_of(message)),
+                decision=decision,
+                fair_s=PATIENCE * self.expected_ms / 1000,
+            )
+        except CallFailed as failed:
+            question.attempts += failed.details.pop("attempts", 0)
+            usage = failed.details.pop("usage", None)
+            question.usages.append(usage)
+            unbilled = usage is None and failed.reason in UNBILLED
+            question.costs.append(0.0 if unbilled else self.prices.cost(usage))
+            raise
+        usage = usage_of(message)
+        question.attempts += tried
+        question.usages.append(usage)
+        question.costs.append(self.prices.cost(usage))
+        ending = ending_of(message)
+        fields = answer_of(message, question.form, listed=question.listed, cut=ending == "cut_off")
+        if fields is None or (ending is not None and not is_usable(fields, question.form)):
+            raise CallFailed(ending or "malformed_answer")
+        return message, fields
+
+    def _other_way(self, failed: CallFailed, way: Way, tried: set[Way]) -> Way | None:
+        """The way to ask in after a failure, None if none is to be tried."""
+        if failed.reason == "malformed_answer":
+            return self.ways.failed(way, tried)
+        if failed.reason == "cut_off":  # a form can be what makes an answer long, but that is for the next question
+            return self.ways.failed(way, alone=True)
+        of_form = failed.reason == "refused" and (failed.said.of_form if failed.said is not None else True)
+        return None if of_form is False else self.ways.failed(way, tried, refused=bool(of_form))
+
+    def _learns(self, failed: CallFailed, question: Question, way: Way, before: frozenset[str]) -> bool:
+        """Whether a refusal says what is to be left out, so that the same is asked again without it."""
+        if failed.reason != "refused" or failed.said is None or len(question.learnt) >= MOST_LESSONS:
+            return False
+        sent = len(question.messages) + (way == "text")
+        parts = refused_parts(failed.said, self._chat_here(), way, before, sent)
+        question.learnt += parts
+        return bool(parts) and self.dialect.learn(before, parts)
+
+    def _reported(self, failed: CallFailed, question: Question) -> CallFailed:
+        """A failure with what the question took, and the setting to look at."""
+        usage = added(question.usages)
+        failed.details |= {"cost_usd": question.cost_usd}
+        failed.details |= {"tokens": usage} if usage is not None else {}
+        failed.details |= {"attempts": question.attempts} if question.attempts > 1 else {}
+        setting = setting_for(failed)
+        failed.details |= {"setting": setting} if setting else {}
+        return failed
+
+    async def _sent(self, question: Question, way: Way, left_out: frozenset[str], left: float) -> Any:
+        chat = self.dialect.fitted(self._chat_here(), left_out)
+        # No piece of an answer, nor the whole, is a message of the chat that a parent graph may be streaming.
+        config = RunnableConfig(tags=[TAG_NOSTREAM], metadata=dict(question.metadata or {}))
+        sampling = {name: value for name, value in self.sampling.items() if question.sampled and name not in left_out}
+        try:
+            bound, told = asked(chat, question.form, question.messages, way, left_out)
+            return await bound.ainvoke(merged(told, left_out), config, timeout=left, **sampling)
         except NotImplementedError:
             raise CallFailed("refused", {"error": "NotImplementedError"}) from None
-        config = RunnableConfig(metadata=dict(metadata)) if metadata else None
-        return await bound.ainvoke(told, config, timeout=left, **(self.sampling if sampled else {}))
+        except Exception as error:  # noqa: BLE001 -- any client's; told apart by `failure_of`
+            sent = [one.text for one in question.messages]
+            raise failure_of(error, formed=way != "text", sent=sent) from None
 
     def _chat_here(self) -> BaseChatModel:
         """The chat model to use on this event loop."""
@@ -186,15 +267,10 @@ class LanguageModel:
         """An upper estimate of the tokens of a text."""
         return math.ceil(characters / CHARACTERS_PER_TOKEN)
 
-    def cost(self, usage: dict[str, Any] | None) -> float | None:
-        """USD of one call by the provider's usage record; None if unpriced or unreported."""
-        if usage is None or self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
-            return None
-        read: Any = usage.get("input_tokens")
-        written: Any = usage.get("output_tokens")
-        if not all(_is_count(tokens) for tokens in (read, written)):
-            return None  # a usage record that makes no sense prices nothing
-        return float((read * self.input_usd_per_mtok + written * self.output_usd_per_mtok) / 1e6)
+    @property
+    def prices(self) -> TokenPrices:
+        """Of its tokens."""
+        return TokenPrices(self.input_usd_per_mtok, self.output_usd_per_mtok, self.cached_usd_per_mtok)
 
     def most_it_can_cost(self, domain: Domain[Any], text: str, calls: int = 1, besides: int = 0) -> float | None:
         """An upper estimate in USD of asking about a state so often, before asking. besides: characters that are told
@@ -202,7 +278,7 @@ class LanguageModel:
         state = domain.parse(text)
         form = choice(names_of(domain, domain.legal_actions(state)), evaluates=domain.has_simulator)
         tokens = self.most_tokens(question_length(form, situation(domain, state)) + besides)
-        once = self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
+        once = self.prices.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
         return None if once is None else calls * once
 
 
@@ -213,20 +289,3 @@ def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:
 
 def _simulated(message: Any) -> bool:
     return bool((getattr(message, "response_metadata", None) or {}).get("system_fingerprint") == SIMULATED)
-
-
-def _tokens(message: Any) -> dict[str, Any] | None:
-    usage = getattr(message, "usage_metadata", None)
-    if not usage:
-        return None
-    told = {name: usage.get(name) for name in ("input_tokens", "output_tokens")}
-    return {name: count if _is_count(count) else None for name, count in told.items()}
-
-
-def _total_tokens(message: Any) -> int | None:
-    counts = list((_tokens(message) or {}).values())
-    return int(sum(counts)) if counts and all(map(_is_count, counts)) else None
-
-
-def _is_count(tokens: Any) -> bool:
-    return isinstance(tokens, int | float) and 0 <= tokens < math.inf

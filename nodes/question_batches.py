@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import json
 import random
+import re
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from typing import Any
 from langsmith.run_helpers import tracing_context
 
 from escalade.domains.base import Domain
-from escalade.nodes.call_failed import ABOUT_THE_QUESTION, CallFailed
+from escalade.nodes.call_failed import ABOUT_THE_QUESTION, OF_ONE_QUESTION, CallFailed
 from escalade.nodes.daemon import shared_loop
 from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
@@ -153,13 +154,14 @@ class QuestionBatches:
             )
         except CallFailed as failed:
             about_one = failed.reason == "refused" and failed.details.get("status") in ABOUT_THE_QUESTION
-            if failed.reason != "malformed_answer" and not about_one:
+            if failed.reason not in OF_ONE_QUESTION and not about_one:
                 raise
             cost = failed.details.get("cost_usd")
             return batch, _Share(None if cost is None else cost / len(batch), tokens.spent // len(batch))
         named: dict[str, set[str]] = {}
         for one in answer.fields["answers"]:
-            named.setdefault(one["id"], set()).add(one["action"])
+            if "id" in one and "action" in one:
+                named.setdefault(_id(one["id"]), set()).add(one["action"])
         share = _share(answer, len(batch))
         left = []
         for name, question in by_id.items():
@@ -203,6 +205,12 @@ def _share(answer: Answer, size: int) -> Answer:
     """What one of `size` questions has of an answer's cost and tokens."""
     tokens = answer.tokens and {name: None if count is None else count / size for name, count in answer.tokens.items()}
     return replace(answer, cost_usd=None if answer.cost_usd is None else answer.cost_usd / size, tokens=tokens)
+
+
+def _id(said: str) -> str:
+    """The id that a model means: a number or a text of it, however it is set off."""
+    found = re.fullmatch(r"\D*(\d+)(?:\.0+)?\D*", said)
+    return found[1] if found else said
 
 
 def _sum(first: float | None, second: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.messages import BaseMessage
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
@@ -48,6 +48,17 @@ class Spent(TypedDict):
     output_tokens: Annotated[int, Field(description="Completion tokens that the provider reported.")]
     cost_usd: Annotated[float | None, Field(description="Cost in USD; null if one call is unpriced.")]
     simulated: Annotated[bool, Field(description="Whether `escalade llm simulate` answered.")]
+    cached_input_tokens: NotRequired[
+        Annotated[int, Field(description="Of the prompt tokens, those that the provider had in its cache.")]
+    ]
+    is_upper_bound: NotRequired[
+        Annotated[
+            bool,
+            Field(
+                description="Whether cached tokens have no price of their own, so that the cost counts them in full."
+            ),
+        ]
+    ]
 
 
 NOTHING: Spent = {
@@ -192,6 +203,9 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
         "output_tokens": before["output_tokens"] + sum(one["output_tokens"] or 0 for one in counted),
         "cost_usd": cost,
         "simulated": before["simulated"] or any(one.simulated for one in answers),
+        "cached_input_tokens": before.get("cached_input_tokens", 0)
+        + sum(one.get("cached_input_tokens", 0) for one in counted),
+        "is_upper_bound": before.get("is_upper_bound", False) or any(one.is_upper_bound for one in answers),
     }
 
 
@@ -204,9 +218,13 @@ def after_failure(before: Spent, error: CallFailed) -> Spent:
 def told_spent(spent: Spent) -> dict[str, Any]:
     """What the calls took, for a report."""
     counted = {name: spent[name] for name in ("input_tokens", "output_tokens")}
+    if cached := spent.get("cached_input_tokens"):
+        counted["cached_input_tokens"] = cached
     details: dict[str, Any] = {"tokens": counted if any(counted.values()) else None}
     if spent["attempts"]:
         details["attempts"] = spent["calls"] + spent["attempts"]
+    if spent.get("is_upper_bound"):
+        details["cost_is_upper_bound"] = True
     if spent["simulated"]:
         details["simulated"] = True
     return details

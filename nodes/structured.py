@@ -1,38 +1,40 @@
-"""Answers of a given form from any chat model, read strictly.
+"""Answers of a given form from any chat model: how they are asked for.
 
 Endpoints differ in how an answer is held to a form: by JSON schema, by a forced function call, or not at all, and then
-text is asked for and read. The best way that works is found out with the first answers, and kept.
+text is asked for and read (`escalade.nodes.answers`). The best way that works is found out with the first answers, and
+left again when it works no more.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 Way = Literal["json_schema", "function", "text"]
 WAYS: tuple[Way, ...] = ("json_schema", "function", "text")
-_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+FORMED_BY: dict[Way, str] = {"json_schema": "response_format", "function": "tools"}
+"""The parameter without which a way is none."""
 TRIALS = 3
-MOST_CHARACTERS = 100_000
-"""A longer answer is none."""
+"""Answers in a row without a usable one after which a way is given up."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """An object with these fields, all of them required. properties: JSON schema of each, of the kinds that `fits`
-    knows. lone: the field that a text without any JSON is taken for, None if there is none."""
+    """An object with these fields, all of them required."""
 
     name: str
     description: str
     properties: dict[str, dict[str, Any]]
+    """JSON schema of each field, of the kinds that `escalade.nodes.answers.fits` knows. The first must be there."""
     lone: str | None = None
+    """The field that a text without any JSON is taken for, None if there is none."""
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -45,118 +47,92 @@ class Form:
 
 
 class Ways:
-    """Which way a model's answers are asked for. Shared by all who ask it; `known` starts it there. The first that an
-    answer comes by is kept; until then each question tries one after the other, and after `TRIALS` questions without
-    an answer only the last."""
+    """Which way a model's answers are asked for. Shared by all who ask it.
 
-    def __init__(self, known: Way | None = None) -> None:
+    A way counts as working once a usable answer (one that names an allowed action) came by it. Until one does, each
+    question tries one way after the other. A way is given up after `TRIALS` questions in a row without a usable answer;
+    then the others come first. Where all are given up, each question is asked once, in text, and all are tried anew
+    after `TRIALS` more.
+    """
+
+    def __init__(self, known: Way | None = None, *, never: Collection[Way] = ()) -> None:
+        """known: a way that works. never: ways that are not tried."""
         self._lock = threading.Lock()
+        self._order: tuple[Way, ...] = tuple(way for way in WAYS if way not in never) or WAYS[-1:]
         self._found: Way | None = known
-        self._trials = 0
+        self._failures = Counter[Way]()
 
     @property
     def way(self) -> Way:
         """To begin with."""
-        return self._found or (WAYS[0] if self._trials < TRIALS else WAYS[-1])
+        return self._found or (self._open() or self._order[-1:])[0]
+
+    def _open(self) -> list[Way]:
+        return [way for way in self._order if self._failures[way] < TRIALS]
 
     def works(self, way: Way) -> None:
-        """An answer came that way."""
+        """A usable answer came that way."""
         with self._lock:
+            self._failures[way] = 0
             self._found = self._found or way
 
-    def after(self, way: Way) -> Way | None:
-        """An answer asked for that way was none. Returns the way to ask in next; None once one has worked, since then
-        it was that answer's fault, and after the last."""
+    def failed(
+        self, way: Way, tried: Collection[Way] = (), *, refused: bool = False, alone: bool = False
+    ) -> Way | None:
+        """A question asked that way had no usable answer.
+
+        tried: ways in which it was asked before. refused: the endpoint says that it does not know that way, so that
+        another one is tried although this one worked before. alone: it says nothing of other ways, so that none is
+        tried for this question. Returns the way to ask in next, None if the question is to be given up.
+        """
         with self._lock:
-            if self._found is not None:
-                return self._found if self._found != way else None
-            if way == WAYS[-1]:
-                self._trials += 1
+            exhausted = not self._open()
+            self._failures[way] += 1
+            given_up = self._failures[way] >= TRIALS
+            if given_up and self._found == way:
+                self._found = None
+            if exhausted:
+                if self._failures[way] >= 2 * TRIALS:
+                    self._failures.clear()
                 return None
-            return WAYS[WAYS.index(way) + 1]
+            if alone or (self._found == way and not refused):
+                return None
+            others = [one for one in self._open() if one != way and one not in tried]
+            if self._found in others:
+                return self._found
+            later = self._order[self._order.index(way) + 1 :] if way in self._order else ()
+            return next((one for one in others if one in later or given_up), None)
 
 
-def asked(chat: BaseChatModel, form: Form, messages: Sequence[BaseMessage], way: Way) -> tuple[Any, list[BaseMessage]]:
-    """What to invoke, and with what. Raises NotImplementedError where a model cannot be asked that way."""
+def asked(
+    chat: BaseChatModel, form: Form, messages: Sequence[BaseMessage], way: Way, left_out: Collection[str] = ()
+) -> tuple[Any, list[BaseMessage]]:
+    """What to invoke, and with what. left_out: parameters and keywords of schemas that the endpoint does not take
+    (`escalade.nodes.dialect`). Raises NotImplementedError where a model cannot be asked that way."""
+    schema = _without(form.schema, left_out)
     if way == "json_schema":
-        schema = {"name": form.name, "schema": form.schema, "strict": True}
-        return chat.bind(response_format={"type": "json_schema", "json_schema": schema}), list(messages)
+        strict = {} if "strict" in left_out else {"strict": True}
+        described = {"name": form.name, "schema": schema, **strict}
+        return chat.bind(response_format={"type": "json_schema", "json_schema": described}), list(messages)
     if way == "function":
-        function = {"name": form.name, "description": form.description, "parameters": form.schema}
+        function = {"name": form.name, "description": form.description, "parameters": schema}
         tool = {"type": "function", "function": function}
-        return chat.bind_tools([tool], tool_choice=form.name), list(messages)
+        if "tool_choice" in left_out:
+            return chat.bind_tools([tool]), list(messages)
+        named = "named_tool_choice" not in left_out
+        return chat.bind_tools([tool], tool_choice=form.name if named else "any"), list(messages)
     told = f"Answer with one JSON object and nothing else. Its schema: {json.dumps(form.schema)}"
     return chat, [*messages, HumanMessage(told)]
 
 
-def answer_of(message: Any, form: Form) -> dict[str, Any] | None:
-    """The fields of an answer, whichever way it came: from its function call, or from a text that is one JSON object,
-    fenced or not, or the lone field itself. None if it is not of the form."""
-    if not isinstance(message, AIMessage):
-        return None
-    for call in message.tool_calls:
-        if call["name"] == form.name:
-            return _fields(call["args"], form)
-    text = message.text.strip()
-    if not text or len(text) > MOST_CHARACTERS:
-        return None
-    if text.startswith("```") and text.endswith("```"):
-        text = text.strip("`").removeprefix("json").strip()
-    if text.startswith("{"):
-        try:
-            return _fields(json.loads(text), form)
-        except (ValueError, RecursionError):
-            return None
-    if form.lone is None or "\n" in text or len(text) > 200 or text.startswith("["):
-        return None
-    return _fields({form.lone: text}, form, whole=False)
-
-
-def _fields(given: Any, form: Form, *, whole: bool = True) -> dict[str, Any] | None:
-    """The fields that fit; those of another kind, and those the form does not have, are left out. None without the
-    first field, by which the form stands; where the text was `whole`, a number may stand for a text."""
-    if not isinstance(given, dict):
-        return None
-    found = {}
-    for name, schema in form.properties.items():
-        value = _mended(given.get(name), schema) if whole else cleaned(given.get(name))
-        if fits(value, schema):
-            found[name] = value
-    return found if next(iter(form.properties)) in found else None
-
-
-def _mended(value: Any, schema: dict[str, Any]) -> Any:
-    """Whole numbers as texts where texts are wanted, texts cleaned, and lists without what does not belong there."""
-    if schema["type"] == "array" and isinstance(value, list):
-        items = schema["items"]
-        return [item for item in (_mended(item, items) for item in value) if fits(item, items)]
-    number = isinstance(value, int) and not isinstance(value, bool)
-    # Python refuses to write numbers of thousands of digits.
-    value = str(value) if schema["type"] == "string" and number and abs(value) < 2**63 else value
-    return cleaned(value)
-
-
-def cleaned(value: Any) -> Any:
-    """A value whose texts can be sent and shown whatever a model said: without halves of surrogate pairs, which no
-    encoding has, and control characters, which a terminal obeys."""
-    if isinstance(value, str):
-        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
-    if isinstance(value, list):
-        return [cleaned(one) for one in value]
-    return {name: cleaned(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-def fits(value: Any, schema: dict[str, Any]) -> bool:
-    """Whether a value is of a schema's kind: string, number (within bounds), array (of items), object. An `enum` is not
-    looked at: what is none of the allowed actions is told apart from what is no answer."""
-    kind = schema["type"]
-    if kind == "string":
-        return isinstance(value, str)
-    if kind == "number":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and schema.get("minimum", -1e300) <= value <= schema.get("maximum", 1e300)
-    if kind == "array":
-        return isinstance(value, list) and all(fits(item, schema["items"]) for item in value)
-    return isinstance(value, dict) and all(
-        fits(value.get(name), inner) for name, inner in schema["properties"].items() if name in schema["required"]
-    )
+def _without(schema: Any, left_out: Collection[str]) -> Any:
+    """A schema without some keywords; fields that are named like one stay."""
+    if not isinstance(schema, dict):
+        return schema
+    kept = {}
+    for word, value in schema.items():
+        if word == "properties":
+            kept[word] = {name: _without(inner, left_out) for name, inner in value.items()}
+        elif word not in left_out:
+            kept[word] = _without(value, left_out)
+    return kept

@@ -79,7 +79,7 @@ def test_the_drawing_and_the_settings_are_those_of_the_program() -> None:
 def test_every_field_and_reason_is_explained() -> None:
     for field in (*Decision.model_fields, *RungReport.model_fields):
         assert f"`{field}`" in DECISION
-    files = ("router", "deliberate", "check", "agree", "step", "call_failed", "guards")
+    files = ("router", "deliberate", "check", "agree", "step", "call_failed", "guards", "endpoint_errors", "endings")
     written = "".join((ROOT / "nodes" / f"{name}.py").read_text() for name in files)
     reasons = set(re.findall(r'(?:failed\(|Failed\(|return |accepted", |escalated", |reason = )"([a-z_]+)"', written))
     assert {"no_model", "timeout", "under_threshold", "malformed_answer"} <= reasons

@@ -22,7 +22,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError, StateError
 from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
-from escalade.nodes.answers import DECLINED, Asked, read_answer
+from escalade.nodes.human_answers import DECLINED, Asked, read_answer
 
 UNSURE = DecisionContext(ladder=("search", "human"), search_threshold=1.0, simulations=5)
 """A search that proposes and is not accepted, then the person."""

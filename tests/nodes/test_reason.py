@@ -107,7 +107,7 @@ def test_an_answer_in_plain_text_is_read_strictly(ask: Any, text: str) -> None:
     [
         (call('{"action": "5"}'), "illegal_action"),
         (call('{"action": "resign"}'), "illegal_action"),
-        (call('{"action": ["9"]}'), "malformed_answer"),
+        (call('{"action": ["9", "8"]}'), "malformed_answer"),
         (call('{"act'), "malformed_answer"),
         (call('{"action": "9"}', name="rm"), "malformed_answer"),
         ({"content": ""}, "malformed_answer"),
@@ -126,8 +126,14 @@ def test_what_is_not_a_legal_action_fails_and_search_decides(ask: Any, message: 
 
 @pytest.mark.parametrize(
     ("status", "reason", "requests"),
-    # A refusal may be of the way in which the answer was asked for: there are three.
-    [(429, "rate_limited", 2), (500, "server_error", 2), (401, "unauthorized", 1), (404, "refused", 3)],
+    # A bad request may be so for the way in which the answer was asked for: there are three.
+    [
+        (429, "rate_limited", 2),
+        (500, "server_error", 2),
+        (401, "unauthorized", 1),
+        (404, "refused", 1),
+        (418, "refused", 1),
+    ],
 )
 def test_http_errors_fail_the_rung_after_two_attempts_at_most(
     ask: Any, httpserver: HTTPServer, status: int, reason: str, requests: int
@@ -267,9 +273,10 @@ def test_a_failed_call_on_a_budget_leaves_the_free_search(ask: Any) -> None:
     assert decision.source == "search"
 
 
-def test_a_page_instead_of_an_answer_is_malformed(ask: Any) -> None:
-    decision = ask(lambda _: Response("<html>", content_type="application/json"))
-    assert decision.rungs[2].reason == "malformed_answer"
+def test_a_page_instead_of_an_answer_comes_from_the_wrong_address(ask: Any) -> None:
+    report = ask(lambda _: Response("<html>", content_type="application/json")).rungs[2]
+    assert report.reason == "refused"
+    assert (report.details["code"], report.details["setting"]) == ("html_page", "OPENAI_BASE_URL")
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,17 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from escalade.nodes.answers import answer_of
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.questions import choice
-from escalade.nodes.structured import Form, Ways, answer_of, asked
+from escalade.nodes.structured import WAYS, Form, Ways, asked
 
 FORM = choice(["left", "right"], evaluates=True)
 RANKING = Form("rank", "Rank.", {"ranking": {"type": "array", "items": {"type": "string"}}})
@@ -39,7 +42,8 @@ def said(text: str = "", **arguments: Any) -> AIMessage:
         (said('```json\n{"action": "left"}\n```'), {"action": "left"}),
         (said(" left "), {"action": "left"}),
         (said(evaluation=0.5), None),
-        (said(action=["left"]), None),
+        (said(action=["left"]), {"action": "left"}),
+        (said(action=["left", "right"]), None),
         (said(action=True), None),
         (said("I go left.\nOr right."), None),
         (said("left" * 100), None),
@@ -158,9 +162,35 @@ def test_a_500_that_names_the_form_is_a_refusal_and_any_other_a_failure() -> Non
 def test_a_bad_answer_does_not_change_a_way_that_worked() -> None:
     ways = Ways()
     ways.works("json_schema")
-    assert ways.after("json_schema") is None
+    assert ways.failed("json_schema") is None
     assert ways.way == "json_schema"
-    assert ways.after("text") == "json_schema"  # of a call that began before that was known
+    assert ways.failed("text") == "json_schema"  # of a call that began before that was known
+
+
+def test_a_way_is_given_up_after_some_questions_without_a_usable_answer() -> None:
+    ways = Ways()
+    ways.works("json_schema")
+    assert [ways.failed("json_schema") for _ in range(3)] == [None, None, "function"]
+    assert ways.way == "function"
+    ways.works("function")
+    assert ways.way == "function"
+    assert ways.failed("function", refused=True) == "text"  # the endpoint says that it knows it no more
+    assert ways.way == "function"  # but once is nothing
+
+
+@given(st.lists(st.tuples(st.sampled_from(WAYS), st.booleans(), st.booleans()), max_size=60))
+def test_whatever_answers_come_there_is_a_way_to_ask_and_no_circle(ends: list[tuple[Any, bool, bool]]) -> None:
+    ways = Ways()
+    for way, usable, refused in ends:
+        if usable:
+            ways.works(way)
+        else:
+            asked_for, following = [way], ways.failed(way, refused=refused)
+            while following is not None:
+                asked_for.append(following)
+                following = ways.failed(following, asked_for[:-1], refused=refused)
+            assert len(set(asked_for)) == len(asked_for) <= len(WAYS)
+        assert ways.way in WAYS
 
 
 def test_a_bad_first_answer_does_not_either() -> None:
@@ -193,8 +223,7 @@ def test_where_no_way_works_the_call_fails() -> None:
 
 def test_a_model_without_tools_is_asked_for_text() -> None:
     model = LanguageModel(FakeListChatModel(responses=['{"action": "right"}']), "fake", ways=Ways("function"))
-    with pytest.raises(CallFailed, match="refused"):
-        asyncio.run(model.ask(FORM, [HumanMessage("?")]))
+    assert asyncio.run(model.ask(FORM, [HumanMessage("?")])).way == "text"
     model = LanguageModel(FakeListChatModel(responses=["no,\nno", '{"action": "right"}']), "fake")
     assert asyncio.run(model.ask(FORM, [HumanMessage("?")])).way == "text"
 

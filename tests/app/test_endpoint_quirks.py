@@ -1,0 +1,316 @@
+# ruff: noqa: E501 -- what endpoints say, as they say it
+"""More of what OpenAI-compatible endpoints do, besides the rows that users met: one test a quirk, against a scripted
+endpoint on loopback. Each shows the answer, the calls that it took, and that the next question is answered too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from escalade.domains.errors import NoDecisionError
+from escalade.nodes.structured import WAYS
+from tests.endpoints import (
+    COST,
+    KEY,
+    USAGE,
+    Reply,
+    allowed,
+    alone,
+    called,
+    close_all,
+    decide,
+    events,
+    fresh,
+    properly,
+    refused,
+    report,
+    said,
+    way_of,
+)
+
+Answer = Callable[[dict[str, Any]], Reply]
+ANSWER = '{"action": "9"}'
+CALL = {"id": "c", "type": "function", "function": {"name": "choose_action", "arguments": ANSWER}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_open() -> Iterator[None]:
+    yield
+    close_all()
+
+
+def whole(message: Any, **choice: Any) -> Reply:
+    return Reply({"choices": [{"index": 0, "finish_reason": "stop", "message": message, **choice}], "usage": USAGE})
+
+
+def delta(**piece: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": piece}]}
+
+
+def refuses(sent: Callable[[dict[str, Any]], bool], reply: Reply) -> Answer:
+    return lambda body: reply if sent(body) else properly(body)
+
+
+READ: dict[str, Reply] = {
+    "arguments of a function as an object": whole(
+        {"content": None, "tool_calls": [{**CALL, "function": {"name": "choose_action", "arguments": {"action": "9"}}}]}
+    ),
+    "arguments written as JSON twice": called(json.dumps(ANSWER)),
+    "a call without an id, type and role": whole({"tool_calls": [{"function": CALL["function"]}]}),
+    "the old form of a function's call": whole(
+        {"role": "assistant", "content": None, "function_call": CALL["function"]}
+    ),
+    "a function's name with its namespace": called({"action": "9"}, name="functions.choose_action:0"),
+    "content in pieces, one of them thinking": said(
+        [{"type": "thinking", "thinking": '{"action": "8"}'}, {"type": "text", "text": ANSWER}]
+    ),
+    "content that is an object": said({"action": "9"}),
+    "no role": whole({"content": ANSWER}),
+    "another role": whole({"role": "model", "content": ANSWER}),
+    "the answer where thinking should be": said("", reasoning_content=ANSWER),
+    "thinking given apart": said(ANSWER, reasoning_content='perhaps {"action": "8"}'),
+    "a call in the text, as Llama writes it": said(
+        '<|python_tag|>{"name": "choose_action", "parameters": {"action": 9}}'
+    ),
+    "a call in the text, as Mistral writes it": said(
+        '[TOOL_CALLS][{"name": "choose_action", "arguments": {"action": "9"}}]'
+    ),
+    "a call in the text, as Hermes writes it": said('<function=choose_action>{"action": "9"}</function>'),
+    "typographic quotes": said("{“action”: “9”}"),
+    "Chinese punctuation": said('{"action"："9"，"evaluation"：0}'),
+    "names without quotes": said("{action: '9'}"),
+    "the schema before the answer": said(
+        '{"properties": {"action": {"type": "string", "enum": ["8", "9"]}}, "type": "object"}\n{"action": "9"}'
+    ),
+    "the answer with its reason": said('{"reason": "8 or 9", "action": "9", "confidence": 8}'),
+    "the answer under another usual name": said('{"move": "9"}'),
+    "an answer inside a tag": said("<answer>9</answer>"),
+    "spaces and a byte order mark before the body": Reply("\ufeff\n  " + json.dumps(said(ANSWER).body)),
+    "another type of content": Reply(json.dumps(said(ANSWER).body), kind="text/plain"),
+    "several choices": Reply({**said(ANSWER).body, "choices": said(ANSWER).body["choices"] * 2}),
+    "no finish reason": said(ANSWER, finish="tool_calls"),
+    "a stream with comments and events": Reply(
+        ": OPENROUTER PROCESSING\n\nevent: message\nid: 1\ndata: "
+        + json.dumps(delta(content=ANSWER))
+        + "\r\n\r\ndata: "
+        + json.dumps({"choices": [], "usage": USAGE})
+        + "\n\ndata: [DONE]\n\n",
+        kind="text/event-stream",
+    ),
+    "a stream without its end": events(
+        delta(content='{"action":'), {**delta(content=' "9"}'), "usage": USAGE}, done=False
+    ),
+    "a stream of calls without an index": events(
+        delta(tool_calls=[{"id": "a", "function": {"name": "choose_action", "arguments": '{"act'}}]),
+        delta(tool_calls=[{"function": {"arguments": 'ion": "9"}'}}]),
+        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}], "x_groq": {"usage": USAGE}},
+    ),
+    "a stream with the whole message": events({**whole({"content": ANSWER}).body}),
+    "usage inside the choice": Reply({"choices": [{"message": {"content": ANSWER}, "usage": USAGE}]}),
+    "usage in Anthropic's words": said(ANSWER, usage={"input_tokens": 1000, "output_tokens": 10}),
+    "usage with unknown parts": said(ANSWER, usage={**USAGE, "prompt_tokens_details": None, "cost": "0.1", "x": []}),
+}
+
+
+@pytest.mark.parametrize("quirk", READ)
+def test_an_answer_is_read(quirk: str) -> None:
+    for way in WAYS:
+        made, scripted, state = alone(lambda _: READ[quirk], "51", "51", way=way)
+        assert [(one.source, one.action_name) for one in made] == [("reason", "9")] * 2
+        assert [one.cost_usd for one in made] == [pytest.approx(COST)] * 2
+        assert (scripted.ways, state) == ([way] * 2, "closed")
+
+
+NOT_READ: dict[str, tuple[Reply, str]] = {
+    "the schema alone": (said('{"type": "object", "properties": {"action": {"type": "string"}}}'), "malformed_answer"),
+    "a choice that is refused": (said("I would not play 9."), "malformed_answer"),
+    "an example and an answer": (said('Not {"action": "8"}, but {"action": "9"}.'), "malformed_answer"),
+    "two names": (called({"action": "8, 9"}), "illegal_action"),
+    "a call of another function": (called({"action": "9"}, name="rm"), "malformed_answer"),
+    "a call and a text that differ": (whole({"content": '{"action": "8"}', "tool_calls": [CALL]}), "malformed_answer"),
+    "an error code that is a name too": (said('{"error": 9}'), "malformed_answer"),
+    "thinking without an end": (said('<think>{"action": "9"}'), "malformed_answer"),
+    "nothing": (said(None), "malformed_answer"),
+    "no choices": (Reply({"choices": [], "usage": USAGE}), "malformed_answer"),
+}
+
+
+@pytest.mark.parametrize("quirk", NOT_READ)
+def test_what_can_be_meant_in_two_ways_is_not_read(quirk: str) -> None:
+    reply, reason = NOT_READ[quirk]
+    with fresh(lambda _: reply, way="text") as (scripted, decider):
+        (made,) = decide(decider, "51")
+        assert (made.source, report(made).reason, len(scripted.calls)) == ("search", reason, 1)
+        scripted.answer = properly
+        assert decide(decider, "51")[0].source == "reason"
+
+
+def has(name: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda body: f'"{name}"' in json.dumps({key: body[key] for key in body if key != "messages"})
+
+
+def named_choice(body: dict[str, Any]) -> bool:
+    return isinstance(body.get("tool_choice"), dict)
+
+
+ADAPTED: dict[str, tuple[str, Answer, int]] = {
+    # The way it is known to be asked, what it says, and the calls of the first question.
+    "a named choice of tool": (
+        "function",
+        refuses(named_choice, refused("tool_choice object is not supported, use 'auto', 'none' or 'required'")),
+        2,
+    ),
+    "any choice of tool": ("function", refuses(has("tool_choice"), refused("Unsupported parameter: tool_choice")), 3),
+    "a keyword of the schema": (
+        "function",
+        refuses(
+            has("additionalProperties"),
+            refused('Invalid JSON payload received. Unknown name "additionalProperties" at \'tools[0]\': Cannot find field.'),
+        ),
+        2,
+    ),
+    "bounds in a schema": (
+        "json_schema",
+        lambda body: refused("For 'number' type, property 'maximum' is not supported") if has("maximum")(body)
+        else refused("For 'number' type, property 'minimum' is not supported") if has("minimum")(body) else properly(body),
+        3,
+    ),
+    "a field that pydantic forbids": (
+        "text",
+        refuses(
+            has("temperature"),
+            Reply({"detail": [{"loc": ["body", "temperature"], "msg": "extra fields not permitted", "type": "value_error.extra"}]}, 422),
+        ),
+        2,
+    ),
+    "a temperature of nothing": ("json_schema", refuses(has("temperature"), refused("`temperature` (0.0) must be strictly positive", 422)), 2),
+    "both names of the cap": (
+        "text",
+        lambda body: refused("unexpected keyword 'max_tokens'") if "max_tokens" in body
+        else refused("unexpected keyword 'max_completion_tokens'") if "max_completion_tokens" in body else properly(body),
+        3,
+    ),
+    "a cap that is too high, by its old name": (
+        "text", refuses(has("max_completion_tokens"), refused("max_tokens is too large: 512", param="max_tokens")), 2,
+    ),
+    "options of a stream": (
+        "text",
+        lambda body: refused("streaming is required: set stream=true") if not body["stream"]
+        else refused("Unknown field: stream_options") if "stream_options" in body
+        else events(delta(content=properly(body).body["choices"][0]["message"]["content"])),
+        3,
+    ),
+    "a form that the router has no provider for": (
+        "json_schema",
+        refuses(lambda body: way_of(body) == "json_schema", refused("No endpoints found that can handle the requested parameters.", 404)),
+        2,
+    ),
+    "a model without tools": (
+        "function",
+        refuses(lambda body: way_of(body) == "function", refused("registry.ollama.ai/library/gemma:2b does not support tools")),
+        2,
+    ),
+    "a bare 400 to a form": ("", refuses(lambda body: way_of(body) != "text", Reply("", 400)), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("quirk", ADAPTED)
+def test_a_refusal_teaches_how_to_ask(quirk: str) -> None:
+    way, answer, calls = ADAPTED[quirk]
+    with fresh(answer, way=way or None) as (scripted, decider):  # type: ignore[arg-type]
+        (made,) = decide(decider, "51")
+        assert (made.source, made.action_name, len(scripted.calls)) == ("reason", "9", calls)
+        before = len(scripted.calls)
+        assert [one.source for one in decide(decider, "51", "5")] == ["reason"] * 2
+        again = len(scripted.calls) - before
+        assert again <= 2 * (1 if scripted.ways[0] == scripted.ways[-1] or not way else 2)
+
+
+FAILED: dict[str, tuple[Reply, str, int, Any]] = {
+    # What it says; the reason, the calls, and the code in the report.
+    "a page of a gateway with 200": (Reply("<html><title>502 Bad Gateway</title></html>", kind="text/html"), "server_error", 2, "html_page"),
+    "a page of a gateway with its status": (Reply("<html><h1>503</h1></html>", 503, kind="text/html"), "server_error", 2, "html_page"),
+    "a line of a proxy": (Reply("upstream connect error or disconnect/reset before headers", kind="text/plain"), "server_error", 2, None),
+    "an empty body": (Reply(""), "server_error", 2, "empty_answer"),
+    "overloaded, by Anthropic": (Reply({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529), "server_error", 2, "overloaded_error"),
+    "a list with an error, by Google": (Reply([{"error": {"code": 503, "message": "x", "status": "UNAVAILABLE"}}]), "server_error", 2, "UNAVAILABLE"),
+    "a key that Google refuses": (Reply([{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}}], 400), "unauthorized", 1, "INVALID_ARGUMENT"),
+    "a deployment that Azure does not have": (refused("The API deployment for this resource does not exist.", 404, code="DeploymentNotFound"), "refused", 1, "DeploymentNotFound"),
+    "too many, by vLLM in a success": (Reply({"object": "error", "message": "Rate limit", "type": "TooManyRequests", "code": 429}), "rate_limited", 2, "TooManyRequests"),
+    "a request that timed out": (Reply({"error": {"message": "Request timed out"}}, 408), "server_error", 2, None),
+    "a prompt that is too long": (refused("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4000 in the messages, 200 in the functions). max_tokens", code="context_length_exceeded"), "refused", 1, "context_length_exceeded"),
+    "balance of nothing, by Zhipu": (Reply({"error": {"code": "1113", "message": "您的账户已欠费"}}, 429), "quota", 1, None),
+    "a text that Alibaba inspects": (refused("Input data may contain inappropriate content.", code="data_inspection_failed"), "content_filter", 1, "data_inspection_failed"),
+    "an ending without resources, by DeepSeek": (said("", finish="insufficient_system_resource"), "server_error", 2, "server_error"),
+    "a code that is the key": (refused("no", 404, code=KEY, type=KEY), "refused", 1, None),
+    "a code that is a sentence": (refused("no", 404, code=f"the key {KEY} is wrong", type="my secret text"), "refused", 1, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("quirk", FAILED)
+def test_a_failure_is_what_it_means(quirk: str) -> None:
+    reply, reason, calls, code = FAILED[quirk]
+    for way in (None, "function"):
+        with fresh(lambda _: reply, way=way) as (scripted, decider):  # type: ignore[arg-type]
+            (made,) = decide(decider, "51")
+            told = report(made)
+            assert (made.source, told.reason, len(scripted.calls), told.details.get("code")) == (
+                "search",
+                reason,
+                calls,
+                code,
+            )
+            assert KEY not in made.model_dump_json()
+            assert "secret" not in made.model_dump_json()
+            scripted.answer = properly
+            assert decide(decider, "51")[0].source == "reason"
+            assert scripted.ways[-1] == (way or "json_schema")
+
+
+def test_a_fault_of_one_question_teaches_nothing_about_the_others() -> None:
+    """A text that an error quotes, and that speaks of parameters, forms, roles and money."""
+    curse = "system role schema tools temperature billing consecutive stream=true curse"
+    for status in (400, 422):
+        answer = lambda body, status=status: (  # noqa: E731
+            refused(f"invalid request: could not process: {curse}", status)
+            if "curse" in json.dumps(body)
+            else properly(body, "refund")
+        )
+        with fresh(answer, "intents", llm_batch_ms=0) as (scripted, decider):
+            assert decide(decider, "fine")[0].action_name == "refund"
+            with pytest.raises(NoDecisionError):
+                decide(decider, curse)
+            before = len(scripted.calls)
+            assert [one.action_name for one in decide(decider, *["fine"] * 3)] == ["refund"] * 3
+            assert len(scripted.calls) == before + 3
+            assert scripted.calls[-1] == {**scripted.calls[0], "messages": scripted.calls[-1]["messages"]}
+            assert [one["role"] for one in scripted.calls[-1]["messages"]] == ["system", "user"]
+
+
+def test_what_a_refusal_names_in_vain_is_not_left_out_for_ever() -> None:
+    """An endpoint that names a parameter although something else is wrong with a question."""
+    answer = refuses(lambda body: "curse" in json.dumps(body), refused("temperature and system role are not supported"))
+    answer = (lambda refuse: lambda body: refuse(body) if "curse" in json.dumps(body) else properly(body, "refund"))(
+        answer
+    )
+    with fresh(answer, "intents", llm_batch_ms=0) as (scripted, decider):
+        with pytest.raises(NoDecisionError):
+            decide(decider, "curse")
+        decide(decider, "fine")
+        assert "temperature" in scripted.calls[-1]
+        assert [one["role"] for one in scripted.calls[-1]["messages"]] == ["system", "user"]
+
+
+def test_a_weak_model_is_not_asked_ever_more() -> None:
+    """Illegal answers in every way: three calls for the first questions, then one each."""
+    with fresh(lambda body: called({"action": "5"}) if way_of(body) == "function" else said('{"action": "5"}')) as (
+        scripted,
+        decider,
+    ):
+        decide(decider, *["51"] * 6)
+        assert len(scripted.calls) == 3 * 3 + 3
+        scripted.answer = lambda body: properly(body, allowed(body)[0])
+        assert decide(decider, "51")[0].source == "reason"
