@@ -4,10 +4,11 @@ the node is opened; streams have it with `subgraphs=True`. The short form goes s
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from typing_extensions import TypedDict
 
 from escalade.nodes.agree import agree_node
 from escalade.nodes.check import consult_node, verify_node
@@ -22,6 +23,7 @@ from escalade.nodes.tracing import POLICY
 class Asked(TypedDict, total=False):
     """What it takes of the decision's state."""
 
+    id: str
     text: str
     allowance_ms: float | None
     network_value: float | None

@@ -19,6 +19,7 @@ from typing import Any, cast
 from escalade.domains.decision import Rung
 from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
+from escalade.nodes.events import emit_rung
 from escalade.nodes.reasoning import fewest_turns, most_calls
 from escalade.nodes.resources import Resources
 from escalade.nodes.search import is_last_resort
@@ -32,6 +33,12 @@ GRACE_MS = 50.0
 
 def router_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
+        update = decide(state, context)
+        for report in update["reports"][len(state["reports"]) :]:
+            emit_rung(resources.domain, state.get("id"), report)
+        return update
+
+    def decide(state: DecisionState, context: DecisionContext) -> Update:
         reports = list(state["reports"])
         proposal = state.get("proposal")
         if proposal is not None:
