@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -126,17 +127,27 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
 
     `runtime.context` is ours when our graph is run by itself, None when nothing was given, and the parent's own when
     we are a subgraph: then our part is what the parent keeps under `escalade` (a dict key or an attribute), if any.
-    Fields not set keep the graph's defaults.
+    Fields not set keep the graph's defaults. Raises SettingsError for what are no options, and for options that stand
+    where nobody would read them.
     """
     if given is None:
         return defaults
     if not isinstance(given, DecisionContext):
-        ours = given.get("escalade") if isinstance(given, dict) else getattr(given, "escalade", None)
+        ours = given.get("escalade") if isinstance(given, Mapping) else getattr(given, "escalade", None)
         if ours is None:
+            if isinstance(given, Mapping) and given and OPTIONS.issuperset(given):
+                raise SettingsError(
+                    f"context: options of a decision inside another graph belong under 'escalade', as in "
+                    f"{{'escalade': {{'{next(iter(given))}': …}}}}; here nobody reads them"
+                )
             return defaults
-        if not isinstance(ours, DecisionContext | dict):
+        if not isinstance(ours, DecisionContext | Mapping):
             raise SettingsError(f"the context's 'escalade' must hold options by name, not {type(ours).__name__}")
-        given = ours if isinstance(ours, DecisionContext) else make_context(ours)
+        given = ours if isinstance(ours, DecisionContext) else make_context(dict(ours))
     if not given.model_fields_set:
         return defaults
     return defaults.model_copy(update={field: getattr(given, field) for field in given.model_fields_set})
+
+
+OPTIONS = frozenset(DecisionContext.model_fields)
+"""The names of all options."""
