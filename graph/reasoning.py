@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from typing_extensions import TypedDict
@@ -14,6 +15,7 @@ from escalade.nodes.agree import agree_node
 from escalade.nodes.check import consult_node, verify_node
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.deliberate import decompose_node, refine_node
+from escalade.nodes.events import to_the_outside
 from escalade.nodes.reasoning import ReasoningState
 from escalade.nodes.resources import Resources
 from escalade.nodes.step import Route
@@ -39,7 +41,16 @@ class Reasoned(TypedDict, total=False):
     marked_at: float
 
 
-ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]
+class ReasoningGraph(CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]):
+    """The compiled graph. Its custom events are streamed as those of the graph that it is a node of."""
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with to_the_outside():
+            return super().invoke(input, config, **options)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with to_the_outside():
+            return await super().ainvoke(input, config, **options)
 
 
 def reasoning_graph(resources: Resources) -> ReasoningGraph:
@@ -57,4 +68,6 @@ def reasoning_graph(resources: Resources) -> ReasoningGraph:
     ):
         graph.add_conditional_edges(name, Route("goes_to"), {**{place: place for place in places}, "end": END})
     graph.add_edge("agree", END)
-    return graph.compile(name="reason")
+    compiled = graph.compile(name="reason")
+    # As LangGraph copies a compiled graph (`Pregel.copy`), into our class.
+    return ReasoningGraph(**{name: value for name, value in vars(compiled).items() if name != "__orig_class__"})

@@ -2,15 +2,22 @@
 
 Each has `escalade`, the version of this form, and `event`, its kind; docs/embedding.md lists the kinds and fields.
 Events change nothing about a decision, and where nobody streams them LangGraph drops them.
+
+LangGraph streams what is written inside a subgraph only with `subgraphs=True`. Whoever runs a graph should see our
+events without that, so what is written inside goes to the writer of the graph outside (`to_the_outside`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from langgraph.runtime import get_runtime
+from langgraph.runtime import Runtime, get_runtime
+from langgraph.types import StreamWriter
 
 from escalade.domains.base import Domain
 from escalade.search.results import SearchResult
@@ -20,15 +27,38 @@ VERSION = 1
 PROGRESS_SECONDS = 0.1
 """Time between two `search` events of one search; one that is done sooner emits none."""
 
+_OUTSIDE: ContextVar[StreamWriter | None] = ContextVar("outside", default=None)
+
 
 def emit(event: str, decision_id: str | None, **fields: Any) -> None:
     """Write a custom event to the stream of the run that this code is part of; outside of any run nothing happens."""
-    try:
-        runtime = get_runtime()
-    except RuntimeError:  # no run: such as a question asked while labelling
-        return
+    runtime = runtime_here()
     if runtime is not None:
-        runtime.stream_writer({"escalade": VERSION, "event": event, "decision_id": decision_id, **fields})
+        writer = _OUTSIDE.get() or runtime.stream_writer
+        writer({"escalade": VERSION, "event": event, "decision_id": decision_id, **fields})
+
+
+def runtime_here() -> Runtime[Any] | None:
+    """Of the run that this code is part of; None outside of any, as where a question is asked while labelling."""
+    try:
+        return get_runtime()
+    except RuntimeError:
+        return None
+
+
+@contextmanager
+def to_the_outside() -> Iterator[None]:
+    """Meanwhile, what subgraphs emit goes to the stream of the graph whose node is running now, or to where that
+    already sends its own."""
+    runtime = runtime_here()
+    if runtime is None or _OUTSIDE.get() is not None:
+        yield
+        return
+    before = _OUTSIDE.set(runtime.stream_writer)
+    try:
+        yield
+    finally:
+        _OUTSIDE.reset(before)
 
 
 def emit_rung(domain: Domain[Any], decision_id: str | None, report: dict[str, Any]) -> None:

@@ -14,12 +14,11 @@ from pydantic import PrivateAttr
 Reply = AIMessage | Callable[[list[BaseMessage]], AIMessage]
 
 
-class ScriptedModel(BaseChatModel):
-    """Answers with one line of its script after another, and fails when the script is over."""
+class PlainModel(BaseChatModel):
+    """Answers with one line of its script after another, and fails when the script is over. Knows no tools."""
 
     script: list[Any]
     _seen: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
-    _tools: list[Any] = PrivateAttr(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -30,6 +29,18 @@ class ScriptedModel(BaseChatModel):
         """The messages of each call."""
         return self._seen
 
+    def _generate(self, messages: list[BaseMessage], *arguments: Any, **options: Any) -> ChatResult:
+        line = self.script[len(self._seen)]
+        self._seen.append(list(messages))
+        message = line.model_copy() if isinstance(line, AIMessage) else line(messages)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class ScriptedModel(PlainModel):
+    """The same, and calls tools."""
+
+    _tools: list[Any] = PrivateAttr(default_factory=list)
+
     @property
     def tools(self) -> dict[str, Any]:
         """What was bound to it, by name."""
@@ -38,12 +49,6 @@ class ScriptedModel(BaseChatModel):
     def bind_tools(self, tools: Any, **options: Any) -> Any:
         self._tools = list(tools)
         return self
-
-    def _generate(self, messages: list[BaseMessage], *arguments: Any, **options: Any) -> ChatResult:
-        line = self.script[len(self._seen)]
-        self._seen.append(list(messages))
-        message = line.model_copy() if isinstance(line, AIMessage) else line(messages)
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def calls(name: str, **arguments: Any) -> AIMessage:

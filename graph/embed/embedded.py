@@ -14,12 +14,12 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.errors import GraphInterrupt
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.remote import RemoteException, RemoteGraph
-from langgraph.runtime import get_runtime
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import NoDecisionError, SettingsError
 from escalade.graph.decision import DecisionGraph, decided
 from escalade.nodes.context import DecisionContext, make_context, read_context
+from escalade.nodes.events import runtime_here, to_the_outside
 from escalade.nodes.step import Step
 
 AnyDecisionGraph = DecisionGraph | RemoteGraph
@@ -50,7 +50,8 @@ class Embedded:
         """
         request, config, options = self._request(state, config, **given)
         try:
-            return decided(cast(Any, self.graph).invoke(request, config, context=options, **run))
+            with to_the_outside():
+                return decided(cast(Any, self.graph).invoke(request, config, context=options, **run))
         except (RemoteException, httpx.HTTPError, GraphInterrupt) as error:
             self._explain(error)
 
@@ -60,7 +61,8 @@ class Embedded:
         """As `decide`."""
         request, config, options = self._request(state, config, **given)
         try:
-            return decided(await cast(Any, self.graph).ainvoke(request, config, context=options, **run))
+            with to_the_outside():
+                return decided(await cast(Any, self.graph).ainvoke(request, config, context=options, **run))
         except (RemoteException, httpx.HTTPError, GraphInterrupt) as error:
             self._explain(error)
 
@@ -152,10 +154,7 @@ def checked_options(options: Any, place: str) -> DecisionContext:
 
 def host_context() -> Any:
     """The context of the run that this code is part of, None outside of any."""
-    try:
-        runtime = get_runtime()
-    except RuntimeError:
-        return None
+    runtime = runtime_here()
     return None if runtime is None else runtime.context
 
 
