@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,11 +17,14 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.pregel.remote import RemoteGraph
-from langgraph_sdk import get_sync_client
+from langgraph_sdk import get_client, get_sync_client
 from training_runs import tiny
+from typing_extensions import TypedDict
 
-from escalade import Decision
+from escalade import Decision, DecisionNode, EscaladeError, decision_agent, decision_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
@@ -221,3 +225,51 @@ def test_many_run_at_once_on_threads_of_their_own(client: Any) -> None:
     for thread in threads:
         thread.join()
     assert sorted(answers) == list("123456")
+
+
+def asked(tool: Any, **arguments: Any) -> Any:
+    return tool.invoke({"name": tool.name, "args": arguments, "id": "1", "type": "tool_call"})
+
+
+def test_a_remote_graph_is_a_tool_a_node_and_an_agent(client: Any, url: str) -> None:
+    remote = RemoteGraph("decision", sync_client=client, client=get_client(url=url, api_key=KEY))
+    tool = decision_tool(remote, domain="tic_tac_toe", options=CLIMB | {"simulations": 10})
+    assert "'51' means" in tool.description
+    assert Decision.model_validate(asked(tool, state=51).artifact).source == "search"
+    refused = asked(tool, state="5x")
+    assert (refused.status, refused.artifact) == ("error", None)
+    nobody = decision_tool(RemoteGraph("decision", url="http://127.0.0.1:9"), domain="tic_tac_toe")
+    unreachable = asked(nobody, state="51")
+    assert unreachable.status == "error"
+    assert "remote graph" in unreachable.content
+
+    class Match(TypedDict, total=False):
+        board: str
+        move: dict[str, Any]
+
+    match = StateGraph(Match)
+    match.add_node("decide", DecisionNode(remote, "board", "move"))
+    match.add_edge(START, "decide")
+    match.add_edge("decide", END)
+    host = match.compile(checkpointer=InMemorySaver())
+    given: Any = {"board": "5"}
+    options: Any = {"context": {"escalade": CLIMB | {"simulations": 11}}}
+    config: Any = {"configurable": {"thread_id": "00000000-0000-0000-0000-000000000001"}}
+    move = Decision.model_validate(host.invoke(given, config, **options)["move"])
+    assert move.rungs[-1].details["rootInfo"]["visits"] == 11
+    move = Decision.model_validate(asyncio.run(host.ainvoke(given, config, **options))["move"])
+    assert move.rungs[-1].details["rootInfo"]["visits"] == 11
+    for ask, why in (({"ladder": ["human"]}, "asks a person"), ({"alpha": 7}, "alpha")):
+        with pytest.raises(EscaladeError, match=why):
+            host.invoke(given, config, context={"escalade": ask})
+    agent = decision_agent(remote, name="player", options=CLIMB | {"simulations": 10})
+    answered = agent.invoke({"messages": [("user", "51")]})["messages"][-1]
+    assert Decision.model_validate(answered.response_metadata["decision"]).state == "51"
+
+
+def test_our_events_are_streamed(client: Any) -> None:
+    context = CLIMB | {"simulations": 20}
+    events = list(client.runs.stream(None, "decision", input={"state": "51"}, context=context, stream_mode="custom"))
+    reports = [event.data for event in events if event.event == "custom"]
+    assert [report["rung"] for report in reports] == ["policy", "value", "reason", "search"]
+    assert {report["escalade"] for report in reports} == {1}
