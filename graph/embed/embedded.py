@@ -26,7 +26,8 @@ AnyDecisionGraph = DecisionGraph | RemoteGraph
 Options = DecisionContext | Mapping[str, Any]
 
 _PLACE = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map")
-"""What of a host's config names a place in the host's own history."""
+"""What of a host's config names a place in the host's own history, which means nothing to a server."""
+_DURABILITY = "__pregel_durability"
 _READ = "__pregel_read"
 """Where LangGraph puts the function that reads the state of the graph whose node is running."""
 
@@ -86,9 +87,12 @@ class Embedded:
         request = {"state": state}
         if decision_id is not None:
             request["decision_id"] = decision_id
-        if not self.remote:
-            return request, config, merged
-        return request, _elsewhere(config), merged.model_dump(mode="json", exclude_unset=True)
+        if self.remote:
+            return request, _without(config, _PLACE), merged.model_dump(mode="json", exclude_unset=True)
+        if getattr(self.graph, "checkpointer", None) is False:
+            # LangGraph fails in a graph that keeps no checkpoints where its host was asked for `durability="sync"`.
+            config = _without(config, (_DURABILITY,))
+        return request, config, merged
 
     def _explain(self, error: Exception) -> Never:
         """Raise what became of a remote run as an error of ours; others go on as they are."""
@@ -179,9 +183,9 @@ def domain_of(graph: AnyDecisionGraph) -> Domain[Any] | None:
     return step.resources.domain if isinstance(step, Step) else None
 
 
-def _elsewhere(config: RunnableConfig | None) -> RunnableConfig | None:
-    """A host's config without its own place in its own history, which means nothing to a server."""
+def _without(config: RunnableConfig | None, names: tuple[str, ...]) -> RunnableConfig | None:
+    """A host's config without some of what the host has for itself; one that a caller made goes on as it is."""
     if config is None or _READ not in config.get("configurable", {}):
         return config
-    configurable = {name: value for name, value in config["configurable"].items() if name not in _PLACE}
+    configurable = {name: value for name, value in config["configurable"].items() if name not in names}
     return cast(RunnableConfig, {**config, "configurable": configurable})

@@ -231,33 +231,42 @@ def asked(tool: Any, **arguments: Any) -> Any:
     return tool.invoke({"name": tool.name, "args": arguments, "id": "1", "type": "tool_call"})
 
 
+class Match(TypedDict, total=False):
+    board: str
+    move: dict[str, Any]
+
+
+def hosted(remote: RemoteGraph) -> Any:
+    match = StateGraph(Match)
+    match.add_node("decide", DecisionNode(remote, "board", "move"))
+    match.add_edge(START, "decide")
+    match.add_edge("decide", END)
+    return match.compile(checkpointer=InMemorySaver())
+
+
 def test_a_remote_graph_is_a_tool_a_node_and_an_agent(client: Any, url: str) -> None:
-    remote = RemoteGraph("decision", sync_client=client, client=get_client(url=url, api_key=KEY))
+    remote = RemoteGraph("decision", sync_client=client)
     tool = decision_tool(remote, domain="tic_tac_toe", options=CLIMB | {"simulations": 10})
     assert "'51' means" in tool.description
     assert Decision.model_validate(asked(tool, state=51).artifact).source == "search"
     refused = asked(tool, state="5x")
     assert (refused.status, refused.artifact) == ("error", None)
-    nobody = decision_tool(RemoteGraph("decision", url="http://127.0.0.1:9"), domain="tic_tac_toe")
-    unreachable = asked(nobody, state="51")
+    with get_sync_client(url="http://127.0.0.1:9") as nobody:
+        unreachable = asked(decision_tool(RemoteGraph("decision", sync_client=nobody)), state="51")
     assert unreachable.status == "error"
     assert "remote graph" in unreachable.content
-
-    class Match(TypedDict, total=False):
-        board: str
-        move: dict[str, Any]
-
-    match = StateGraph(Match)
-    match.add_node("decide", DecisionNode(remote, "board", "move"))
-    match.add_edge(START, "decide")
-    match.add_edge("decide", END)
-    host = match.compile(checkpointer=InMemorySaver())
+    host = hosted(remote)
     given: Any = {"board": "5"}
     options: Any = {"context": {"escalade": CLIMB | {"simulations": 11}}}
     config: Any = {"configurable": {"thread_id": "00000000-0000-0000-0000-000000000001"}}
     move = Decision.model_validate(host.invoke(given, config, **options)["move"])
     assert move.rungs[-1].details["rootInfo"]["visits"] == 11
-    move = Decision.model_validate(asyncio.run(host.ainvoke(given, config, **options))["move"])
+
+    async def decide() -> Any:
+        async with get_client(url=url, api_key=KEY) as there:
+            return await hosted(RemoteGraph("decision", client=there)).ainvoke(given, config, **options)
+
+    move = Decision.model_validate(asyncio.run(decide())["move"])
     assert move.rungs[-1].details["rootInfo"]["visits"] == 11
     for ask, why in (({"ladder": ["human"]}, "asks a person"), ({"alpha": 7}, "alpha")):
         with pytest.raises(EscaladeError, match=why):

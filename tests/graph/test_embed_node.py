@@ -247,3 +247,13 @@ def test_a_paused_host_shows_the_state_inside() -> None:
     (task,) = parent.get_state(thread(), subgraphs=True).tasks
     assert task.state.next == ("human",)
     assert task.state.values["text"] == "51"
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("own", [None, False])
+def test_hosts_may_keep_as_few_checkpoints_as_they_like(run: Any, own: Any, durability: Any) -> None:
+    inner = build_decision_graph("tic_tac_toe", defaults=DecisionContext(simulations=5), checkpointer=own)
+    parent = host(Typed, DecisionNode(inner, "board", "move"), checkpointer=InMemorySaver())
+    for board in ("5", "51"):
+        assert run(parent, {"board": board}, thread(), durability=durability)["move"]["state"] == board
+    assert parent.get_state(thread()).values["move"]["state"] == "51"
