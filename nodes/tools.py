@@ -131,23 +131,29 @@ class NeuralTools:
         text = self.resources.domain.format(self._parsed(state))
         return {"decisions": await asyncio.to_thread(self.known.similar, text, 5)}
 
-    def tools(self) -> list[BaseTool]:
-        """Those that this domain has something behind."""
+    def offered(self) -> list[str]:
+        """Names of the tools that this domain has something behind."""
         resources = self.resources
-        domain = resources.domain
-        state = state_arguments(domain)
-        found = [_tool(self.legal_actions, state)]
-        if resources.network is not None:
-            found.append(_tool(self.policy_prior, state))
-        if resources.value_network is not None and domain.has_simulator:
-            action = (str, Field(description="The name of a legal action."))
-            found.append(_tool(self.position_value, state_arguments(domain, action=action)))
-        if resources.search is not None:
-            size = Field(default=100, ge=1, le=MOST_SIMULATIONS, description="New positions to look at.")
-            found.append(_tool(self.search, state_arguments(domain, simulations=(int, size))))
-        if self.known is not None:
-            found.append(_tool(self.similar_decisions, state))
-        return found
+        behind = {
+            "legal_actions": True,
+            "policy_prior": resources.network is not None,
+            "position_value": resources.value_network is not None and resources.domain.has_simulator,
+            "search": resources.search is not None,
+            "similar_decisions": self.known is not None,
+        }
+        return [name for name, there_is in behind.items() if there_is]
+
+    def tools(self) -> list[BaseTool]:
+        """Those that are offered."""
+        size = Field(default=100, ge=1, le=MOST_SIMULATIONS, description="New positions to look at.")
+        more: dict[str, dict[str, Any]] = {
+            "position_value": {"action": (str, Field(description="The name of a legal action."))},
+            "search": {"simulations": (int, size)},
+        }
+        domain = self.resources.domain
+        return [
+            _tool(name, getattr(self, name), state_arguments(domain, **more.get(name, {}))) for name in self.offered()
+        ]
 
     def _spend(self, simulations: int = 0) -> None:
         if self.limits is not None:
@@ -180,7 +186,7 @@ class NeuralTools:
         return [self.resources.domain.action_name(int(action)) for action in actions]
 
 
-def _tool(function: Callable[..., Awaitable[dict[str, Any]]], arguments: type[BaseModel]) -> BaseTool:
+def _tool(name: str, function: Callable[..., Awaitable[dict[str, Any]]], arguments: type[BaseModel]) -> BaseTool:
     async def work(**given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             found = await function(**given)
@@ -193,12 +199,11 @@ def _tool(function: Callable[..., Awaitable[dict[str, Any]]], arguments: type[Ba
     def sync(**given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return wait_for(work(**given))
 
-    name = function.__name__
     return StructuredTool.from_function(
         sync,
         work,
         name=name,
-        description=" ".join((function.__doc__ or "").split()),
+        description=" ".join((getattr(NeuralTools, name).__doc__ or "").split()),
         args_schema=arguments,
         response_format="content_and_artifact",
         handle_tool_error=True,

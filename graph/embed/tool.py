@@ -6,13 +6,15 @@ from typing import Any, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from langgraph.pregel.remote import RemoteGraph
 
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
-from escalade.domains.errors import EscaladeError
+from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.graph.decision import GraphOptions, make_resources
 from escalade.graph.embed.agent import sentence
 from escalade.graph.embed.embedded import AnyDecisionGraph, Embedded, Options, domain_of
+from escalade.graph.embed.remote_tools import RemoteNeuralTools
 from escalade.nodes.tool_arguments import as_state, notation_of, state_arguments, unfit
 from escalade.nodes.tools import NeuralTools
 
@@ -67,7 +69,9 @@ def decision_tool(
     )
 
 
-def neural_tools(domain: Domain[Any] | str, **options: Unpack[GraphOptions]) -> list[BaseTool]:
+def neural_tools(
+    domain: Domain[Any] | str, *, remote: RemoteGraph | None = None, **options: Unpack[GraphOptions]
+) -> list[BaseTool]:
     """What Escalade's own reasoning agents ask, for any tool-calling agent: `legal_actions`, `policy_prior`,
     `position_value`, `search` and `similar_decisions`, as far as the domain has a network, a simulator and past
     decisions. options: as `make_resources`; a domain of ours has the network that came with it only if told so, by
@@ -75,5 +79,12 @@ def neural_tools(domain: Domain[Any] | str, **options: Unpack[GraphOptions]) -> 
 
     A message holds the findings as JSON, and as `artifact` the same as a dict. What cannot be answered is said in a
     message whose status is `error`.
+
+    remote: a `RemoteGraph` that decides this domain; its networks and searches are then asked, one run a call, and
+    there are no other options. Raises SettingsError for both.
     """
+    if remote is not None:
+        if options:
+            raise SettingsError(f"remote: the server has its own {', '.join(options)}; leave that out here")
+        return RemoteNeuralTools(load_domain(domain) if isinstance(domain, str) else domain, remote).tools()
     return NeuralTools(make_resources(domain, **options)).tools()

@@ -25,6 +25,8 @@ from training_runs import tiny
 from typing_extensions import TypedDict
 
 from escalade import Decision, DecisionNode, EscaladeError, decision_agent, decision_tool
+from escalade.domains.errors import SettingsError
+from escalade.graph.embed import neural_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
@@ -276,9 +278,39 @@ def test_a_remote_graph_is_a_tool_a_node_and_an_agent(client: Any, url: str) -> 
     assert Decision.model_validate(answered.response_metadata["decision"]).state == "51"
 
 
+def test_networks_and_searches_of_the_server_are_tools_here(client: Any) -> None:
+    remote = RemoteGraph("decision", sync_client=client)
+    far = {tool.name: tool for tool in neural_tools("tic_tac_toe", remote=remote)}
+    near = {tool.name: tool for tool in neural_tools("tic_tac_toe", bundle="builtin:tic_tac_toe")}
+    assert list(far) == list(near)
+    for name, tool in far.items():
+        assert tool.description == near[name].description
+        more: dict[str, Any] = {"position_value": {"action": "4"}, "search": {"simulations": 50}}.get(name, {})
+        there, here = asked(tool, state=5192, **more), asked(near[name], state="5192", **more)
+        assert there.status == "success", there.content
+        assert there.artifact.keys() == here.artifact.keys()
+        refused = asked(tool, state="55", **more)
+        assert (refused.status, "move 2" in refused.content) == ("error", True)
+        if name == "legal_actions":
+            assert there.artifact == here.artifact
+        elif name == "policy_prior":
+            assert there.artifact["probabilities"] == pytest.approx(here.artifact["probabilities"], abs=0.01)
+        elif name == "position_value":
+            assert there.artifact == pytest.approx(here.artifact, abs=0.01)
+    answered = asyncio.run(far["search"].ainvoke({"state": "5192", "simulations": 50}))
+    assert (answered["action"], answered["line"][0]) == ("3", "3")
+    with pytest.raises(SettingsError, match="remote"):
+        neural_tools("tic_tac_toe", remote=remote, bundle="builtin:tic_tac_toe")
+
+
 def test_our_events_are_streamed(client: Any) -> None:
     context = CLIMB | {"simulations": 20}
     events = list(client.runs.stream(None, "decision", input={"state": "51"}, context=context, stream_mode="custom"))
     reports = [event.data for event in events if event.event == "custom"]
     assert [report["rung"] for report in reports] == ["policy", "value", "reason", "search"]
     assert {report["escalade"] for report in reports} == {1}
+    host = hosted(RemoteGraph("decision", sync_client=client))
+    given: Any = {"board": "51"}
+    options: Any = {"stream_mode": "custom", "subgraphs": True, "context": {"escalade": context}}
+    chunks = [event["rung"] for _, event in host.stream(given, {"configurable": {"thread_id": "1"}}, **options)]
+    assert chunks == ["policy", "value", "reason", "search"]
