@@ -149,5 +149,16 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
     return defaults.model_copy(update={field: getattr(given, field) for field in given.model_fields_set})
 
 
+def check_place(configurable: Mapping[str, Any], given: Any) -> None:
+    """Refuse options in `config["configurable"]` of a run by itself that has no context, where nobody reads them.
+    given: the run's context. Raises SettingsError."""
+    misplaced = OPTIONS.intersection(configurable) if given is None else ()
+    if misplaced and "|" not in configurable.get("checkpoint_ns", ""):  # a host's own may have the same names
+        name = min(misplaced)
+        raise SettingsError(
+            f"config: nobody reads the option '{name}' under 'configurable'; give context={{'{name}': …}} beside config"
+        )
+
+
 OPTIONS = frozenset(DecisionContext.model_fields)
 """The names of all options."""

@@ -6,9 +6,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from langgraph.config import get_config
+from langgraph.runtime import get_runtime
+
 from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault, EscaladeError, StateError
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import DecisionContext, check_place
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import Step, Update
@@ -18,6 +21,7 @@ MAX_ID_LENGTH = 200
 
 def parse_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
+        check_place(get_config()["configurable"], get_runtime().context)
         domain = resources.domain
         text = canonical_text(domain, state.get("state"))
         rungs, legal = guarded(domain, lambda parsed: (domain.rungs_for(parsed), domain.legal_actions(parsed)), text)

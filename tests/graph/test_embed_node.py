@@ -257,3 +257,12 @@ def test_hosts_may_keep_as_few_checkpoints_as_they_like(run: Any, own: Any, dura
     for board in ("5", "51"):
         assert run(parent, {"board": board}, thread(), durability=durability)["move"]["state"] == board
     assert parent.get_state(thread()).values["move"]["state"] == "51"
+
+
+def test_options_in_the_config_are_refused_where_nobody_reads_them(graph: Any, run: Any) -> None:
+    with pytest.raises(SettingsError, match=r"'simulations' under 'configurable'; give context"):
+        run(graph, {"state": "51"}, {"configurable": {"simulations": 5}})
+    parent = host(Typed, DecisionNode(graph, "board", "move"))
+    theirs: Any = {"configurable": {"seed": 5, "mode": "theirs"}}
+    assert run(parent, {"board": "51"}, theirs)["move"]["state"] == "51"
+    assert run(graph, {"state": "51"}, theirs, context={"simulations": 5})["decision"]["state"] == "51"
