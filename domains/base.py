@@ -142,6 +142,24 @@ class Domain(Protocol[S]):
         """The state as told to a language model or a person: what is decided, and how things stand."""
         return self.format(state)
 
+    def notation(self) -> str:
+        """How a state is written, in one sentence, for who has to write one, such as an agent that calls a tool. Empty,
+        the default, where the examples are enough."""
+        return ""
+
+    def examples(self) -> Sequence[str]:
+        """Texts of unfinished states that show how states are written. The default: with a simulator, the state after
+        the first legal action and after that once more; without one, none."""
+        if not self.has_simulator:
+            return ()
+        state, found = self.initial_state(), ""
+        for _ in range(2):
+            legal = self.legal_actions(state)
+            if len(legal) == 0 or self.is_terminal(state := self.step(state, legal[0])):
+                break
+            found = self.format(state)
+        return (found,) if found else ()
+
     def action_name(self, action: int) -> str:
         """What a person types for an action."""
         return str(action)

@@ -23,10 +23,12 @@ from escalade.domains import conformance_arrays as arrays
 from escalade.domains import conformance_laws as laws
 from escalade.domains import conformance_play as play
 from escalade.domains import conformance_proofs as proofs
+from escalade.domains import conformance_words as words
 from escalade.domains.conformance_probe import MAX_PLIES, Law, LawBroken, LawSkipped, Probe, told
 
 WELL_FORMED = "its attributes are well formed"
 GAMES = "games can be played and end"
+INVERSE = "parse and format are inverse"
 LEGAL = "legal actions are ascending, distinct and in range"
 OUTCOMES = "outcomes are finite and in [-1, 1]"
 PLAYER = "the player to move is 0 or 1"
@@ -42,7 +44,7 @@ PLAYOUT = "playout_rows depends on row and key alone"
 LAWS = (
     Law(WELL_FORMED, laws.attributes),
     Law(GAMES, play.games_end),
-    Law("parse and format are inverse", laws.parse_undoes_format),
+    Law(INVERSE, laws.parse_undoes_format),
     Law("parse refuses what is not a state", laws.parse_refuses_politely),
     Law("action names are distinct, and parse_action is inverse to them", laws.action_names),
     Law(LEGAL, laws.legal_in_order),
@@ -56,7 +58,8 @@ LAWS = (
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
     Law(ENDINGS, laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
     Law(PROOFS, proofs.proofs_hold, (GAMES, OUTCOMES, PLAYER, ENDINGS)),
-    Law("describe gives a text", laws.describes),
+    Law("describe gives a text", words.describes),
+    Law("examples are states that can be decided", words.shows_notation, (GAMES, INVERSE)),
     Law("rungs_for names rungs", laws.rules_name_rungs),
     Law(ENCODE, laws.encodes),
     Law(ALIKE, play.alike_play_alike, (GAMES, LEGAL, OUTCOMES, ENCODE)),

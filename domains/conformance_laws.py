@@ -278,15 +278,6 @@ def endings_known(probe: Probe) -> Cases:
     return None
 
 
-def describes(probe: Probe) -> Cases:
-    for state in probe.states():
-        text = probe.ask("describe", fresh(state))
-        if not isinstance(text, str) or not text.strip():
-            raise LawBroken(f"{probe.call('describe', state)} is {short(text)}; tell how things stand in words")
-        yield
-    return None
-
-
 def rules_name_rungs(probe: Probe) -> Cases:
     for state in probe.open_states(256):
         rungs = probe.ask("rungs_for", fresh(state))

@@ -192,6 +192,15 @@ class ConnectFour(LineGame):
     def full_reason(self, action: int) -> str:
         return f"column {self.action_name(action)} is full"
 
+    def notation(self) -> str:
+        return (
+            "A state is the columns 1 to 7 in the order in which discs were dropped, X first: '4455' means that X and "
+            "O played column 4, then both column 5; '' is the empty board."
+        )
+
+    def examples(self) -> Sequence[str]:
+        return ("4455", "44444")
+
     def describe(self, state: LineState) -> str:
         x, o = (state.mine, state.theirs) if state.to_move == 0 else (state.theirs, state.mine)
         lines = []

@@ -93,6 +93,9 @@ class Intents(Domain[str]):
         halves = [vectorizer.transform(states).toarray() for vectorizer in _vectorizers()]
         return np.ascontiguousarray(np.hstack(halves), dtype=np.float32)
 
+    def notation(self) -> str:
+        return "A state is the text itself that a label is wanted for, word for word, such as 'Where is my card?'."
+
     def describe(self, state: str) -> str:
         lines = [
             f"- {label}: {self.descriptions[label]}" if label in self.descriptions else f"- {label}"

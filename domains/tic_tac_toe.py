@@ -123,6 +123,15 @@ class TicTacToe(LineGame):
     def full_reason(self, action: int) -> str:
         return f"cell {self.action_name(action)} is taken"
 
+    def notation(self) -> str:
+        return (
+            "A state is the cells 1 to 9 (row by row from the top left) in the order in which they were taken, X "
+            "first: '51' means that X took the centre and O the top left corner; '' is the empty board."
+        )
+
+    def examples(self) -> Sequence[str]:
+        return ("51", "5193")
+
     def describe(self, state: LineState) -> str:
         x, o = (state.mine, state.theirs) if state.to_move == 0 else (state.theirs, state.mine)
         cells = ["X" if x >> i & 1 else "O" if o >> i & 1 else str(i + 1) for i in range(9)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Annotated, Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import Field
@@ -16,6 +17,7 @@ from escalade.nodes.agree import agree_node
 from escalade.nodes.check import consult_node, verify_node
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.deliberate import decompose_node, refine_node
+from escalade.nodes.events import to_the_outside
 from escalade.nodes.reasoning import ReasoningState
 from escalade.nodes.resources import Resources
 from escalade.nodes.step import Route
@@ -25,6 +27,7 @@ from escalade.nodes.tracing import POLICY
 class Asked(TypedDict, total=False):
     """What it takes of the decision's state."""
 
+    id: Annotated[str, Field(description="The decision's id.")]
     text: Annotated[str, Field(description="The canonical text of the state.")]
     allowance_ms: Annotated[float | None, Field(description="Milliseconds that the rung may take; null: any.")]
     network_value: Annotated[float | None, Field(description="The networks' estimate of the state in [-1, 1], if any.")]
@@ -42,7 +45,16 @@ class Reasoned(TypedDict, total=False):
     marked_by: Annotated[str, Field(description="Names that process.")]
 
 
-ReasoningGraph = CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]
+class ReasoningGraph(CompiledStateGraph[ReasoningState, DecisionContext, Asked, Reasoned]):
+    """The compiled graph. Its custom events are streamed as those of the graph that it is a node of."""
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with to_the_outside():
+            return super().invoke(input, config, **options)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        with to_the_outside():
+            return await super().ainvoke(input, config, **options)
 
 
 def reasoning_graph(resources: Resources) -> ReasoningGraph:
@@ -61,4 +73,6 @@ def reasoning_graph(resources: Resources) -> ReasoningGraph:
         path_map: dict[Hashable, str] = {**{place: place for place in places}, "end": END}
         graph.add_conditional_edges(name, Route("goes_to", (*places, "end")), path_map)
     graph.add_edge("agree", END)
-    return graph.compile(name="reason")
+    compiled = graph.compile(name="reason")
+    # As LangGraph copies a compiled graph (`Pregel.copy`), into our class.
+    return ReasoningGraph(**{name: value for name, value in vars(compiled).items() if name != "__orig_class__"})

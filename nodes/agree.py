@@ -28,6 +28,7 @@ from escalade.nodes.reasoning import (
     failure,
     left_s,
     open_actions,
+    reported,
     told_spent,
     with_answers,
 )
@@ -99,7 +100,13 @@ async def _answers(
     """The model's choices, and what the rung has spent with them. Raises CallFailed."""
     domain = resources.domain
     if context.samples == 1 and resources.batches is not None:
-        answer, details["batch"] = await resources.batches.ask(state["text"], timeout_s=left_s(state, model))
+        batches = resources.batches
+
+        async def batched() -> Answer:
+            answer, details["batch"] = await batches.ask(state["text"], timeout_s=left_s(state, model))
+            return answer
+
+        answer = await reported(model, state, "choose_actions", batched())
         return [answer], with_answers(NOTHING, [answer], answer.cost_usd, 0)
     parsed = domain.parse(state["text"])
     if "candidates" in state:

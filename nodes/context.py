@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -176,17 +176,38 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
 
     `runtime.context` is ours when our graph is run by itself, None when nothing was given, and the parent's own when
     we are a subgraph: then our part is what the parent keeps under `escalade` (a dict key or an attribute), if any.
-    Fields not set keep the graph's defaults.
+    Fields not set keep the graph's defaults. Raises SettingsError for what are no options, and for options that stand
+    where nobody would read them.
     """
     if given is None:
         return defaults
     if not isinstance(given, DecisionContext):
-        ours = given.get("escalade") if isinstance(given, dict) else getattr(given, "escalade", None)
+        ours = given.get("escalade") if isinstance(given, Mapping) else getattr(given, "escalade", None)
         if ours is None:
+            if isinstance(given, Mapping) and given and OPTIONS.issuperset(given):
+                raise SettingsError(
+                    f"context: options of a decision inside another graph belong under 'escalade', as in "
+                    f"{{'escalade': {{'{next(iter(given))}': …}}}}; here nobody reads them"
+                )
             return defaults
-        if not isinstance(ours, DecisionContext | dict):
+        if not isinstance(ours, DecisionContext | Mapping):
             raise SettingsError(f"the context's 'escalade' must hold options by name, not {type(ours).__name__}")
-        given = ours if isinstance(ours, DecisionContext) else make_context(ours)
+        given = ours if isinstance(ours, DecisionContext) else make_context(dict(ours))
     if not given.model_fields_set:
         return defaults
     return defaults.model_copy(update={field: getattr(given, field) for field in given.model_fields_set})
+
+
+def check_place(configurable: Mapping[str, Any], given: Any) -> None:
+    """Refuse options in `config["configurable"]` of a run by itself that has no context, where nobody reads them.
+    given: the run's context. Raises SettingsError."""
+    misplaced = OPTIONS.intersection(configurable) if given is None else ()
+    if misplaced and "|" not in configurable.get("checkpoint_ns", ""):  # a host's own may have the same names
+        name = min(misplaced)
+        raise SettingsError(
+            f"config: nobody reads the option '{name}' under 'configurable'; give context={{'{name}': …}} beside config"
+        )
+
+
+OPTIONS = frozenset(DecisionContext.model_fields)
+"""The names of all options."""

@@ -39,7 +39,12 @@ def off_loop(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if asyncio._get_running_loop() is None:
+        try:
+            asyncio.get_running_loop()
+            runs = True
+        except RuntimeError:
+            runs = False
+        if not runs:
             return function(*args, **kwargs)
         return in_daemon_thread(lambda: function(*args, **kwargs)).result()
 

@@ -6,9 +6,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from langgraph.config import get_config
+from langgraph.runtime import get_runtime
+
 from escalade.domains.base import Domain
 from escalade.domains.errors import DomainFault, EscaladeError, StateError
-from escalade.nodes.context import DecisionContext
+from escalade.nodes.context import DecisionContext, check_place
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import MAX_ID_LENGTH, DecisionInput, DecisionState
 from escalade.nodes.step import Step, Update
@@ -24,6 +27,7 @@ class Parse(Step):
 
 def parse_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
+        check_place(get_config()["configurable"], get_runtime().context)
         domain = resources.domain
         text = canonical_text(domain, state.get("state"))
         rungs, legal = guarded(domain, lambda parsed: (domain.rungs_for(parsed), domain.legal_actions(parsed)), text)

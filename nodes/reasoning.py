@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.messages import BaseMessage
@@ -20,6 +21,7 @@ from escalade.domains.errors import ActionError
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.checked import check_fields
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.events import emit
 from escalade.nodes.guards import DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.resources import Resources
@@ -177,8 +179,12 @@ async def ask(
     before = state.get("spent", NOTHING)
     tokens = DecisionTokens(model.tokens_per_decision, spent=before["tokens"])
     timeout_s = left_s(state, model)
-    calls = (model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=count > 1) for _ in range(count))
-    ended = await asyncio.gather(*calls, return_exceptions=True)
+
+    def call() -> Awaitable[Answer]:
+        asked = model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=count > 1)
+        return reported(model, state, form.name, asked)
+
+    ended = await asyncio.gather(*(call() for _ in range(count)), return_exceptions=True)
     for one in ended:
         if isinstance(one, BaseException) and not isinstance(one, CallFailed):
             raise one
@@ -190,6 +196,25 @@ async def ask(
         failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent}
         raise failures[0]
     return answers, with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+
+
+async def reported(model: LanguageModel, state: DecisionState, purpose: str, call: Awaitable[Answer]) -> Answer:
+    """What a call of the model answers; an `llm_call` event reports how it ended. purpose: name of the form asked for.
+    Raises CallFailed."""
+    started = time.perf_counter()
+
+    def report(outcome: str, **more: Any) -> None:
+        latency_ms = (time.perf_counter() - started) * 1000
+        fields = {"model": model.name, "purpose": purpose, "outcome": outcome, "latency_ms": latency_ms, **more}
+        emit("llm_call", state.get("id"), **fields)
+
+    try:
+        answer = await call
+    except CallFailed as error:
+        report("failed", reason=error.reason, cost_usd=error.details.get("cost_usd", 0.0))
+        raise
+    report("answered", tokens=answer.tokens, attempts=answer.attempts, cost_usd=answer.cost_usd)
+    return answer
 
 
 def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, tokens: int) -> Spent:

@@ -22,6 +22,7 @@ from escalade.domains.decision import Rung
 from escalade.nodes.certified import NEURAL, Refusal, certificate_for, described
 from escalade.nodes.checked import with_legality
 from escalade.nodes.context import MODE_RUNGS, DecisionContext
+from escalade.nodes.events import emit_rung
 from escalade.nodes.parse import legal_in
 from escalade.nodes.reasoning import fewest_turns, most_calls
 from escalade.nodes.resources import Resources
@@ -38,6 +39,12 @@ GRACE_MS = 50.0
 
 def router_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
+        update = decide(state, context)
+        for report in update["reports"][len(state["reports"]) :]:
+            emit_rung(resources.domain, state.get("id"), report)
+        return update
+
+    def decide(state: DecisionState, context: DecisionContext) -> Update:
         reports = list(state["reports"])
         proposal = state.get("proposal")
         if proposal is not None:

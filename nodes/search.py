@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import DeadlineError
 from escalade.neural.confidence import Features, search_features
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.events import await_search, wait_for_search
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, deadline_of
@@ -63,23 +63,22 @@ def search_node(resources: Resources) -> RungStep:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
             try:
-                result = ask(state, context).result()
+                result = wait_for_search(domain, ask(state, context), state.get("id"))
             except DeadlineError:
                 if not is_last_resort(state["reports"]):
                     raise
-                result = ask_again(state, context).result()
+                result = wait_for_search(domain, ask_again(state, context), state.get("id"))
             noted(run, domain, result)
         return proposal(result)
 
     async def async_run(state: DecisionState, context: DecisionContext) -> Update:
-        # Cancelling this task cancels the ticket, and with it the search.
         with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
             try:
-                result = await asyncio.wrap_future(ask(state, context))
+                result = await await_search(domain, ask(state, context), state.get("id"))
             except DeadlineError:
                 if not is_last_resort(state["reports"]):
                     raise
-                result = await asyncio.wrap_future(ask_again(state, context))
+                result = await await_search(domain, ask_again(state, context), state.get("id"))
             noted(run, domain, result)
         return proposal(result)
 

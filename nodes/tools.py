@@ -1,7 +1,8 @@
 """The networks, the search and past decisions as tools for language models: typed, bounded, and answered through the
 same batcher and search service as every decision.
 
-An answer is a JSON object; what is wrong with a call is said in a sentence (`ToolException`), which the model reads.
+An answer is a JSON object, and the message's artifact the same as a dict. What is wrong with a call is said in a
+sentence (`ToolException`), which the model reads, in a message with status `error`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from escalade.domains.errors import EscaladeError
 from escalade.neural.actions import action_probabilities
 from escalade.nodes.daemon import wait_for
 from escalade.nodes.resources import Resources
+from escalade.nodes.tool_arguments import as_state, state_arguments, unfit
 from escalade.nodes.tracing import evaluate_async, traced
 from escalade.search.config import SearchConfig
 
@@ -44,18 +46,6 @@ class ToolLimits:
         self.simulations -= simulations
 
 
-class StateArguments(BaseModel):
-    state: str = Field(description="The state, as its text.")
-
-
-class MoveArguments(StateArguments):
-    action: str = Field(description="The name of a legal action.")
-
-
-class SearchArguments(StateArguments):
-    simulations: int = Field(default=100, ge=1, le=MOST_SIMULATIONS, description="New positions to look at.")
-
-
 class NeuralTools:
     """The tools' functions. limits: of one decision; None: each call is bounded, their number is not. deadline: by the
     resources' clock, for networks and searches."""
@@ -71,13 +61,13 @@ class NeuralTools:
         self.resources, self.limits, self.known = resources, limits, resources.similar
         self.seed, self.deadline = seed, deadline
 
-    async def legal_actions(self, state: str) -> dict[str, Any]:
+    async def legal_actions(self, state: Any) -> dict[str, Any]:
         """The actions that are allowed in a state."""
         self._spend()
         parsed = self._parsed(state)
         return {"legal_actions": self._names(self.resources.domain.legal_actions(parsed))}
 
-    async def policy_prior(self, state: str) -> dict[str, Any]:
+    async def policy_prior(self, state: Any) -> dict[str, Any]:
         """How likely the policy network holds each legal action to be the best, and what it thinks the state is worth
         for the player to move, from -1 (lost) to 1 (won)."""
         self._spend()
@@ -91,7 +81,7 @@ class NeuralTools:
         shares = {domain.action_name(int(a)): round(float(probabilities[a]), 4) for a in np.flatnonzero(legal[0])}
         return {"probabilities": shares, "value": round(float(values[0]), 4)}
 
-    async def position_value(self, state: str, action: str) -> dict[str, Any]:
+    async def position_value(self, state: Any, action: str) -> dict[str, Any]:
         """What taking an action in a state is worth for the player who takes it, from -1 (lost) to 1 (won): exactly
         where it ends the game, else by the value network."""
         self._spend()
@@ -114,7 +104,7 @@ class NeuralTools:
             value, exact = float(values[0]), False
         return {"value": round(value if same else 0.0 - value, 4), "exact": exact}
 
-    async def search(self, state: str, simulations: int = 100) -> dict[str, Any]:
+    async def search(self, state: Any, simulations: int = 100) -> dict[str, Any]:
         """A tree search: its choice, what that is worth for the player to move (-1 to 1), whether that is proven, how
         play goes on from there, and how often it tried each action."""
         simulations = min(simulations, MOST_SIMULATIONS)
@@ -134,36 +124,46 @@ class NeuralTools:
             "visits": tried,
         }
 
-    async def similar_decisions(self, state: str) -> dict[str, Any]:
+    async def similar_decisions(self, state: Any) -> dict[str, Any]:
         """What was decided before in the states most like this one, and by whom."""
         self._spend()
         assert self.known is not None
         text = self.resources.domain.format(self._parsed(state))
         return {"decisions": await asyncio.to_thread(self.known.similar, text, 5)}
 
-    def tools(self) -> list[BaseTool]:
-        """Those that this domain has something behind."""
+    def offered(self) -> list[str]:
+        """Names of the tools that this domain has something behind."""
         resources = self.resources
-        found = [_tool(self.legal_actions, StateArguments)]
-        if resources.network is not None:
-            found.append(_tool(self.policy_prior, StateArguments))
-        if resources.value_network is not None and resources.domain.has_simulator:
-            found.append(_tool(self.position_value, MoveArguments))
-        if resources.search is not None:
-            found.append(_tool(self.search, SearchArguments))
-        if self.known is not None:
-            found.append(_tool(self.similar_decisions, StateArguments))
-        return found
+        behind = {
+            "legal_actions": True,
+            "policy_prior": resources.network is not None,
+            "position_value": resources.value_network is not None and resources.domain.has_simulator,
+            "search": resources.search is not None,
+            "similar_decisions": self.known is not None,
+        }
+        return [name for name, there_is in behind.items() if there_is]
+
+    def tools(self) -> list[BaseTool]:
+        """Those that are offered."""
+        size = Field(default=100, ge=1, le=MOST_SIMULATIONS, description="New positions to look at.")
+        more: dict[str, dict[str, Any]] = {
+            "position_value": {"action": (str, Field(description="The name of a legal action."))},
+            "search": {"simulations": (int, size)},
+        }
+        domain = self.resources.domain
+        return [
+            _tool(name, getattr(self, name), state_arguments(domain, **more.get(name, {}))) for name in self.offered()
+        ]
 
     def _spend(self, simulations: int = 0) -> None:
         if self.limits is not None:
             self.limits.spend(simulations)
 
-    def _parsed(self, text: str) -> Any:
+    def _parsed(self, given: Any) -> Any:
         """Raises ToolException for what is no state, or a finished one."""
         domain = self.resources.domain
         try:
-            state = domain.parse(text)
+            state = domain.parse(as_state(domain, given))
         except EscaladeError as error:
             raise ToolException(str(error)) from None
         if domain.is_terminal(state):
@@ -186,31 +186,26 @@ class NeuralTools:
         return [self.resources.domain.action_name(int(action)) for action in actions]
 
 
-def _unfit(error: Any) -> str:
-    """What is wrong with a call's arguments."""
-    fault = error.errors()[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-
-
-def _tool(function: Callable[..., Awaitable[dict[str, Any]]], arguments: type[BaseModel]) -> BaseTool:
-    async def work(**given: Any) -> dict[str, Any]:
+def _tool(name: str, function: Callable[..., Awaitable[dict[str, Any]]], arguments: type[BaseModel]) -> BaseTool:
+    async def work(**given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
-            return await function(**given)
+            found = await function(**given)
         except ToolException:
             raise
         except (EscaladeError, TimeoutError) as error:  # overloaded, too late, or a domain that failed
             raise ToolException(f"no answer: {error or 'time is up'}") from error
+        return found, found
 
-    def sync(**given: Any) -> dict[str, Any]:
+    def sync(**given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return wait_for(work(**given))
 
-    name = function.__name__
     return StructuredTool.from_function(
         sync,
         work,
         name=name,
-        description=" ".join((function.__doc__ or "").split()),
+        description=" ".join((getattr(NeuralTools, name).__doc__ or "").split()),
         args_schema=arguments,
+        response_format="content_and_artifact",
         handle_tool_error=True,
-        handle_validation_error=_unfit,
+        handle_validation_error=unfit,
     )

@@ -276,6 +276,14 @@ class Cohort:
         """As `results`, in arrays."""
         return readings_of(self.forest, trees, config)
 
+    def progress(self, tree: int) -> tuple[int, int, float]:
+        """How far a tree has come that may still run: simulations (0 or less before its root was evaluated), the most
+        visited action (ties: the larger prior), the root's value."""
+        a = self.arrays
+        root = int(a.start[tree])
+        action = int(np.lexsort((a.prior[root], a.edge_visits[root]))[-1])
+        return int(a.visits[root]) - 1, action, float(a.value[root])
+
 
 def log_gammas(alpha: float, chances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logs of gamma variates of shape alpha at these quantiles, in (0, 1). Of a small alpha most are too small for a

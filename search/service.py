@@ -44,9 +44,9 @@ from escalade.search.searchable import (
     checked_deadline,
     rows_of,
 )
-from escalade.search.service_worker import SearchTicket, Worker
+from escalade.search.service_worker import SearchProgress, SearchTicket, Worker
 
-__all__ = ["SearchService", "SearchTicket"]
+__all__ = ["SearchProgress", "SearchService", "SearchTicket"]
 
 
 class SearchService:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,19 @@ FIRST_ROOM = 4096
 IDLE_SECONDS = 5.0
 TURN_SECONDS = 1e-3
 """A worker looks for new requests, cancellations and deadlines about so often."""
+REPORT_SECONDS = 0.1
+"""How often the progress of a search is read out, at most, for tickets on which somebody asked for it."""
+
+
+class SearchProgress(NamedTuple):
+    """How far a search has come."""
+
+    simulations: int
+    """Leaves tried so far."""
+    action: int
+    """The most visited action at the root so far; before any visit, the one with the largest prior."""
+    value: float
+    """The root's value so far, in [-1, 1], from the view of the player to move there."""
 
 
 class SearchTicket(Future[SearchResult]):
@@ -50,7 +63,16 @@ class SearchTicket(Future[SearchResult]):
         if deadline is not None:
             self.room = min(self.room, FIRST_ROOM)
         self.forgotten = False
+        self.watched = False
+        self.reported: SearchProgress | None = None
         self._cancelled = cancelled
+
+    def progress(self) -> SearchProgress | None:
+        """How far the search has come, as of up to `REPORT_SECONDS` ago; None before its first report. From any thread.
+
+        The worker reads it out only after somebody has asked once, so a search that nobody watches pays nothing."""
+        self.watched = True
+        return self.reported
 
     def cancel(self) -> bool:
         done = super().cancel()
@@ -83,6 +105,7 @@ class Worker:
         self._deadlines: list[tuple[float, int, SearchTicket, int]] = []
         self._order = itertools.count()
         self._waves = 1
+        self._next_report = 0.0  # by time.perf_counter
 
     def wake(self) -> None:
         """* Make sure there is a thread."""
@@ -214,6 +237,19 @@ class Worker:
         finished = [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
         if finished:
             self._answer(finished)
+        if started >= self._next_report:
+            self._next_report = started + REPORT_SECONDS
+            self._report()
+
+    def _report(self) -> None:
+        """Read out how far the watched searches have come: between waves, when no kernel writes to their trees."""
+        cohort = self._cohort
+        assert cohort is not None
+        for tree, ticket in self.tickets.items():
+            if ticket.watched:
+                simulations, action, value = cohort.progress(tree)
+                if simulations > 0:
+                    ticket.reported = SearchProgress(simulations, action, value)
 
     def _gets_room(self, tree: int) -> bool:
         """Twice the room for a tree that is full, if there is so much; otherwise this is its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import os
 import re
@@ -17,11 +18,16 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.pregel.remote import RemoteGraph
-from langgraph_sdk import get_sync_client
+from langgraph_sdk import get_client, get_sync_client
 from training_runs import tiny
+from typing_extensions import TypedDict
 
-from escalade import Decision
+from escalade import Decision, DecisionNode, EscaladeError, decision_agent, decision_tool
+from escalade.domains.errors import SettingsError
+from escalade.graph.embed import neural_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
@@ -316,3 +322,90 @@ def test_many_run_at_once_on_threads_of_their_own(client: Any) -> None:
     for thread in threads:
         thread.join()
     assert sorted(answers) == list("123456")
+
+
+def asked(tool: Any, **arguments: Any) -> Any:
+    return tool.invoke({"name": tool.name, "args": arguments, "id": "1", "type": "tool_call"})
+
+
+class Match(TypedDict, total=False):
+    board: str
+    move: dict[str, Any]
+
+
+def hosted(remote: RemoteGraph) -> Any:
+    match = StateGraph(Match)
+    match.add_node("decide", DecisionNode(remote, "board", "move"))
+    match.add_edge(START, "decide")
+    match.add_edge("decide", END)
+    return match.compile(checkpointer=InMemorySaver())
+
+
+def test_a_remote_graph_is_a_tool_a_node_and_an_agent(client: Any, url: str) -> None:
+    remote = RemoteGraph("decision", sync_client=client)
+    tool = decision_tool(remote, domain="tic_tac_toe", options=CLIMB | {"simulations": 10})
+    assert "'51' means" in tool.description
+    assert Decision.model_validate(asked(tool, state=51).artifact).source == "search"
+    refused = asked(tool, state="5x")
+    assert (refused.status, refused.artifact) == ("error", None)
+    with get_sync_client(url="http://127.0.0.1:9") as nobody:
+        unreachable = asked(decision_tool(RemoteGraph("decision", sync_client=nobody)), state="51")
+    assert unreachable.status == "error"
+    assert "remote graph" in unreachable.content
+    host = hosted(remote)
+    given: Any = {"board": "5"}
+    options: Any = {"context": {"escalade": CLIMB | {"simulations": 11}}}
+    config: Any = {"configurable": {"thread_id": "00000000-0000-0000-0000-000000000001"}}
+    move = Decision.model_validate(host.invoke(given, config, **options)["move"])
+    assert move.rungs[-1].details["rootInfo"]["visits"] == 11
+
+    async def decide() -> Any:
+        async with get_client(url=url, api_key=KEY) as there:
+            return await hosted(RemoteGraph("decision", client=there)).ainvoke(given, config, **options)
+
+    move = Decision.model_validate(asyncio.run(decide())["move"])
+    assert move.rungs[-1].details["rootInfo"]["visits"] == 11
+    for ask, why in (({"ladder": ["human"]}, "asks a person"), ({"alpha": 7}, "alpha")):
+        with pytest.raises(EscaladeError, match=why):
+            host.invoke(given, config, context={"escalade": ask})
+    agent = decision_agent(remote, name="player", options=CLIMB | {"simulations": 10})
+    answered = agent.invoke({"messages": [("user", "51")]})["messages"][-1]
+    assert Decision.model_validate(answered.response_metadata["decision"]).state == "51"
+
+
+def test_networks_and_searches_of_the_server_are_tools_here(client: Any) -> None:
+    remote = RemoteGraph("decision", sync_client=client)
+    far = {tool.name: tool for tool in neural_tools("tic_tac_toe", remote=remote)}
+    near = {tool.name: tool for tool in neural_tools("tic_tac_toe", bundle="builtin:tic_tac_toe")}
+    assert list(far) == list(near)
+    for name, tool in far.items():
+        assert tool.description == near[name].description
+        more: dict[str, Any] = {"position_value": {"action": "4"}, "search": {"simulations": 50}}.get(name, {})
+        there, here = asked(tool, state=5192, **more), asked(near[name], state="5192", **more)
+        assert there.status == "success", there.content
+        assert there.artifact.keys() == here.artifact.keys()
+        refused = asked(tool, state="55", **more)
+        assert (refused.status, "move 2" in refused.content) == ("error", True)
+        if name == "legal_actions":
+            assert there.artifact == here.artifact
+        elif name == "policy_prior":
+            assert there.artifact["probabilities"] == pytest.approx(here.artifact["probabilities"], abs=0.01)
+        elif name == "position_value":
+            assert there.artifact == pytest.approx(here.artifact, abs=0.01)
+    answered = asyncio.run(far["search"].ainvoke({"state": "5192", "simulations": 50}))
+    assert (answered["action"], answered["line"][0]) == ("3", "3")
+    with pytest.raises(SettingsError, match="remote"):
+        neural_tools("tic_tac_toe", remote=remote, bundle="builtin:tic_tac_toe")
+
+
+def test_our_events_are_streamed(client: Any) -> None:
+    context = CLIMB | {"simulations": 20}
+    events = list(client.runs.stream(None, "decision", input={"state": "51"}, context=context, stream_mode="custom"))
+    reports = [event.data for event in events if event.event == "custom"]
+    assert [report["rung"] for report in reports] == ["policy", "value", "reason", "search"]
+    assert {report["escalade"] for report in reports} == {1}
+    host = hosted(RemoteGraph("decision", sync_client=client))
+    given: Any = {"board": "51"}
+    options: Any = {"stream_mode": "custom", "subgraphs": True, "context": {"escalade": context}}
+    chunks = [event["rung"] for _, event in host.stream(given, {"configurable": {"thread_id": "1"}}, **options)]
+    assert chunks == ["policy", "value", "reason", "search"]

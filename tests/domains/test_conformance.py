@@ -285,7 +285,7 @@ def test_no_games_are_refused():
 
 def test_a_report_reads_as_a_table():
     lines = str(check_domain(Misere(), games=30)).splitlines()
-    assert lines[0] == "nim: 17 passed, 1 failed, 11 skipped"
+    assert lines[0] == "nim: 18 passed, 1 failed, 11 skipped"
     assert lines[1] == "  passed  its attributes are well formed (6)"
     assert "  skipped symmetries leave the rules unchanged: the domain names no symmetries" in lines
     assert any(line.startswith("  FAILED  outcomes are seen from the player to move (") for line in lines)
@@ -332,7 +332,7 @@ METHODS = [
         (Nim, name)
         for name in ("outcome", "to_move", "describe", "rungs_for", "action_name", "parse_action", "symmetries")
     ),
-    *((Nim, name) for name in ("ending_actions", "proven_actions")),
+    *((Nim, name) for name in ("ending_actions", "proven_actions", "notation", "examples")),
     *((TicTacToe, name) for name in ("to_rows", "step_rows", "rules_rows", "encode_rows", "ends_rows", "playout_rows")),
     (Proving, "proofs_rows"),
 ]
@@ -365,6 +365,7 @@ def test_whatever_a_method_answers_is_at_most_a_failed_law(base, method):
         report = check_domain(type("Odd", (base,), {method: lambda *_, answer=answer: answer})(), games=2)
         assert report.failures or (method, answer) in (
             ("describe", "text"),
+            ("notation", "text"),
             ("ending_actions", None),
             ("proven_actions", None),
             ("rungs_for", None),

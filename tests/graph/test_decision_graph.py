@@ -334,7 +334,7 @@ def test_as_a_tool_and_as_a_member_of_a_team(with_model: Any) -> None:
     agent = decision_agent(with_model, name="player")
     message = asyncio.run(agent.ainvoke({"messages": [("user", "51")]}))["messages"][-1]
     assert message.name == "player"
-    assert message.additional_kwargs["decision"]["domain"] == "tic_tac_toe"
+    assert message.response_metadata["decision"]["domain"] == "tic_tac_toe"
     assert agent.invoke({"messages": [("user", "51")]})["messages"][-1].content
 
 
