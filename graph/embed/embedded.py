@@ -132,9 +132,7 @@ class EmbeddedRunnable(RunnableLambda[Any, Any]):
 
 def checked_graph(graph: Any) -> AnyDecisionGraph:
     """The graph. Raises SettingsError for what is no compiled decision graph, with what to do about it."""
-    if isinstance(graph, RemoteGraph):
-        return graph
-    if isinstance(graph, CompiledStateGraph) and {"state", "decision"} <= graph.channels.keys():
+    if isinstance(graph, DecisionGraph | RemoteGraph):
         return graph
     if isinstance(graph, CompiledStateGraph):
         raise SettingsError(
