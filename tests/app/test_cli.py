@@ -337,13 +337,13 @@ def test_a_person_decides_in_the_terminal_and_it_is_kept_to_learn_from(tmp_path:
         "--human",
         *UNSURE,
         "--json",
-        stdin="x\n5\n 9 \n",
+        stdin='x\n5\n\n{"type": "edit", "args": {"action_name": 9}}\n',
         ESCALADE_EXPERIENCE=str(tmp_path),
     )
     assert told.returncode == 0, told.stderr
     decision = json.loads(told.stdout)
     assert (decision["source"], decision["action_name"]) == ("human", "9")
-    assert "'5' is not one of: 2, 3" in told.stderr
+    assert "'5' is not a legal action here: name one of 2, 3" in told.stderr
     assert "under_threshold" in told.stderr
     asked = run(
         "data",
