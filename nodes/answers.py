@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from escalade.nodes.json_in_text import Contradiction, objects_in, whole, without_thinking
-from escalade.nodes.named_choice import names_meant
+from escalade.nodes.named_choice import announced, names_meant
 from escalade.nodes.structured import Form
 
 MOST_CHARACTERS = 100_000
@@ -233,6 +233,8 @@ def _lone(text: str, form: Form, listed: Collection[str]) -> dict[str, Any] | No
     if fenced := _FENCE.fullmatch(text):
         text = fenced[1]
     schema = form.properties[form.lone]
+    if "\n" in text and (said := announced(text, schema.get("enum", ()))):
+        return {form.lone: said[0]} if len(said) == 1 else None
     if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")):
         return None
     found = _text(text, schema, listed)

@@ -92,7 +92,7 @@ def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
     if "LengthFinish" in name:
         usage = usage_of_record(getattr(getattr(error, "completion", None), "usage", None))
         return CallFailed("cut_off", details if usage is None else {**details, "usage": usage})
-    if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+    if isinstance(error, ValueError | LookupError | TypeError | AttributeError | AssertionError):
         # The client could not read what came. LangChain's own raises so for an error in the body of a success.
         if isinstance(given, dict) and given:
             return failure_of_body({"error": given}, 200, error, sent=sent)

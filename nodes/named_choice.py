@@ -114,6 +114,15 @@ def names_meant(said: str, names: Sequence[str], listed: Collection[str] = ()) -
     return list(dict.fromkeys(meant))
 
 
+def announced(text: str, names: Sequence[str]) -> list[str]:
+    """The names on those lines of a text that announce one, such as "Action: 9"."""
+    if len(text) > MOST_CHARACTERS:
+        return []
+    lines = (_EMPHASIS.sub("", _tidy(line)) for line in text.splitlines())
+    meant = [name for line in lines if _ANNOUNCED.fullmatch(line) for name in names_meant(line, names)]
+    return list(dict.fromkeys(meant))
+
+
 def _written(said: str, names: tuple[str, ...]) -> list[str]:
     for step, forms in zip(STEPS, _forms(names), strict=True):
         found = forms.get(step(said))
