@@ -8,6 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Read when the libraries are loaded, here and in the processes that tests start. Tests run side by side: with several
+# threads in each, most of the processors' time goes by in threads that wait for others, spinning.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 from hypothesis import settings
