@@ -148,7 +148,14 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         app.state.deciders, app.state.api_keys = {}, chosen.api_keys
         model = open_language_model(chosen, read_prices(chosen.prices), metrics)
         for name in chosen.domains:
-            decider = open_decider(chosen, name, language_model=model, sinks=[metrics.record], metrics=metrics)
+            decider = open_decider(
+                chosen,
+                name,
+                language_model=model,
+                sinks=[metrics.record],
+                failure_sinks=[metrics.record_failure],
+                metrics=metrics,
+            )
             app.state.deciders[decider.domain.name] = decider
         yield
         for decider in app.state.deciders.values():

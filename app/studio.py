@@ -13,7 +13,9 @@ from escalade.graph.training import TrainingResources, build_training_graph
 
 _settings = read_settings()
 
-decision_graph = open_decider(_settings, _settings.domains[0], sinks=[METRICS.record]).graph
+decision_graph = open_decider(
+    _settings, _settings.domains[0], sinks=[METRICS.record], failure_sinks=[METRICS.record_failure]
+).graph
 training_graph = build_training_graph(TrainingResources(root=_settings.runs))
 
 auth = Auth()

@@ -27,7 +27,7 @@ from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.guards import Breaker, Gate, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason_calibration import ReasonCalibration
-from escalade.nodes.resources import Resources, Sink
+from escalade.nodes.resources import FailureSink, Resources, Sink
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.background import CLOSING_S
 from escalade.training.decisions import ExperienceSink
@@ -82,6 +82,7 @@ def open_decider(
     bundle: str | Path | None = None,
     language_model: LanguageModel | None = None,
     sinks: Sequence[Sink] = (),
+    failure_sinks: Sequence[FailureSink] = (),
     metrics: Metrics = METRICS,
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
@@ -113,6 +114,7 @@ def open_decider(
         reason_calibration=read_calibration(settings, domain),
         defaults=settings.defaults,
         sinks=sinks,
+        failure_sinks=failure_sinks,
         compute_usd_per_hour=usd_per_hour,
     )
     experience, outcomes = None, None
@@ -130,7 +132,8 @@ def open_decider(
     ledger = None
     if settings.ledger is not None:
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices))
-        resources = replace(resources, sinks=(*resources.sinks, ledger))
+        failures = (*resources.failure_sinks, ledger.failed)
+        resources = replace(resources, sinks=(*resources.sinks, ledger), failure_sinks=failures)
     watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)

@@ -22,7 +22,9 @@ from escalade.nodes.tracing import POLICY
 class Asked(TypedDict, total=False):
     """What it takes of the decision's state."""
 
+    id: str
     text: str
+    reports: list[dict[str, Any]]
     allowance_ms: float | None
     network_value: float | None
     elapsed_ms: float

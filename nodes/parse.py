@@ -16,6 +16,10 @@ from escalade.nodes.step import Step, Update
 MAX_ID_LENGTH = 200
 
 
+class Parse(Step):
+    begins = True
+
+
 def parse_node(resources: Resources) -> Step:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         domain = resources.domain
@@ -33,7 +37,7 @@ def parse_node(resources: Resources) -> Step:
             "elapsed_ms": 0.0,
         }
 
-    return Step("parse", resources, run)
+    return Parse("parse", resources, run)
 
 
 def canonical_text(domain: Domain[Any], source: Any) -> str:

@@ -89,6 +89,11 @@ class ReasoningStep(RungStep):
 
     works = False
 
+    def _under_way(self, state: DecisionState) -> Update | None:
+        spent: Spent = state.get("spent", NOTHING)  # type: ignore[assignment]
+        cost = spent["cost_usd"] if self.works else None  # a call under way may be billed
+        return {"rung": "reason", "outcome": "failed", "reason": "cancelled", "cost_usd": cost}
+
     def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
         worked: float = state.get("worked_ms", 0.0) + work * 1000  # type: ignore[operator]
         if "action" not in proposal and "outcome" not in proposal:
