@@ -24,7 +24,8 @@ from escalade.domains.errors import SettingsError
 from escalade.graph.decision import DecisionGraph, make_resources, wire
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
 from escalade.nodes.endpoint import Endpoint
-from escalade.nodes.guards import Breaker, Gate, HourlyTokens
+from escalade.nodes.gate import Gate
+from escalade.nodes.guards import Breaker, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import FailureSink, Resources, Sink

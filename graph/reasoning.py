@@ -26,6 +26,7 @@ class Asked(TypedDict, total=False):
     text: str
     reports: list[dict[str, Any]]
     allowance_ms: float | None
+    allowance_usd: float | None
     network_value: float | None
     elapsed_ms: float
     marked_at: float

@@ -25,6 +25,7 @@ from escalade.nodes.reasoning import (
     Spent,
     action_of,
     ask,
+    budget_of,
     failure,
     left_s,
     open_actions,
@@ -99,7 +100,9 @@ async def _answers(
     """The model's choices, and what the rung has spent with them. Raises CallFailed."""
     domain = resources.domain
     if context.samples == 1 and resources.batches is not None:
-        answer, details["batch"] = await resources.batches.ask(state["text"], timeout_s=left_s(state, model))
+        answer, details["batch"] = await resources.batches.ask(
+            state["text"], timeout_s=left_s(state), budget=budget_of(state)
+        )
         return [answer], with_answers(NOTHING, [answer], answer.cost_usd, 0)
     parsed = domain.parse(state["text"])
     if "candidates" in state:

@@ -1,11 +1,13 @@
 """What a call to a language model's endpoint can end in besides an answer.
 
 `reason` is one of: `timeout`, `rate_limited`, `unauthorized`, `server_error`, `unreachable`, `refused` (another 4xx),
-`malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `error`.
+`malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `budget`, `error`.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from escalade.domains.errors import EscaladeError
@@ -18,7 +20,16 @@ OUT_OF_ORDER = (*RETRIED, "timeout", "unauthorized")
 """What speaks against the endpoint, not against one question or answer."""
 ABOUT_THE_QUESTION = (400, 413, 422)
 """Of refusals: with another question there may be none."""
-UNBILLED = ("unreachable", "unauthorized", "rate_limited", "refused", "breaker_open", "overloaded", "token_cap")
+UNBILLED = (
+    "unreachable",
+    "unauthorized",
+    "rate_limited",
+    "refused",
+    "breaker_open",
+    "overloaded",
+    "token_cap",
+    "budget",
+)
 """What a provider does not bill; what other failures cost, if anything, is not known."""
 
 
@@ -60,11 +71,23 @@ def _about_the_form(error: Exception) -> bool:
     return any(field in str(error) for field in ("response_format", "tool_choice"))
 
 
-def _retry_after(error: Exception) -> float:
-    """Seconds that a provider asks for, 0 if it does not say. A date instead of seconds is not read."""
+def _retry_after(error: Exception | None) -> float:
+    """Seconds that a provider asks for, by number or by date; 0 if it asks for none."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     try:
-        seconds = float(headers.get("retry-after", 0))
-    except (TypeError, ValueError):
+        if (milliseconds := headers.get("retry-after-ms")) is not None:  # OpenAI's and Azure's own
+            seconds = float(milliseconds) / 1000
+        else:
+            seconds = _seconds(str(headers.get("retry-after", 0)))
+    except (TypeError, ValueError, OverflowError):
         return 0.0
-    return seconds if 0 <= seconds < HOUR_S else HOUR_S
+    return min(seconds, HOUR_S) if seconds >= 0 else 0.0
+
+
+def _seconds(given: str) -> float:
+    """Of a Retry-After header: a number, or an HTTP date. Raises ValueError for anything else."""
+    try:
+        return float(given)
+    except ValueError:
+        date = parsedate_to_datetime(given)
+    return (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

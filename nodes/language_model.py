@@ -16,9 +16,10 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
 from escalade.domains.base import Domain
+from escalade.nodes.call_costs import CallCosts
 from escalade.nodes.call_failed import UNBILLED, CallFailed
 from escalade.nodes.endpoint import Endpoint
-from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.structured import Form, Way, Ways, answer_of, asked
 
@@ -57,11 +58,12 @@ class LanguageModel:
     """chat: any LangChain chat model, with its own retries off; or what makes one, and then each event loop gets its
     own, since an HTTP client's connections die with the loop they were opened on. name: what reports call it.
     max_tokens: cap on one answer. tokens_per_decision: cap on all calls of one decision, prompts included; None: none.
-    timeout_s: cap on one question. Prices in USD per million tokens; None: unpriced, and reported so. endpoint: the
-    guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to each chat
-    model that was made. batch_ms: how long a question of a one-step domain waits for others that go into the same
-    prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself. sampling: arguments
-    of calls whose answers are to differ, such as a temperature; none for a chat model that has one already."""
+    timeout_s: cap on one call, from its turn on. Prices in USD per million tokens; None: unpriced, and reported so.
+    endpoint: the guards shared by all calls. ways: how answers are held to their form. close_chat: what `close` does to
+    each chat model that was made. batch_ms: how long a question of a one-step domain waits for others that go into the
+    same prompt, of at most batch_most (`escalade.nodes.question_batches`); 0: each is asked by itself. sampling:
+    arguments of calls whose answers are to differ, such as a temperature; none for a chat model that has one already.
+    """
 
     chat: BaseChatModel | Callable[[], BaseChatModel]
     name: str
@@ -76,6 +78,8 @@ class LanguageModel:
     batch_most: int = 32
     sampling: Mapping[str, Any] = field(default_factory=dict)
     close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
+    costs: CallCosts = field(default_factory=CallCosts)
+    """What its calls really cost."""
     _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
     _answered_at: float = field(default=0.0, init=False, repr=False)
     _chats: MutableMapping[Any, BaseChatModel] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
@@ -87,16 +91,18 @@ class LanguageModel:
         *,
         timeout_s: float | None = None,
         decision: DecisionTokens | None = None,
+        budget: DecisionBudget | None = None,
         sampled: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """One answer of a form. timeout_s: for everything, at most the model's own. decision: counts the tokens of all
-        questions of one decision. sampled: it is one of several, which may differ. metadata: of its run, where it is
-        traced. Raises CallFailed, whose `details`
+        """One answer of a form. timeout_s: for everything, waiting for a turn included; None: no limit but that of
+        each call. decision, budget: count the tokens and the money of all questions of one decision. sampled: it is one
+        of several, which may differ. metadata: of its run, where it is traced. Raises CallFailed, whose `details`
         have `cost_usd` (None: not known)."""
-        ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
+        ends = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
         most = self.most_tokens(question_length(form, messages))
+        listed = self.listed_usd(most)
         costs: list[float | None] = []
         attempts, way = 0, self.ways.way
         while True:
@@ -104,10 +110,15 @@ class LanguageModel:
             try:
                 message, tried = await self.endpoint.call(
                     lambda left, way=way: self._sent(form, messages, way, left, sampled, metadata),  # type: ignore[misc]
-                    timeout_s=max(0.0, ends - began),
+                    timeout_s=self.timeout_s,
+                    within_s=max(0.0, ends - began),
                     tokens=most,
+                    prompt_tokens=most - self.max_tokens,
                     used=_total_tokens,
                     decision=decision,
+                    usd=self.costs.estimate(listed or 0.0),
+                    billed=lambda message: self.billed(listed, message),
+                    budget=budget,
                     fair_s=PATIENCE * self.expected_ms / 1000,
                 )
                 attempts += tried
@@ -196,14 +207,25 @@ class LanguageModel:
             return None  # a usage record that makes no sense prices nothing
         return float((read * self.input_usd_per_mtok + written * self.output_usd_per_mtok) / 1e6)
 
+    def listed_usd(self, tokens: int) -> float | None:
+        """An upper estimate in USD of a call of so many tokens, its answer included, by their prices alone."""
+        return self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
+
+    def billed(self, listed: float | None, message: Any) -> float | None:
+        """What an answer has cost, from which later estimates are learnt."""
+        usd = self.cost(_tokens(message))
+        if usd is not None and listed is not None:
+            self.costs.learn(listed, usd)
+        return usd
+
     def most_it_can_cost(self, domain: Domain[Any], text: str, calls: int = 1, besides: int = 0) -> float | None:
         """An upper estimate in USD of asking about a state so often, before asking. besides: characters that are told
         with each call besides the situation."""
         state = domain.parse(text)
         form = choice(names_of(domain, domain.legal_actions(state)), evaluates=domain.has_simulator)
         tokens = self.most_tokens(question_length(form, situation(domain, state)) + besides)
-        once = self.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
-        return None if once is None else calls * once
+        once = self.listed_usd(tokens)
+        return None if once is None else calls * self.costs.estimate(once)
 
 
 def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:

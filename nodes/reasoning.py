@@ -17,7 +17,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.context import DecisionContext
-from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -36,7 +36,8 @@ Place = Literal["consult", "refine", "verify", "agree", "end"]
 
 
 class Spent(TypedDict):
-    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced."""
+    """What the rung's calls took. calls: answers, and attempts beyond one each. cost_usd: None if one is unpriced.
+    charged_usd: what counts of its budget, where calls of unknown cost count as much as was estimated."""
 
     calls: int
     attempts: int
@@ -44,6 +45,7 @@ class Spent(TypedDict):
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    charged_usd: float
     simulated: bool
 
 
@@ -54,6 +56,7 @@ NOTHING: Spent = {
     "input_tokens": 0,
     "output_tokens": 0,
     "cost_usd": 0.0,
+    "charged_usd": 0.0,
     "simulated": False,
 }
 
@@ -133,12 +136,17 @@ def deadline_of(state: DecisionState, resources: Resources) -> float | None:
     return resources.clock() + (allowance - (state["elapsed_ms"] - began_ms(state))) / 1000
 
 
-def left_s(state: DecisionState, model: LanguageModel) -> float:
-    """Seconds that a call may take now."""
+def left_s(state: DecisionState) -> float | None:
+    """Seconds that a call may take now, waiting for its turn included; None without a deadline."""
     allowance = state.get("allowance_ms")
     if allowance is None:
-        return model.timeout_s
-    return min(model.timeout_s, max(0.0, allowance - (state["elapsed_ms"] - began_ms(state))) / 1000)
+        return None
+    return max(0.0, allowance - (state["elapsed_ms"] - began_ms(state))) / 1000
+
+
+def budget_of(state: ReasoningState, spent: Spent = NOTHING) -> DecisionBudget:
+    """What the rung's calls may still cost, after what it has spent."""
+    return DecisionBudget(state.get("allowance_usd"), spent["charged_usd"])
 
 
 def added(one: float | None, other: float | None) -> float | None:
@@ -154,20 +162,34 @@ async def ask(
     Raises CallFailed if all do, with what they cost in its details."""
     before = state.get("spent", NOTHING)
     tokens = DecisionTokens(model.tokens_per_decision, spent=before["tokens"])
-    timeout_s = left_s(state, model)
-    calls = (model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=count > 1) for _ in range(count))
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-    for one in ended:
+    budget = budget_of(state, before)
+    timeout_s = left_s(state)
+
+    async def once() -> Answer | CallFailed:
+        try:
+            return await model.ask(
+                form, messages, timeout_s=timeout_s, decision=tokens, budget=budget, sampled=count > 1
+            )
+        except CallFailed as error:
+            return error
+
+    ended: list[Answer | CallFailed] = []
+    # At once they could exceed a budget by more than one call, where it is not known what a call costs at most.
+    while len(ended) < count and budget.most_usd is not None and not model.costs.are_bounded:
+        ended.append(await once())
+    for one in await asyncio.gather(*(once() for _ in range(count - len(ended))), return_exceptions=True):
         if isinstance(one, BaseException) and not isinstance(one, CallFailed):
             raise one
+        ended.append(one)
     answers = [one for one in ended if isinstance(one, Answer)]
     failures = [one for one in ended if isinstance(one, CallFailed)]
     costs = [one.cost_usd for one in answers] + [one.details.get("cost_usd", 0.0) for one in failures]
     cost = None if None in costs else math.fsum(filter(None, costs))
     if not answers:
-        failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent}
+        failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent, "charged_usd": budget.spent_usd}
         raise failures[0]
-    return answers, with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+    spent = with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+    return answers, {**spent, "charged_usd": budget.spent_usd}
 
 
 def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, tokens: int) -> Spent:
@@ -180,6 +202,7 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
         "input_tokens": before["input_tokens"] + sum(one["input_tokens"] or 0 for one in counted),
         "output_tokens": before["output_tokens"] + sum(one["output_tokens"] or 0 for one in counted),
         "cost_usd": cost,
+        "charged_usd": before["charged_usd"],
         "simulated": before["simulated"] or any(one.simulated for one in answers),
     }
 
@@ -187,7 +210,8 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
 def after_failure(before: Spent, error: CallFailed) -> Spent:
     """What was spent in all, by a failed call too."""
     cost = added(before["cost_usd"], error.details.get("cost_usd", 0.0))
-    return {**before, "cost_usd": cost, "tokens": error.details.get("tokens_spent", before["tokens"])}
+    taken = {"tokens": "tokens_spent", "charged_usd": "charged_usd"}
+    return {**before, "cost_usd": cost, **{name: error.details.get(key, before[name]) for name, key in taken.items()}}  # type: ignore[literal-required, typeddict-item]
 
 
 def told_spent(spent: Spent) -> dict[str, Any]:
@@ -218,7 +242,8 @@ def open_actions(domain: Domain[Any], parsed: Any, state: ReasoningState) -> lis
 def failure(error: CallFailed, model: LanguageModel, details: dict[str, Any] | None = None) -> Update:
     """A failed proposal."""
     details = {"model": model.name, **(details or {}), **error.details}
-    details.pop("tokens_spent", None)
+    for counted in ("tokens_spent", "charged_usd"):
+        details.pop(counted, None)
     cost = details.pop("cost_usd", 0.0)
     log.warning("the language model failed: %s %s", error.reason, details.get("status") or "")
     return failed(error.reason, details, cost)

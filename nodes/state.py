@@ -17,8 +17,9 @@ class DecisionState(DecisionInput, total=False):
     """id: the decision's. text: the state's canonical text. reports: rung reports judged so far, as dicts, with the
     rung's `policy` besides. rungs: those that the domain lets decide this state, None for all. forced: whether only one
     action is legal. proposal: what the last rung said, until the router has judged it. next_rung: where the
-    router goes, and why. allowance_ms: time the next rung may take. network_value: what the networks think
-    the state is worth, where they were not sure enough. elapsed_ms, marked_at: see `nodes/step.py`."""
+    router goes, and why. allowance_ms, allowance_usd: time and money that the next rung may take. network_value: what
+    the networks think the state is worth, where they were not sure enough. elapsed_ms, marked_at: see
+    `nodes/step.py`."""
 
     id: str
     text: str
@@ -29,6 +30,7 @@ class DecisionState(DecisionInput, total=False):
     next_rung: str
     why: str
     allowance_ms: float | None
+    allowance_usd: float | None
     network_value: float | None
     elapsed_ms: float
     marked_at: float
