@@ -60,7 +60,8 @@ class Patience:
         if reason != "overloaded":  # that is our own queue
             now = self._clock()
             with self._lock:
-                self.reason = reason
+                if reason != "breaker_open" or self._since is None:  # rather why it opened
+                    self.reason = reason
                 self._since = now if self._since is None else self._since
                 self._until = max(self._until, now + asked_s)
         return rest
