@@ -179,9 +179,9 @@ class Endpoint:
 
     async def _answered(self, request: _Request[T], turn: Turn, left: float) -> T:
         """What `send` gives in time. A call that is late is not given up while it is likely to wait at the endpoint for
-        those that we sent before it."""
+        others of ours."""
         loop, timeout_s = asyncio.get_running_loop(), request.timeout_s
-        most = min(left, timeout_s * (turn.ahead + 1))
+        most = min(left, timeout_s * (self.gate.at_once + 1))
         check: asyncio.TimerHandle | None = None
         # The client's own time-out starts anew with every byte; this one does not.
         async with asyncio.timeout(most) as limit:

@@ -2,9 +2,8 @@
 takes (V. Jacobson, "Congestion avoidance and control", SIGCOMM 1988): halved when a call is late or is refused as one
 too many, one more for each round of answers in time, up to the configured ceiling.
 
-A call that is late may be waiting in the endpoint's own queue, behind calls that we sent before it. As long as these
-come back, and it is not overtaken by more of them than were ahead of it, its turn at the endpoint is yet to come, and
-it speaks against nobody.
+A call that is late may be waiting in the endpoint's own queue, among others of ours. As long as these come back, and
+not twice as many as there were, its turn at the endpoint is yet to come, and it speaks against nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Gate:
     for their turn, first come first served. Shared by all threads and event loops."""
 
     def __init__(self, at_once: int, waiting: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ceiling, self._most_waiting, self._clock = at_once, waiting, clock
+        self.at_once, self._most_waiting, self._clock = at_once, waiting, clock
         self._lock = threading.Lock()
         self._limit = float(at_once)
         self._shrunk_at = self._answered_at = -1.0
@@ -107,7 +106,7 @@ class Gate:
             self._answered_at = self._clock()
             # What is not used up is no evidence that more would do.
             if not turn.late and self._under_way >= self.limit:
-                self._limit = min(float(self._ceiling), self._limit + 1 / self._limit)
+                self._limit = min(float(self.at_once), self._limit + 1 / self._limit)
             turns = self._admitted()
         self._begin(turns)
 
@@ -121,11 +120,12 @@ class Gate:
 
     def is_queued(self, turn: Turn) -> bool:
         """Whether a call that is late is likely to wait at the endpoint for others of ours: some were answered since it
-        began, or was asked about before, but not yet as many as were ahead of it."""
+        began, or since this was last asked, but not twice as many as are under way, in whatever order they are served.
+        """
         with self._lock:
             moving = self._answered_at > turn.checked
             turn.checked = self._clock()
-            return moving and 0 < self._answers - turn.answers < turn.ahead
+            return moving and self._answers - turn.answers < 2 * max(turn.ahead, self._under_way - 1)
 
     def _admitted(self) -> list[Future[None]]:
         """Who may begin now. Hold the lock."""

@@ -31,6 +31,15 @@ def is_last_resort(reports: Sequence[dict[str, Any]]) -> bool:
     return "failed" in outcomes and "escalated" not in outcomes
 
 
+def waited_for(ticket: SearchTicket) -> SearchResult:
+    """Its result. Who stops waiting, by Ctrl-C say, takes the search along."""
+    try:
+        return ticket.result()
+    except BaseException:
+        ticket.cancel()
+        raise
+
+
 def search_node(resources: Resources) -> RungStep:
     domain, calibrator = resources.domain, resources.calibrator("search")
 
@@ -63,11 +72,11 @@ def search_node(resources: Resources) -> RungStep:
     def run(state: DecisionState, context: DecisionContext) -> Update:
         with traced("search", {"simulations": context.simulations}, bundle=resources.bundle_version) as run:
             try:
-                result = ask(state, context).result()
+                result = waited_for(ask(state, context))
             except DeadlineError:
                 if not is_last_resort(state["reports"]):
                     raise
-                result = ask_again(state, context).result()
+                result = waited_for(ask_again(state, context))
             noted(run, domain, result)
         return proposal(result)
 

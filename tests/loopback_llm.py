@@ -58,16 +58,34 @@ class Loopback:
         return self.statuses.count(200)
 
 
+def _schema(body: dict[str, Any]) -> dict[str, Any]:
+    """Of the answer that is asked for, in whichever way."""
+    if "response_format" in body:
+        found: dict[str, Any] = body["response_format"]["json_schema"]["schema"]
+    elif "tools" in body:
+        found = body["tools"][0]["function"]["parameters"]
+    else:
+        found = json.loads(body["messages"][-1]["content"].partition("Its schema: ")[2])
+    return found
+
+
 def _contents(body: dict[str, Any]) -> str:
-    form = (body.get("response_format") or {}).get("json_schema", {}).get("schema", {})
-    properties = form.get("properties", {})
+    properties = _schema(body)["properties"]
     if "answers" in properties:
         names = properties["answers"]["items"]["properties"]["action"]["enum"]
         ids = re.findall(r'"id": "(\d+)"', body["messages"][-1]["content"])
         return json.dumps({"answers": [{"id": one, "action": names[0]} for one in ids]})
     if "ranking" in properties:
         return json.dumps({"ranking": properties["ranking"]["items"]["enum"]})
-    return json.dumps({"action": properties["action"]["enum"][0], "evaluation": 0.0})
+    return json.dumps({name: _filled(schema) for name, schema in properties.items()})
+
+
+def _filled(schema: dict[str, Any]) -> Any:
+    if schema["type"] == "array":
+        return [_filled(schema["items"])] if "action" in schema["items"]["properties"] else []
+    if schema["type"] == "object":
+        return {name: _filled(inner) for name, inner in schema["properties"].items()}
+    return schema["enum"][0] if "enum" in schema else 0.0 if schema["type"] == "number" else "because"
 
 
 class _Handler(BaseHTTPRequestHandler):
