@@ -80,6 +80,11 @@ class QuestionBatches:
         self._waiting: dict[_Kind, list[_Question]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def under_way(self) -> int:
+        """Prompts that are being answered."""
+        return len(self._tasks)
+
     async def ask(
         self, text: str, *, timeout_s: float | None = None, budget: DecisionBudget | None = None
     ) -> tuple[Answer, dict[str, Any]]:

@@ -43,7 +43,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 def run(folder: Path, url: str, *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
     command = arguments(folder, *more)
     return subprocess.run(
-        command, env=environment(url, **settings), capture_output=True, text=True, timeout=120, check=False
+        command, env=environment(url, **settings), capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -226,17 +226,17 @@ def test_a_killed_run_pays_for_little_twice(texts: Path, port: int) -> None:
 
 
 def test_a_single_decision_does_not_wait(texts: Path) -> None:
-    with loopback(lambda _: Reply(429, headers={"retry-after": "100"})) as served:
+    with loopback(lambda _: Reply(429, headers={"retry-after": "3000"})) as served:
         began = time.monotonic()
         done = subprocess.run(
             [PROGRAM, "decide", "tic_tac_toe", "51", "--ladder", "reason,search", "--json"],
             env=environment(served.url),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
-        assert time.monotonic() - began < 40
+        assert time.monotonic() - began < 120
         assert json.loads(done.stdout)["source"] == "search"
         refused = run(texts, served.url, "--patience", "-1")
     assert refused.returncode == 2
