@@ -105,7 +105,9 @@ class Settings(BaseSettings):
     llm_base_url: str | None = Field(
         default=None, validation_alias="OPENAI_BASE_URL", description="The endpoint, if it is not OpenAI's own."
     )
-    llm_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False, description="Limit of one call.")
+    llm_timeout_s: float = Field(
+        default=30.0, gt=0, allow_inf_nan=False, description="Time-out of one call in seconds, from its turn on."
+    )
     llm_max_tokens: int = Field(default=512, ge=1, description="Limit of one answer.")
     llm_tokens_per_decision: int | None = Field(
         default=None, ge=1, description="Limit of all calls of one decision, prompts and answers; empty: none."
@@ -126,7 +128,9 @@ class Settings(BaseSettings):
         description="How long a question of a one-step domain waits for others to share a prompt; 0: each by itself.",
     )
     llm_batch_most: int = Field(default=32, ge=1, description="Questions in one prompt.")
-    llm_at_once: int = Field(default=16, ge=1, description="Calls at once.")
+    llm_at_once: int = Field(
+        default=16, ge=1, description="Calls at once, at most; fewer where the endpoint turns out not to take so many."
+    )
     llm_waiting: int = Field(default=256, ge=0, description="Calls that may wait for their turn; further ones fail.")
     llm_input_usd_per_mtok: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="USD per million prompt tokens; empty: unpriced."

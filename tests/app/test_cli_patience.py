@@ -240,3 +240,36 @@ def test_a_single_decision_does_not_wait(texts: Path) -> None:
         assert json.loads(done.stdout)["source"] == "search"
         refused = run(texts, served.url, "--patience", "-1")
     assert refused.returncode == 2
+
+
+def test_labelling_by_a_language_model_waits_too_and_goes_on_where_it_stopped(texts: Path, port: int) -> None:
+    (texts / "in.txt").write_text("".join(f"text {number}\n" for number in range(40)))
+    files = ["-o", f"labels={texts / 'labels.csv'}", "--input", str(texts / "in.txt"), "--store", str(texts / "store")]
+    command = [PROGRAM, "data", "label", "intents", "--teacher", "llm", *files, "--json", "--patience"]
+
+    def labelled(url: str, seconds: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, seconds], env=environment(url), capture_output=True, text=True, timeout=300, check=False
+        )
+
+    with loopback(lambda call: Reply() if call.number < 16 else Reply(503), port=port) as first:
+        stopped = labelled(first.url, "1.5")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "stopped after 16 of 40 positions" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    with loopback(lambda call: Reply() if call.seconds > 6 else Reply(503), port=port) as second:
+        done = labelled(second.url, "60")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["rows"], summary["labelled_before"], summary["llm_failed"]) == (24, 16, {})
+    assert (first.answered, second.answered) == (16, 24)
+
+
+def test_patience_is_refused_where_nothing_waits(texts: Path) -> None:
+    for arguments_ in (
+        ["decide", "tic_tac_toe", "51", "--patience", "5"],
+        ["data", "label", "tic_tac_toe", "--teacher", "solver", "--count", "1", "--patience", "5"],
+    ):
+        done = subprocess.run([PROGRAM, *arguments_], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 2
+        assert "--patience is for" in done.stderr
