@@ -138,7 +138,7 @@ class Endpoint:
         if self.patience is None or reason not in PASSING:
             return False
         if reason == "breaker_open":  # for what it opened
-            return self._fails in PASSING
+            return self._fails in (*PASSING, "")
         return reason != "token_cap" or asked is not None
 
     async def _attempt(self, request: _Request[T]) -> T:
