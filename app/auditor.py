@@ -29,7 +29,9 @@ class Auditor:
     for an event loop."""
 
     def __init__(self, resources: Resources, reference: str, on_cost: OnCost | None = None) -> None:
-        self._resources = replace(resources, sinks=(), watch=None, defaults=DecisionContext(), limits=NO_LIMITS)
+        self._resources = replace(
+            resources, sinks=(), failure_sinks=(), watch=None, defaults=DecisionContext(), limits=NO_LIMITS
+        )
         self._graph = wire(self._resources).compile()
         self._reference, self._on_cost = reference, on_cost
 

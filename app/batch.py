@@ -1,22 +1,36 @@
-"""Many states through one graph, concurrently, answered in input order; safe to stop and start again."""
+"""Many states through one graph, concurrently; safe to stop and start again."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
-import json
-import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from escalade.app.result_file import ResultFile
 from escalade.app.tracing import sampled
-from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.domains.errors import EscaladeError, OverloadedError, SettingsError
 from escalade.graph.decision import DecisionGraph, decided
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.patience import Patience, PatienceOver, may_pass, while_patient
 
 CONCURRENCY = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one state."""
+
+    number: int
+    """Of the state, from 0."""
+    line: dict[str, Any]
+    """The decision as a dict; `state` and `error` where there is none, with `decision_id` and `cost_usd` (null if not
+    known) where it was begun."""
+    may_pass: str = ""
+    """Why it failed, if that may pass and another try may succeed."""
 
 
 async def decide_many(
@@ -25,31 +39,45 @@ async def decide_many(
     context: DecisionContext,
     concurrency: int = CONCURRENCY,
     *,
+    numbers: Iterable[int] | None = None,
     trace_share: float = 1.0,
-) -> AsyncIterator[dict[str, Any]]:
-    """A decision a state, in order, as dicts; `{"state": …, "error": …}` where there is none. At most `concurrency` are
-    under way or wait to be handed out. trace_share: of them, see `escalade.app.tracing`."""
+) -> AsyncIterator[Outcome]:
+    """The outcome of each state, as they come; at most `concurrency` are under way. numbers: of the states to decide;
+    None: all. trace_share: of them, see `escalade.app.tracing`."""
+    under_way: set[asyncio.Task[Outcome]] = set()
+    waiting = iter(range(len(states)) if numbers is None else numbers)
 
-    async def decide(state: str) -> dict[str, Any]:
+    async def decide(number: int) -> Outcome:
         try:
             with sampled(trace_share):
-                return decided(await graph.ainvoke({"state": state}, context=context))
+                return Outcome(number, decided(await graph.ainvoke({"state": states[number]}, context=context)))
         except EscaladeError as error:
-            return {"state": state, "error": str(error)}
+            return refused(number, states[number], error)
 
-    under_way: list[asyncio.Task[dict[str, Any]]] = []
-    waiting = iter(states)
     try:
-        for _, state in zip(range(concurrency), waiting, strict=False):
-            under_way.append(asyncio.create_task(decide(state)))
-        while under_way:
-            yield await under_way.pop(0)
-            for state in waiting:
-                under_way.append(asyncio.create_task(decide(state)))
-                break
+        while True:
+            for number in itertools.islice(waiting, concurrency - len(under_way)):
+                under_way.add(asyncio.create_task(decide(number)))
+            if not under_way:
+                return
+            done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
     finally:
         for task in under_way:
             task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def refused(number: int, state: str, error: EscaladeError) -> Outcome:
+    """The outcome of a state that was not decided."""
+    line: dict[str, Any] = {"state": state, "error": str(error)}
+    failed = error.failed
+    if failed is None or failed.outcome == "refused":
+        return Outcome(number, line, "overloaded" if isinstance(error, OverloadedError) else "")
+    line |= {"decision_id": failed.decision_id, "cost_usd": failed.cost_usd}
+    reasons = [report.reason for report in failed.rungs if may_pass(report.model_dump())]
+    return Outcome(number, line, reasons[-1] if reasons else "")
 
 
 def read_states(path: Path) -> list[str]:
@@ -66,71 +94,40 @@ def read_states(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-class ResultFile:
-    """A JSON-lines file that appears whole. Until then lines go to a hidden file beside it, named for the work it
-    belongs to; after a crash the same work takes up where that file ends. Only one process may write it."""
-
-    def __init__(self, path: Path, work: Any) -> None:
-        """work: a JSON value that stands for the input and all options; other work gets another hidden file."""
-        target = path.resolve()  # a link is followed, not replaced
-        if target.is_dir() or (target.exists() and not target.is_file()):
-            raise SettingsError(f"--output '{path}' is not a file that can be replaced")
-        self.path = target
-        fingerprint = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]
-        self.partial = target.with_name(f".{target.name}.{fingerprint}.partial")
-        try:
-            self._file = self.partial.open("a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise SettingsError(f"--output '{path}': another process is at the same work") from None
-        except OSError as error:
-            raise SettingsError(f"--output '{path}' cannot be written: {error.strerror}") from None
-        self.done = self._kept_lines()
-
-    def _kept_lines(self) -> list[dict[str, Any]]:
-        """Lines that an earlier run finished; what follows the first that is not whole is dropped."""
-        self._file.seek(0)
-        lines, size = [], 0
-        for line in self._file:
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                lines.pop()
-                break
-            size += len(line)
-        self._file.truncate(size)
-        return lines
-
-    def write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-
-    def finish(self) -> None:
-        """Put the file in its place."""
-        os.fsync(self._file.fileno())
-        self.partial.replace(self.path)
-        self.close()
-
-    def close(self) -> None:
-        """Leave what there is for another time."""
-        self._file.close()
-
-
 async def decide_file(
     graph: DecisionGraph,
     states: Sequence[str],
     context: DecisionContext,
     output: ResultFile,
-    on_line: Callable[[dict[str, Any]], None],
+    on_line: Callable[[int, dict[str, Any]], None],
+    *,
+    patience: Patience | None = None,
+    on_wait: Callable[[float], None] | None = None,
     trace_share: float = 1.0,
-) -> None:
-    """Decide what `output` does not hold yet; `on_line` hears of every line, also of those an earlier run left."""
-    for line in output.done:
-        on_line(line)
-    async for line in decide_many(graph, states[len(output.done) :], context, trace_share=trace_share):
-        output.write(line)
-        on_line(line)
-    output.finish()
+) -> Counter[str]:
+    """Decide what `output` does not hold yet, and put it in its place. Returns, by reason, how many lines are left
+    since they failed for something that may pass: then `output` keeps the others for another run of the same work.
+
+    on_line: receives the number and the line of all that is done, also what an earlier run left. patience: that of the
+    graph's endpoint; when it is over, the lines under way and those not begun are left. on_wait: as `while_patient`.
+    """
+    for number, line in output.lines():
+        on_line(number, line)
+    left = Counter[str]()
+
+    async def work() -> None:
+        todo = (number for number in range(len(states)) if number not in output)
+        async for one in decide_many(graph, states, context, numbers=todo, trace_share=trace_share):
+            if one.may_pass:
+                left[one.may_pass] += 1
+            else:
+                output.write(one.number, one.line)
+                on_line(one.number, one.line)
+
+    try:
+        await while_patient(patience, work(), on_wait)
+    except PatienceOver as over:
+        left[over.reason] += len(states) - len(output) - left.total()
+    if not left:
+        output.finish()
+    return left

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from escalade.app.batch import ResultFile, decide_file
+from escalade.app.batch import decide_file
+from escalade.app.result_file import ResultFile
+from escalade.app.waiting import what_is_left
 from escalade.app.wiring import Decider
 from escalade.domains.decision import Decision
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.neural.confidence import reason_features
 from escalade.nodes.context import DecisionContext
+from escalade.nodes.patience import Patience
 from escalade.training.calibrate import fit_calibrator
 from escalade.training.intervals import Calibration, calibration_of
 from escalade.training.reference import Labelled
@@ -33,20 +36,38 @@ def some_of(labelled: Labelled, count: int, seed: int) -> Labelled:
 
 
 async def answers_of(
-    decider: Decider, context: DecisionContext, labelled: Labelled, path: Path, tell: Callable[[int, int], None]
+    decider: Decider,
+    context: DecisionContext,
+    labelled: Labelled,
+    path: Path,
+    tell: Callable[[int, int], None],
+    patience: Patience | None = None,
+    on_wait: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """The model's decisions, in the states' order; what an earlier run left is not asked again."""
+    """The model's decisions, in the states' order; what an earlier run left is not asked again. Raises EscaladeError
+    where some are left since the endpoint did not come back, or there was no patience with it."""
     model = decider.resources.language_model
     work = [decider.domain.name, None if model is None else model.name, context.model_dump(mode="json")]
     results = ResultFile(path, [*work, list(labelled.states)])
-    lines: list[dict[str, Any]] = []
+    lines: dict[int, dict[str, Any]] = {}
 
-    def on_line(line: dict[str, Any]) -> None:
-        lines.append(line)
+    def on_line(number: int, line: dict[str, Any]) -> None:
+        lines[number] = line
         tell(len(lines), len(labelled))
 
-    await decide_file(decider.graph, labelled.states, context, results, on_line, decider.trace_share)
-    return lines
+    left = await decide_file(
+        decider.graph,
+        labelled.states,
+        context,
+        results,
+        on_line,
+        patience=patience,
+        on_wait=on_wait,
+        trace_share=decider.trace_share,
+    )
+    if left:
+        raise EscaladeError(what_is_left(left, len(labelled), "states"))
+    return [lines[number] for number in range(len(labelled))]
 
 
 def learned_from(

@@ -16,6 +16,7 @@ from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, 
 from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted
 from escalade.app.measured import open_bundle, progress_bars, write_report
 from escalade.app.settings import read_settings
+from escalade.app.waiting import PatienceOption, patience_with
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.nodes.context import make_context
 
@@ -34,6 +35,7 @@ def calibrate(
         str | None, typer.Option(metavar="BUNDLE", help="Model bundle that search:N evaluates states with.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    patience: PatienceOption = None,
     option: DomainOptions = None,
     as_json: JsonOption = False,
     out: Annotated[
@@ -67,9 +69,16 @@ def calibrate(
         wanted = Wanted(reference, states, count, experience, seed, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
         labelled = some_of(labelled, count, seed)
+        waits = patience_with(decider.resources.language_model, patience)
         lines = asyncio.run(
             answers_of(
-                decider, context, labelled, folder / ANSWERS, lambda done, of: tell("asking the model", done, of)
+                decider,
+                context,
+                labelled,
+                folder / ANSWERS,
+                lambda done, of: tell("asking the model", done, of),
+                waits,
+                lambda seconds: tell("waiting for the endpoint, s", int(seconds), int(waits.seconds) if waits else 0),
             )
         )
     learned, tested = learned_from(labelled, lines, samples, seed)

@@ -37,6 +37,7 @@ from escalade.app.cli_person import decide_with_person
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
 from escalade.app.tracing import sampled
+from escalade.app.waiting import TEMPORARY_FAILURE, PatienceOption, patience_with, shown_waiting, what_is_left
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
@@ -69,6 +70,7 @@ def decide(
     seed: SeedOption = None,
     deadline_ms: DeadlineOption = None,
     budget_usd: BudgetOption = None,
+    patience: PatienceOption = None,
     bundle: BundleOption = None,
     option: DomainOptions = None,
     as_json: JsonOption = False,
@@ -78,6 +80,8 @@ def decide(
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
     if human and state is None:
         raise SettingsError("--human decides one STATE, not a file of them")
+    if patience is not None and state is not None:
+        raise SettingsError("--patience is for a file (--input): a single decision goes on with the next rung instead")
     context = run_context(
         ladder=ladder,
         thresholds=threshold,
@@ -99,7 +103,7 @@ def decide(
         answers = settings.model_dump(mode="json", exclude=WRITTEN)
         told = [domain, option, names, decider.resources.bundle_version, answers]
         with closing(decider):
-            _decide_file(decider, context, input, output, told)
+            _decide_file(decider, context, input, output, told, patience)
         return
     from escalade.graph.decision import decided
 
@@ -139,26 +143,45 @@ WRITTEN = {"api_keys", "experience", "ledger", "watch", "audit_share", "false_al
 """Settings of what is kept of decisions."""
 
 
-def _decide_file(decider: Decider, context: DecisionContext, source: Path, target: Path, options: list[Any]) -> None:
-    from escalade.app.batch import ResultFile, decide_file, read_states
+def _decide_file(
+    decider: Decider,
+    context: DecisionContext,
+    source: Path,
+    target: Path,
+    options: list[Any],
+    seconds: float | None,
+) -> None:
+    from escalade.app.batch import decide_file, read_states
+    from escalade.app.result_file import ResultFile
 
     if source.resolve() == target.resolve():
         raise SettingsError(f"--output '{target}' is the input file: give another")
     states = read_states(source)
     results = ResultFile(target, [options, context.model_dump(mode="json"), states])
-    if results.done:
-        typer.echo(f"taking up after {len(results.done)} lines of an earlier run", err=True)
+    if len(results):
+        typer.echo(f"taking up after {len(results)} lines of an earlier run", err=True)
+    patience = patience_with(decider.resources.language_model, seconds)
     sources: Counter[str] = Counter()
-    columns = (TextColumn("deciding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("deciding", total=len(states))
 
-        def on_line(line: dict[str, Any]) -> None:
+        def on_line(_: int, line: dict[str, Any]) -> None:
             sources["refused" if "error" in line else str(line["source"])] += 1
             progress.advance(bar)
 
+        work = decide_file(
+            decider.graph,
+            states,
+            context,
+            results,
+            on_line,
+            patience=patience,
+            on_wait=shown_waiting(progress, bar, "deciding", patience),
+            trace_share=decider.trace_share,
+        )
         try:
-            asyncio.run(decide_file(decider.graph, states, context, results, on_line, decider.trace_share))
+            left = asyncio.run(work)
         except KeyboardInterrupt:
             progress.stop()
             typer.echo(
@@ -166,9 +189,15 @@ def _decide_file(decider: Decider, context: DecisionContext, source: Path, targe
             )
             raise typer.Exit(130) from None
     told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
-    typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
+    if left:
+        typer.echo(f"nothing to {target} yet: {told or 'no line is done'}", err=True)
+        typer.echo(what_is_left(left, len(states), "lines"), err=True)
+    else:
+        typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
     if decider.watch is not None:
         _audit(decider.watch)
+    if left:
+        raise typer.Exit(TEMPORARY_FAILURE)
     if sources["refused"]:
         raise typer.Exit(1)
 

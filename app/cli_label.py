@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.app.render import money
 from escalade.app.settings import Settings, read_settings
+from escalade.app.waiting import TEMPORARY_FAILURE, PatienceOption, patience_with, shown_waiting
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -79,6 +80,7 @@ def label(
             help="Label only the N distinct positions of lowest policy confidence; a larger N later continues.",
         ),
     ] = None,
+    patience: PatienceOption = None,
     bundle: GuidingBundleOption = None,
     store: StoreOption = None,
     option: DomainOptions = None,
@@ -92,6 +94,9 @@ def label(
     settings = read_settings()
     loaded = load_domain(domain, domain_options(option) or settings.domain_options.get(domain))
     chosen = _teacher(teacher, loaded, settings, bundle, simulations)
+    if patience is not None and teacher != "llm":
+        raise SettingsError("--patience is for --teacher llm, whose endpoint may be down")
+    patience_with(getattr(chosen, "model", None) if teacher == "llm" else None, patience)
     if input is not None:
         total, positions, source = _from_file(loaded, input)
     else:
@@ -126,13 +131,18 @@ def _label(
     store: ExperienceStore, teacher: Teacher, positions: Positions, total: int, work: str, seed: int
 ) -> dict[str, Any]:
     """A shard a batch; what an earlier run of the same work has written is passed over."""
+    from escalade.app.teachers import LanguageModelTeacher
     from escalade.nodes.daemon import in_daemon_thread
+    from escalade.nodes.patience import PatienceOver
 
     began, rows, earlier, first = time.perf_counter(), 0, 0, 0
     done = _done(store, work)
-    columns = (TextColumn("labelling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    told = TextColumn("{task.description}")
+    columns = (told, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("labelling", total=total)
+        if isinstance(teacher, LanguageModelTeacher):
+            teacher.on_wait = shown_waiting(progress, bar, "labelling", teacher.model.endpoint.patience)
         while first < total:
             progress.update(bar, completed=first)
             if first in done:
@@ -147,6 +157,11 @@ def _label(
                 progress.stop()
                 typer.echo(f"stopped after {first} of {total} positions; the same command goes on there", err=True)
                 raise typer.Exit(130) from None
+            except PatienceOver as over:
+                progress.stop()
+                told_over = f"stopped after {first} of {total} positions: {over}; the same command goes on there"
+                typer.echo(told_over, err=True)
+                raise typer.Exit(TEMPORARY_FAILURE) from None
             if found is not None:
                 store.add(found, f"{LABEL}{work}-{numbers.start:08d}-{numbers.stop:08d}")
                 rows += len(found)

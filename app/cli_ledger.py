@@ -69,6 +69,11 @@ def _print(found: list[Totals]) -> None:
                 f"{escape(one.domain)}: a simulated language model had a part in {one.simulated:,} of these decisions"
             )
             console.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
+    for one in found:
+        if one.failures:
+            unpriced = f", {one.failures_unpriced:,} of them unpriced" if one.failures_unpriced else ""
+            told = f"{escape(one.domain)}: {one.failures:,} runs ended without a decision and cost "
+            console.print(f"{told}{money(one.failures_usd)}{unpriced}", highlight=False, soft_wrap=True)
     table = table_of("domain", "day", "against", "would cost", "saved", "guessed")
     for one in found:
         for what, saving, unit in (

@@ -16,7 +16,7 @@ from typing import Any
 
 from escalade.app.prices import ModelPrice
 from escalade.domains.base import Domain
-from escalade.domains.decision import Decision, RungReport
+from escalade.domains.decision import Decision, FailedDecision, RungReport
 from escalade.nodes.language_model import ASIDE, CHARACTERS_PER_TOKEN, question_length
 from escalade.nodes.questions import choice, names_of, situation
 
@@ -128,7 +128,7 @@ class Counterfactuals:
         return question_length(form, situation(domain, parsed))
 
 
-def work_seconds(decision: Decision) -> float:
+def work_seconds(decision: Decision | FailedDecision) -> float:
     """Seconds of this machine's work: its networks and searches."""
     return sum(report.work_ms for report in decision.rungs) / 1000
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from escalade.app.counterfactual import Alone, Averages, Counterfactuals, work_seconds
 from escalade.app.sqlite_file import WRITE_WAIT_S, FileBusy, FileKind, open_file, written_later
-from escalade.domains.decision import Decision
+from escalade.domains.decision import Decision, FailedDecision
 from escalade.training.background import Background, OnFate
 from escalade.training.intervals import NORMAL
 
@@ -30,6 +30,7 @@ _KINDS = ("llm_usd", "search_usd", "search_s")
 _PAIRS = tuple(f"{kind}_{name}" for kind in _KINDS for name in _SUMS)
 _COLUMNS = ("decisions", "simulated", "best_effort", "unpriced", "usd", "seconds", *_PAIRS)
 _AUDITS = ("audits", "audits_unpriced", "audits_usd", "audits_seconds")
+_FAILURES = ("failures", "failures_unpriced", "failures_usd", "failures_seconds")
 _AVERAGES = tuple(vars(Averages()))
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS totals (
@@ -38,6 +39,9 @@ CREATE TABLE IF NOT EXISTS totals (
   PRIMARY KEY (day, domain, source)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (
   day TEXT NOT NULL, domain TEXT NOT NULL, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AUDITS)},
+  PRIMARY KEY (day, domain)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+  day TEXT NOT NULL, domain TEXT NOT NULL, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _FAILURES)},
   PRIMARY KEY (day, domain)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS averages (
   domain TEXT PRIMARY KEY, {", ".join(f"{name} REAL NOT NULL DEFAULT 0" for name in _AVERAGES)}) WITHOUT ROWID;
@@ -65,7 +69,8 @@ class Saving:
 @dataclass(frozen=True)
 class Totals:
     """Of one domain over some days. simulated: decisions that a simulated language model had a part in. usd: of the
-    priced decisions; seconds: of work; audits cost that much more. shares: of decisions, by the rung that made them.
+    priced decisions; seconds: of work; audits, and failures (runs that ended without a decision), cost that much more.
+    shares: of decisions, by the rung that made them.
     llm, search: money against that rung alone; search_work: seconds of this machine against the search alone."""
 
     domain: str
@@ -80,6 +85,10 @@ class Totals:
     audits_unpriced: int
     audits_usd: float
     audits_seconds: float
+    failures: int
+    failures_unpriced: int
+    failures_usd: float
+    failures_seconds: float
     shares: dict[str, float]
     llm: Saving | None
     search: Saving | None
@@ -98,10 +107,14 @@ class AuditCost:
         return dict(zip(_AUDITS, (1.0, float(self.usd is None), self.usd or 0.0, self.seconds), strict=True))
 
 
+Entry = Decision | FailedDecision | AuditCost
+
+
 class Ledger:
-    """A decision sink that adds to the file, from a thread of its own. Close it; what it holds when the process ends is
-    written, a killed process loses at most `seconds`. Entries wait while the file is locked by others (each try waits
-    `wait_s` for it) or the disk is full, and are tried again after `retry_seconds`; see `Background`.
+    """A sink of decisions, and by `failed` of failed ones, that adds to the file from a thread of its own. Close it;
+    what it holds when the process ends is written, a killed process loses at most `seconds`. Entries wait while the
+    file is locked by others (each try waits `wait_s` for it) or the disk is full, and are tried again after
+    `retry_seconds`; see `Background`.
     Raises SettingsError for a file that is none."""
 
     def __init__(
@@ -123,7 +136,7 @@ class Ledger:
                 self._begin(database)
         except FileBusy as error:
             log.error("%s; it will be tried again", error)
-        self._background: Background[tuple[str, Decision | AuditCost]] = Background(
+        self._background: Background[tuple[str, Entry]] = Background(
             self._write,
             what="ledger entries",
             on_fate=on_fate,
@@ -158,13 +171,18 @@ class Ledger:
         """Take in what an audit cost; None: unpriced."""
         self._background.offer((self._today(), AuditCost(usd, seconds)))
 
+    def failed(self, failed: FailedDecision) -> None:
+        """Take in what a run without a decision has cost. One that was refused has cost nothing."""
+        if failed.outcome != "refused":
+            self._background.offer((self._today(), failed))
+
     def close(self) -> None:
         self._background.close()
 
     def _today(self) -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
 
-    def _write(self, entries: list[tuple[str, Decision | AuditCost]]) -> int:
+    def _write(self, entries: list[tuple[str, Entry]]) -> int:
         if not self._begun:
             with written_later(self.path, LEDGER, self._wait_s) as database:
                 self._begin(database)
@@ -176,14 +194,20 @@ class Ledger:
             raise
         return len(entries)
 
-    def _enter(self, entries: list[tuple[str, Decision | AuditCost]]) -> None:
+    def _enter(self, entries: list[tuple[str, Entry]]) -> None:
         learned = Averages()
         audits: dict[str, dict[str, float]] = {}
+        failures: dict[str, dict[str, float]] = {}
         sums: dict[tuple[str, str, str], dict[str, float]] = {}
         for day, decision in entries:
             if isinstance(decision, AuditCost):
                 line = audits.setdefault(day, dict.fromkeys(_AUDITS, 0.0))
                 for name, value in decision.sums().items():
+                    line[name] += value
+                continue
+            if isinstance(decision, FailedDecision):
+                line = failures.setdefault(day, dict.fromkeys(_FAILURES, 0.0))
+                for name, value in failure_of(decision).items():
                     line[name] += value
                 continue
             own = self._counterfactuals.learned(decision)
@@ -195,8 +219,9 @@ class Ledger:
         with written_later(self.path, LEDGER, self._wait_s) as database:
             for key, line in sums.items():
                 _upsert(database, "totals", ("day", "domain", "source"), key, line)
-            for day, line in audits.items():
-                _upsert(database, "audits", ("day", "domain"), (day, self._counterfactuals.domain.name), line)
+            for table, lines in (("audits", audits), ("failures", failures)):
+                for day, line in lines.items():
+                    _upsert(database, table, ("day", "domain"), (day, self._counterfactuals.domain.name), line)
             _upsert(database, "averages", ("domain",), (self._counterfactuals.domain.name,), vars(learned))
 
 
@@ -215,6 +240,12 @@ def entry_of(decision: Decision, counterfactuals: Counterfactuals) -> dict[str, 
         _pair(line, "search_usd", decision.cost_usd, search, None if search is None else search.usd)
     _pair(line, "search_s", seconds, search, None if search is None else search.seconds)
     return line
+
+
+def failure_of(failed: FailedDecision) -> dict[str, float]:
+    """What one run without a decision adds to the sums of its day and domain, by column."""
+    values = (1.0, float(failed.cost_usd is None), failed.cost_usd or 0.0, work_seconds(failed))
+    return dict(zip(_FAILURES, values, strict=True))
 
 
 def _pair(line: dict[str, float], kind: str, x: float, alone: Alone | None, y: float | None) -> None:
@@ -259,24 +290,40 @@ def totals(path: Path, *, domain: str | None = None, since: str | None = None, b
             "GROUP BY domain, d, source ORDER BY domain, d, source",
             given,
         ).fetchall()
-        audited = database.execute(
-            f"SELECT domain, {day} AS d, {', '.join(f'sum({name})' for name in _AUDITS)} FROM audits "  # noqa: S608
-            f"WHERE {' AND '.join(where)} GROUP BY domain, d",
-            given,
-        ).fetchall()
-    audits = {(name, told): dict(zip(_AUDITS, values, strict=True)) for name, told, *values in audited}
+        beside = [_by_domain_and_day(database, day, where, given, *one) for one in _BESIDE]
     groups: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for name, told_day, source, *values in rows:
         groups.setdefault((name, told_day), {})[source] = dict(zip(_COLUMNS, values, strict=True))
-    none = dict.fromkeys(_AUDITS, 0.0)
-    return [_totals(*key, sources, audits.get(key, none)) for key, sources in groups.items()]
+    for key in beside[1]:  # where nothing but failures was there
+        groups.setdefault(key, {})
+    audits, failures = beside
+    no_audits, no_failures = dict.fromkeys(_AUDITS, 0.0), dict.fromkeys(_FAILURES, 0.0)
+    return [
+        _totals(*key, groups[key], audits.get(key, no_audits) | failures.get(key, no_failures))
+        for key in sorted(groups)
+    ]
 
 
-def _totals(domain: str, day: str, sources: dict[str, dict[str, float]], audits: dict[str, float]) -> Totals:
+_BESIDE = (("audits", _AUDITS), ("failures", _FAILURES))
+"""Tables of what is spent beside decisions, with their columns."""
+
+
+def _by_domain_and_day(
+    database: sqlite3.Connection, day: str, where: list[str], given: list[str], table: str, columns: tuple[str, ...]
+) -> dict[tuple[str, str], dict[str, float]]:
+    rows = database.execute(
+        f"SELECT domain, {day} AS d, {', '.join(f'sum({name})' for name in columns)} FROM {table} "  # noqa: S608
+        f"WHERE {' AND '.join(where)} GROUP BY domain, d",
+        given,
+    ).fetchall()
+    return {(name, told): dict(zip(columns, values, strict=True)) for name, told, *values in rows}
+
+
+def _totals(domain: str, day: str, sources: dict[str, dict[str, float]], beside: dict[str, float]) -> Totals:
     whole = {name: sum(line[name] for line in sources.values()) for name in _COLUMNS}
     count = whole["decisions"]
-    beside = {"llm_usd": audits["audits_usd"], "search_usd": audits["audits_usd"], "search_s": audits["audits_seconds"]}
-    savings = [saving_of({name: whole[f"{kind}_{name}"] for name in _SUMS}, beside[kind]) for kind in _KINDS]
+    audits = {"llm_usd": beside["audits_usd"], "search_usd": beside["audits_usd"], "search_s": beside["audits_seconds"]}
+    savings = [saving_of({name: whole[f"{kind}_{name}"] for name in _SUMS}, audits[kind]) for kind in _KINDS]
     return Totals(
         domain=domain,
         day=day,
@@ -286,10 +333,14 @@ def _totals(domain: str, day: str, sources: dict[str, dict[str, float]], audits:
         unpriced=int(whole["unpriced"]),
         usd=whole["usd"],
         seconds=whole["seconds"],
-        audits=int(audits["audits"]),
-        audits_unpriced=int(audits["audits_unpriced"]),
-        audits_usd=audits["audits_usd"],
-        audits_seconds=audits["audits_seconds"],
+        audits=int(beside["audits"]),
+        audits_unpriced=int(beside["audits_unpriced"]),
+        audits_usd=beside["audits_usd"],
+        audits_seconds=beside["audits_seconds"],
+        failures=int(beside["failures"]),
+        failures_unpriced=int(beside["failures_unpriced"]),
+        failures_usd=beside["failures_usd"],
+        failures_seconds=beside["failures_seconds"],
         shares={source: line["decisions"] / count for source, line in sources.items()},
         llm=savings[0],
         search=savings[1],

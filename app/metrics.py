@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from escalade.domains.decision import Decision, RungReport
+from escalade.domains.decision import Decision, FailedDecision, RungReport
 
 LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds; those above 1 are for language models."""
@@ -21,7 +21,7 @@ NEURAL = ("policy", "value")
 
 
 class Metrics:
-    """One registry. `record` is a decision sink."""
+    """One registry. `record` is a sink of decisions, `record_failure` one of failed decisions."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -116,6 +116,13 @@ class Metrics:
 
     def record(self, decision: Decision) -> None:
         self.decisions.labels(decision.domain, decision.source, str(decision.best_effort).lower()).inc()
+        self._record_visits(decision)
+
+    def record_failure(self, failed: FailedDecision) -> None:
+        """What a run without a decision has cost counts as that of any other. A sink of failures."""
+        self._record_visits(failed)
+
+    def _record_visits(self, decision: Decision | FailedDecision) -> None:
         before = "first_rung"
         for report in decision.rungs:
             if report.outcome != "skipped":

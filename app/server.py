@@ -59,7 +59,13 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
         model = open_language_model(chosen, read_prices(chosen.prices), metrics)
         for name in chosen.domains:
             decider = open_decider(
-                chosen, name, language_model=model, sinks=[metrics.record], metrics=metrics, limits=chosen.limits
+                chosen,
+                name,
+                language_model=model,
+                sinks=[metrics.record],
+                failure_sinks=[metrics.record_failure],
+                metrics=metrics,
+                limits=chosen.limits,
             )
             app.state.deciders[decider.domain.name] = decider
         yield

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         description="Base URL of the endpoint, if it is not OpenAI's own.",
     )
     llm_timeout_s: float = Field(
-        default=30.0, gt=0, allow_inf_nan=False, description="Timeout of one call, in seconds."
+        default=30.0, gt=0, allow_inf_nan=False, description="Timeout of one call in seconds, from its turn on."
     )
     llm_max_tokens: int = Field(default=512, ge=1, description="Maximum tokens of one answer.")
     llm_tokens_per_decision: int | None = Field(
@@ -171,7 +171,11 @@ class Settings(BaseSettings):
         "sharing off.",
     )
     llm_batch_most: int = Field(default=32, ge=1, description="Maximum questions in one prompt.")
-    llm_at_once: int = Field(default=16, ge=1, description="Maximum concurrent calls.")
+    llm_at_once: int = Field(
+        default=16,
+        ge=1,
+        description="Maximum concurrent calls; fewer are made where the endpoint turns out not to take so many.",
+    )
     llm_waiting: int = Field(default=256, ge=0, description="Maximum calls in the queue; further calls fail.")
     llm_leave_out: tuple[str, ...] = Field(
         default=(),

@@ -15,7 +15,12 @@ from escalade.nodes.context import ServedContext
 _settings = read_settings()
 
 decision_graph = open_decider(
-    _settings, _settings.domains[0], sinks=[METRICS.record], context=ServedContext, limits=_settings.limits
+    _settings,
+    _settings.domains[0],
+    sinks=[METRICS.record],
+    failure_sinks=[METRICS.record_failure],
+    context=ServedContext,
+    limits=_settings.limits,
 ).graph
 training_graph = build_training_graph(TrainingResources(root=_settings.runs))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.llm_prior import Ranking, ask_rankings, guided_by
+from escalade.nodes.patience import while_patient
 from escalade.search.config import SearchConfig
 from escalade.search.solvers import exact_solver
 from escalade.training.relabel import relabelled_rows
@@ -87,7 +88,8 @@ class LanguageModelTeacher:
     """A search whose prior at the root comes from a language model; where that gave none, a plain search, and the row
     says so. Without a simulator, its first choice is the label, and positions without one are left out.
 
-    evaluator: says the rest of what a search asks, None without a simulator; other_model: its name.
+    evaluator: says the rest of what a search asks, None without a simulator; other_model: its name. Where the model's
+    endpoint has patience it is waited for, and `on_wait` told so.
     """
 
     batch = 16  # what is lost where it is stopped was paid for
@@ -105,12 +107,15 @@ class LanguageModelTeacher:
         self.domain, self.model, self.evaluator, self.config = domain, model, evaluator, config
         self.other_model = other_model
         self.bill = Bill()
+        self.on_wait: Callable[[float], None] | None = None
         self.fingerprint = ["llm", model.name, other_model, config.simulations if evaluator is not None else 0]
 
     def label(self, rows: Rows, seed: Sequence[int]) -> Rows:
-        """Raises EscaladeError where no question at all was answered: the rest would go the same way."""
+        """Raises EscaladeError where no question at all was answered: the rest would go the same way; PatienceOver
+        where the endpoint does not come back."""
         states = [self.domain.parse(text) for text in rows.state.tolist()]
-        rankings = asyncio.run(ask_rankings(self.model, self.domain, states, on_answer=self.bill.add))
+        asking = ask_rankings(self.model, self.domain, states, on_answer=self.bill.add)
+        rankings = asyncio.run(while_patient(self.model.endpoint.patience, asking, self.on_wait))
         told = np.array([bool(ranking.actions) for ranking in rankings], np.bool_)
         if not told.any():
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.bill.failed.most_common())

@@ -26,10 +26,11 @@ from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
 from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
 from escalade.nodes.dialect import Dialect
 from escalade.nodes.endpoint import Endpoint
-from escalade.nodes.guards import Breaker, Gate, HourlyTokens
+from escalade.nodes.gate import Gate
+from escalade.nodes.guards import Breaker, HourlyTokens
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.reason_calibration import ReasonCalibration
-from escalade.nodes.resources import Resources, Sink
+from escalade.nodes.resources import FailureSink, Resources, Sink
 from escalade.nodes.structured import FORMED_BY, Ways
 from escalade.search.evaluators import RolloutEvaluator
 from escalade.training.background import CLOSING_S
@@ -85,6 +86,7 @@ def open_decider(
     bundle: str | Path | None = None,
     language_model: LanguageModel | None = None,
     sinks: Sequence[Sink] = (),
+    failure_sinks: Sequence[FailureSink] = (),
     metrics: Metrics = METRICS,
     limits: Limits = NO_LIMITS,
     context: type[DecisionContext] = DecisionContext,
@@ -119,6 +121,7 @@ def open_decider(
         reason_calibration=read_calibration(settings, domain),
         defaults=settings.defaults,
         sinks=sinks,
+        failure_sinks=failure_sinks,
         compute_usd_per_hour=usd_per_hour,
         limits=limits,
     )
@@ -138,7 +141,8 @@ def open_decider(
     if settings.ledger is not None:
         on_fate = partial(metrics.record_ledger, domain.name)
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices), on_fate=on_fate)
-        resources = replace(resources, sinks=(*resources.sinks, ledger))
+        failures = (*resources.failure_sinks, ledger.failed)
+        resources = replace(resources, sinks=(*resources.sinks, ledger), failure_sinks=failures)
     watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)

@@ -18,6 +18,7 @@ are then skipped. `escalade domains check` tests all of this on any domain (`dom
 from __future__ import annotations
 
 import math
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,10 +166,15 @@ class Domain(Protocol[S]):
         return str(action)
 
     def parse_action(self, text: str) -> int:
-        """The action a person named. Raises ActionError for an unknown name."""
+        """The action a person named, in whichever of Unicode's canonical forms. Raises ActionError for an unknown
+        name."""
         wanted = str(text).strip()
-        for action in range(self.num_actions):
-            if self.action_name(action) == wanted:
+        names = [self.action_name(action) for action in range(self.num_actions)]
+        if wanted in names:
+            return names.index(wanted)
+        alike = unicodedata.normalize("NFC", wanted)
+        for action, name in enumerate(names):
+            if unicodedata.normalize("NFC", name) == alike:
                 return action
         raise ActionError(f"'{wanted[:40]}' is not an action of {self.name}")
 

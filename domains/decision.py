@@ -63,3 +63,28 @@ class Decision(BaseModel):
     def simulated(self) -> bool:
         """Whether a simulated language model had a part in it (`escalade llm simulate`)."""
         return any(report.details.get("simulated") is True for report in self.rungs)
+
+
+class FailedDecision(BaseModel):
+    """A run that ended without a decision, and what was spent before it did."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    decision_id: str
+    domain: str
+    state: str = Field(description="The canonical text of the state; as it was given, cut, if it is no state.")
+    outcome: Literal["refused", "failed", "cancelled"] = Field(
+        description="refused: the input is at fault. failed: no rung gave a legal action, or a step broke. "
+        "cancelled: whoever asked has left."
+    )
+    error: str = Field(description="Kind of the error, such as NoDecisionError.")
+    message: str = Field(description="One sentence: why there is no decision, and what to do about it.")
+    cost_usd: float | None = Field(ge=0, description="What all visits cost in USD; null if one of them is unpriced.")
+    latency_ms: float = Field(ge=0, description="Time from request to failure in ms, pauses for a person left out.")
+    rungs: list[RungReport] = Field(description="Every rung visited or skipped before it failed, in ladder order.")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a simulated language model had a part in it."""
+        return any(report.details.get("simulated") is True for report in self.rungs)

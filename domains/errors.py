@@ -23,11 +23,16 @@ internal error occurred" in place of any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from escalade.domains.decision import FailedDecision
 
 
 class EscaladeError(RuntimeError):
-    """Base of all of them."""
+    """Base of all of them. `failed`: the record of the decision that it ended, None where it ended none."""
+
+    failed: FailedDecision | None = None
 
 
 class StateError(EscaladeError, ValueError):

@@ -15,7 +15,7 @@ import numpy as np
 
 from escalade.domains.base import Domain, FloatArray
 from escalade.domains.errors import ActionError, CatalogError, StateError
-from escalade.domains.labels import read_labels, tidy_descriptions, tidy_labels
+from escalade.domains.labels import composed, read_labels, tidy_descriptions, tidy_labels
 
 FEATURES = 4096
 MAX_CHARACTERS = 10_000
@@ -26,7 +26,8 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 class Intents(Domain[str]):
     """Which label a text belongs to, out of a fixed set of your own.
 
-    A state is a text of 1 to 10 000 characters, surrounding white space removed.
+    A state is a text of 1 to 10 000 characters, surrounding white space removed. Texts and labels are kept in Unicode's
+    normal form C, so that spellings that look alike, as macOS and others write accents, are one.
     """
 
     name = "intents"
@@ -61,7 +62,7 @@ class Intents(Domain[str]):
         character in it that has no place in a text."""
         if not isinstance(source, str):
             raise StateError(f"an intents state is a text, not {type(source).__name__}")
-        text = source.strip()
+        text = composed(source).strip()
         if not text:
             raise StateError("an intents state is a text with at least one visible character", position=1)
         before = len(source) - len(source.lstrip())
@@ -70,9 +71,9 @@ class Intents(Domain[str]):
                 f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read",
                 position=before + MAX_CHARACTERS + 1,
             )
-        if fault := _UNSTORABLE.search(text):
+        if fault := _UNSTORABLE.search(source):
             what = "NUL" if fault[0] == "\0" else "half of a surrogate pair"
-            place = before + fault.start() + 1
+            place = fault.start() + 1
             raise StateError(f"the text holds {what} at character {place}", position=place)
         return text
 
@@ -112,7 +113,7 @@ class Intents(Domain[str]):
         return self.labels[action]
 
     def parse_action(self, text: str) -> int:
-        wanted = str(text).strip()
+        wanted = composed(str(text)).strip()
         try:
             return self._index[wanted]
         except KeyError:

@@ -5,7 +5,8 @@
 - JSON: a list of labels; an object `{label: description}`; a list of objects with one of those three keys; or, as in
   CLINC150, an object of splits, each a list of `[text, label]`.
 
-Every fault is a CatalogError that names the file and the place. Two spellings of one label (`Refund`, `refund `) are
+Every fault is a CatalogError that names the file and the place. Labels are kept in Unicode's normal form C, in which an
+accented letter is one character however a file writes it. Two other spellings of one label (`Refund`, `refund `) are
 refused rather than merged or kept apart: either would be a silent mistake in everything learned later.
 """
 
@@ -51,15 +52,20 @@ def read_labels(path: Path) -> tuple[list[str], dict[str, str]]:
     return [_json_label(row, number, path) for number, row in enumerate(rows, start=1)], {}
 
 
+def composed(text: str) -> str:
+    """A text in Unicode's normal form C."""
+    return unicodedata.normalize("NFC", text)
+
+
 def tidy_labels(found: Iterable[Any], source: str) -> tuple[str, ...]:
-    """The distinct labels in order of first appearance, white space around them removed. Raises CatalogError if there
-    are fewer than two, or one could not be shown on a line and typed back."""
+    """The distinct labels in order of first appearance, composed, white space around them removed. Raises CatalogError
+    if there are fewer than two, or one could not be shown on a line and typed back."""
     labels: dict[str, None] = {}
     spelled: dict[str, str] = {}
     for label in found:
         if not isinstance(label, str):
             raise CatalogError(f"option labels: a label is a text, and {source} holds {_short(label)}")
-        label = label.strip()
+        label = composed(label).strip()
         if label in labels:
             continue
         if not label:
@@ -94,7 +100,9 @@ def tidy_descriptions(described: Mapping[str, Any], source: str) -> dict[str, st
             raise CatalogError(
                 f"option labels: {source} describes '{label}' by {_short(description)}; a description is a text"
             )
-    lines = {label.strip(): " ".join(description.split()) for label, description in described.items()}
+    lines = {
+        composed(label).strip(): " ".join(composed(description).split()) for label, description in described.items()
+    }
     return {label: line for label, line in lines.items() if line}
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from escalade.domains.base import ArrayDomain, Domain, Symmetry
     from escalade.domains.catalog import load_domain
     from escalade.domains.conformance import check_domain
-    from escalade.domains.decision import Decision, RungReport
+    from escalade.domains.decision import Decision, FailedDecision, RungReport
     from escalade.domains.errors import (
         ActionError,
         BundleError,
@@ -43,6 +43,7 @@ _HOME = {
     "BundleError": "domains.errors",
     "CatalogError": "domains.errors",
     "Decision": "domains.decision",
+    "FailedDecision": "domains.decision",
     "DecisionContext": "nodes.context",
     "DecisionNode": "graph.embed",
     "Domain": "domains.base",
@@ -84,6 +85,7 @@ __all__ = [
     "Domain",
     "EscaladeError",
     "Evaluator",
+    "FailedDecision",
     "LanguageModel",
     "MixedEvaluator",
     "NoDecisionError",

@@ -34,13 +34,13 @@ SHOWN = 0
 async def decide(decider: Decider, states: list[str], context: DecisionContext, progress: Progress) -> list[Decision]:
     """One decision a state, in order."""
     bar = progress.add_task("deciding", total=len(states))
-    decisions = []
-    async for line in decide_many(decider.graph, states, context, concurrency=2):
-        if "error" in line:
-            raise SystemExit(f"'{line['state']}': {line['error']}")
-        decisions.append(Decision.model_validate(line))
+    decisions: dict[int, Decision] = {}
+    async for one in decide_many(decider.graph, states, context, concurrency=2):
+        if "error" in one.line:
+            raise SystemExit(f"'{one.line['state']}': {one.line['error']}")
+        decisions[one.number] = Decision.model_validate(one.line)
         progress.advance(bar)
-    return decisions
+    return [decisions[number] for number in range(len(states))]
 
 
 def optimal(decider: Decider, decisions: list[Decision], progress: Progress) -> list[bool]:

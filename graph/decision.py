@@ -33,7 +33,7 @@ from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
 from escalade.nodes.question_batches import batches_for
 from escalade.nodes.reason_calibration import ReasonCalibration
-from escalade.nodes.resources import Resources, SimilarDecisions, Sink
+from escalade.nodes.resources import FailureSink, Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState, InputModel
@@ -115,6 +115,7 @@ class GraphOptions(TypedDict, total=False):
     evaluator: AnyEvaluator | None
     defaults: DecisionContext | None
     sinks: Sequence[Sink]
+    failure_sinks: Sequence[FailureSink]
     similar: SimilarDecisions | None
     reason_calibration: ReasonCalibration | None
     compute_usd_per_hour: float
@@ -131,6 +132,7 @@ def make_resources(
     evaluator: AnyEvaluator | None = None,
     defaults: DecisionContext | None = None,
     sinks: Sequence[Sink] = (),
+    failure_sinks: Sequence[FailureSink] = (),
     similar: SimilarDecisions | None = None,
     reason_calibration: ReasonCalibration | None = None,
     compute_usd_per_hour: float = 0.0,
@@ -142,7 +144,8 @@ def make_resources(
     domain: a domain, or the name of one. bundle: a trained bundle, its folder, or `builtin:NAME`; without it the
     neural rungs are skipped. language_model: any LangChain chat model, with prices if wrapped in a `LanguageModel`;
     without it that rung is skipped. evaluator: what search asks about leaves; the bundle's network by default, random
-    rollouts without one. defaults: options of runs that give none. sinks: told of every decision. similar: what was
+    rollouts without one. defaults: options of runs that give none. sinks: receive every decision; failure_sinks: a
+    `FailedDecision` of every run that ended without one. similar: what was
     decided before, such as `escalade.training.similar.RecordedDecisions`, for reasoning agents.
     reason_calibration: of the language model's agreement, as `escalade llm calibrate` makes it. clock: seconds of
     a clock that never steps back, for deadlines and durations. limits: what a run may ask for.
@@ -178,6 +181,7 @@ def make_resources(
         novelty=bundle.novelty if bundle else None,
         certificates=bundle.certificates if bundle else (),
         sinks=tuple(sinks),
+        failure_sinks=tuple(failure_sinks),
         similar=similar,
         reason_calibration=reason_calibration,
         compute_usd_per_hour=compute_usd_per_hour,

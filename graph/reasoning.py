@@ -29,7 +29,9 @@ class Asked(TypedDict, total=False):
 
     id: Annotated[str, Field(description="The decision's id.")]
     text: Annotated[str, Field(description="The canonical text of the state.")]
+    reports: Annotated[list[dict[str, Any]], Field(description="The rung reports judged so far.")]
     allowance_ms: Annotated[float | None, Field(description="Milliseconds that the rung may take; null: any.")]
+    allowance_usd: Annotated[float | None, Field(description="USD that the rung may spend; null: any.")]
     network_value: Annotated[float | None, Field(description="The networks' estimate of the state in [-1, 1], if any.")]
     elapsed_ms: Annotated[float, Field(description="Milliseconds that the decision has taken so far.")]
     marked_at: Annotated[float, Field(description="When the last node ended, by its process' clock, in seconds.")]

@@ -45,7 +45,9 @@ def warm_up(resources: Resources, compiled: Callable[[Resources], CompiledStateG
     text = example_of(resources.domain)
     if text is None:
         return
-    alone = replace(resources, sinks=(), watch=None, language_model=None, batches=None, limits=NO_LIMITS)
+    alone = replace(
+        resources, sinks=(), failure_sinks=(), watch=None, language_model=None, batches=None, limits=NO_LIMITS
+    )
     context = DecisionContext(simulations=SIMULATIONS)
     state: DecisionState = {"state": text, "text": text, "reports": [], "allowance_ms": None}
     with tracing_context(enabled=False):

@@ -25,6 +25,7 @@ from escalade.nodes.reasoning import (
     Spent,
     action_of,
     ask,
+    budget_of,
     failure,
     left_s,
     open_actions,
@@ -103,7 +104,9 @@ async def _answers(
         batches = resources.batches
 
         async def batched() -> Answer:
-            answer, details["batch"] = await batches.ask(state["text"], timeout_s=left_s(state, model))
+            answer, details["batch"] = await batches.ask(
+                state["text"], timeout_s=left_s(state), budget=budget_of(state)
+            )
             return answer
 
         answer = await reported(model, state, "choose_actions", batched())

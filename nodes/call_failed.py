@@ -2,13 +2,15 @@
 
 `reason` is one of: `timeout`, `rate_limited`, `unauthorized`, `server_error`, `unreachable`, `refused` (another 4xx),
 `quota` (no credit is left), `content_filter` (this one question or its answer is declined), `cut_off` (the answer broke
-off at its cap), `malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `error`.
+off at its cap), `malformed_answer`, `breaker_open`, `overloaded` (too many wait), `token_cap`, `budget`, `error`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from escalade.domains.errors import EscaladeError
@@ -27,7 +29,7 @@ OF_ONE_QUESTION = ("malformed_answer", "content_filter", "cut_off")
 """What one question, of many in a prompt, may have brought about for all."""
 UNBILLED = (
     *("unreachable", "unauthorized", "rate_limited", "refused", "quota", "content_filter"),
-    *("breaker_open", "overloaded", "token_cap"),
+    *("breaker_open", "overloaded", "token_cap", "budget"),
 )
 """What a provider does not bill, unless it reports tokens; what other failures cost, if anything, is not known."""
 
@@ -121,10 +123,22 @@ def _body(error: Exception) -> Any:
 
 
 def _retry_after(error: Exception | None) -> float:
-    """Seconds that a provider asks for, 0 if it does not say. A date instead of seconds is not read."""
+    """Seconds that a provider asks for, by number or by date; 0 if it asks for none."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     try:
-        seconds = float(headers.get("retry-after", 0))
-    except (TypeError, ValueError):
+        if (milliseconds := headers.get("retry-after-ms")) is not None:  # OpenAI's and Azure's own
+            seconds = float(milliseconds) / 1000
+        else:
+            seconds = _seconds(str(headers.get("retry-after", 0)))
+    except (TypeError, ValueError, OverflowError):
         return 0.0
-    return seconds if 0 <= seconds < HOUR_S else HOUR_S
+    return min(seconds, HOUR_S) if seconds >= 0 else 0.0
+
+
+def _seconds(given: str) -> float:
+    """Of a Retry-After header: a number, or an HTTP date. Raises ValueError for anything else."""
+    try:
+        return float(given)
+    except ValueError:
+        date = parsedate_to_datetime(given)
+    return (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

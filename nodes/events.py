@@ -77,10 +77,15 @@ def emit_rung(domain: Domain[Any], decision_id: str | None, report: dict[str, An
 
 
 def wait_for_search(domain: Domain[Any], ticket: SearchTicket, decision_id: str | None) -> SearchResult:
-    """A search's result; until it comes, `search` events at most every `PROGRESS_SECONDS`."""
-    while not wait([ticket], PROGRESS_SECONDS).done:
-        _emit_progress(domain, ticket, decision_id)
-    return ticket.result()
+    """A search's result; until it comes, `search` events at most every `PROGRESS_SECONDS`. Who stops waiting, by
+    Ctrl-C say, cancels the search."""
+    try:
+        while not wait([ticket], PROGRESS_SECONDS).done:
+            _emit_progress(domain, ticket, decision_id)
+        return ticket.result()
+    except BaseException:
+        ticket.cancel()
+        raise
 
 
 async def await_search(domain: Domain[Any], ticket: SearchTicket, decision_id: str | None) -> SearchResult:

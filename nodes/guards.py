@@ -1,16 +1,15 @@
-"""What stands in front of an endpoint: a circuit breaker, turns for so many calls at once, and caps on tokens."""
+"""What stands in front of an endpoint besides its gate: a circuit breaker, and caps on tokens and money."""
 
 from __future__ import annotations
 
-import asyncio
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from escalade.nodes.call_failed import HOUR_S, CallFailed
 
@@ -64,8 +63,9 @@ class Breaker:
         with self._lock:
             return max(0.0, self._until - self._clock()) if self._state == "open" else 0.0
 
-    def enter(self) -> None:
-        """Begin a call, of which `leave` must hear. Raises CallFailed if the breaker is open."""
+    def enter(self) -> bool:
+        """Begin a call, which `leave` must end. Returns whether it is the one that tries. Raises CallFailed if the
+        breaker is open."""
         with self._lock:
             if self._refuses():
                 raise CallFailed("breaker_open")
@@ -73,15 +73,17 @@ class Breaker:
             self._state = "half_open" if trial else self._state
         if trial:
             self._tell("half_open")
+        return trial
 
-    def leave(self, fine: bool | None) -> None:
-        """How a call ended; None: it says nothing about the endpoint, as one that was cancelled."""
+    def leave(self, fine: bool | None, *, trial: bool = True) -> None:
+        """How a call ended; None: it says nothing about the endpoint, as one that was cancelled. trial: whether it was
+        the one that tries."""
         with self._lock:
             before = self._state
             if fine:
                 self._state, self._in_a_row, self._rest = "closed", 0, self._first_rest
             elif fine is None:
-                self._state = "open" if before == "half_open" else before  # the next call tries at once
+                self._state = "open" if before == "half_open" and trial else before  # the next call tries at once
             else:
                 self._in_a_row += 1
                 if before == "half_open":
@@ -95,67 +97,6 @@ class Breaker:
     def _tell(self, state: BreakerState) -> None:
         if self.on_change is not None:
             self.on_change(state)
-
-
-# So many at once
-
-
-class Gate:
-    """At most `at_once` calls under way, and `waiting` more that wait their turn, first come first served."""
-
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._at_once, self._most_waiting = at_once, waiting
-        self._lock = threading.Lock()
-        self._under_way = 0
-        self._waiting: deque[Future[None]] = deque()
-
-    @property
-    def under_way(self) -> int:
-        return self._under_way
-
-    @asynccontextmanager
-    async def turn(self, most_s: float) -> AsyncIterator[None]:
-        """A turn, once there is one. Raises CallFailed if too many wait, or it takes longer than this."""
-        try:
-            await asyncio.wait_for(self.enter(), max(0.0, most_s))
-        except TimeoutError:
-            raise CallFailed("overloaded") from None
-        try:
-            yield
-        finally:
-            self.leave()
-
-    async def enter(self) -> None:
-        """Wait for a turn, which `leave` must end. Raises CallFailed if too many wait."""
-        with self._lock:
-            if self._under_way < self._at_once:
-                self._under_way += 1
-                return
-            if len(self._waiting) >= self._most_waiting:
-                raise CallFailed("overloaded")
-            turn: Future[None] = Future()
-            self._waiting.append(turn)
-        try:
-            await asyncio.wrap_future(turn)
-        except BaseException:
-            with self._lock:
-                given = turn not in self._waiting
-                if not given:
-                    self._waiting.remove(turn)
-            if given:  # between the turn and the waking
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        with self._lock:
-            if not self._waiting:
-                self._under_way -= 1
-                return
-            turn = self._waiting.popleft()
-        # Who gave up meanwhile finds it no longer among the waiting, and leaves in turn.
-        turn.set_running_or_notify_cancel()
-        if not turn.cancelled():
-            turn.set_result(None)
 
 
 # Tokens
@@ -172,15 +113,30 @@ class HourlyTokens:
         self._total = self._reserved = 0
 
     def reserve(self, tokens: int) -> None:
-        """Raises CallFailed if a call of so many might go over the cap; else `settle` must hear what became of it."""
+        """Raises CallFailed if a call of so many might go over the cap, with `retry_after` in its details where it
+        need not later; else `settle` must be given what became of it."""
         if self.most is None:
             return
         with self._lock:
-            while self._spent and self._spent[0][0] <= self._clock() - HOUR_S:
+            now = self._clock()
+            while self._spent and self._spent[0][0] <= now - HOUR_S:
                 self._total -= self._spent.popleft()[1]
             if self._total + self._reserved + tokens > self.most:
-                raise CallFailed("token_cap", {"cap": "hour", "most": self.most})
+                details: dict[str, Any] = {"cap": "hour", "most": self.most}
+                if tokens <= self.most:
+                    under_way = self._reserved and self._total + tokens <= self.most
+                    details["retry_after"] = 0.0 if under_way or not self._spent else self._room_s(now, tokens)
+                raise CallFailed("token_cap", details)
             self._reserved += tokens
+
+    def _room_s(self, now: float, tokens: int) -> float:
+        """Seconds until so much of what was spent is an hour old that there is room. Hold the lock."""
+        total = self._total
+        for spent_at, spent in self._spent:
+            total -= spent
+            if total + tokens <= self.most:  # type: ignore[operator]
+                return max(0.0, spent_at + HOUR_S - now)
+        return HOUR_S
 
     def settle(self, reserved: int, spent: int) -> None:
         if self.most is None:
@@ -210,22 +166,50 @@ class DecisionTokens:
 
 
 @dataclass
-class Bill:
-    """What a call took of its caps."""
+class DecisionBudget:
+    """What the calls of one decision may cost together, all on one event loop. A call is begun only if there is room
+    for what it may cost, so it is exceeded at most by what one call costs beyond that."""
 
-    spent: int = 0
+    most_usd: float | None = None
+    """None: no limit."""
+    spent_usd: float = 0.0
+    """By calls that have ended; those whose cost is not known count as much as was estimated."""
+    reserved_usd: float = 0.0
+    """By calls under way."""
+
+    @property
+    def left_usd(self) -> float:
+        """What is left of it; infinite without a limit."""
+        return math.inf if self.most_usd is None else max(0.0, self.most_usd - self.spent_usd - self.reserved_usd)
+
+    def reserve(self, usd: float) -> None:
+        """Raises CallFailed if there is no room for a call of so much."""
+        if self.most_usd is not None and self.spent_usd + self.reserved_usd + usd > self.most_usd * (1 + 1e-9):
+            raise CallFailed("budget", {"budget_usd": self.most_usd, "a_call_usd": usd})
+        self.reserved_usd += usd
+
+    def settle(self, reserved: float, spent: float) -> None:
+        self.reserved_usd -= reserved
+        self.spent_usd += spent
+
+
+@dataclass
+class Bill:
+    """What a call takes of its caps."""
+
+    tokens: int = 0
+    usd: float = 0.0
 
 
 @contextmanager
-def reserved(tokens: int, *caps: HourlyTokens | DecisionTokens) -> Iterator[Bill]:
-    """So many tokens of each cap, until it is known how many were spent. Raises CallFailed where a cap has no room."""
+def reserved(most: Bill, decision: DecisionTokens, hour: HourlyTokens, budget: DecisionBudget) -> Iterator[Bill]:
+    """So much of each cap, until it is known what was spent. Raises CallFailed where a cap has no room."""
     bill = Bill()
     with ExitStack() as stack:
-        for cap in caps:
-            cap.reserve(tokens)
-            stack.callback(_settled, cap, tokens, bill)
+        decision.reserve(most.tokens)
+        stack.callback(lambda: decision.settle(most.tokens, bill.tokens))
+        hour.reserve(most.tokens)
+        stack.callback(lambda: hour.settle(most.tokens, bill.tokens))
+        budget.reserve(most.usd)
+        stack.callback(lambda: budget.settle(most.usd, bill.usd))
         yield bill
-
-
-def _settled(cap: HourlyTokens | DecisionTokens, tokens: int, bill: Bill) -> None:
-    cap.settle(tokens, bill.spent)

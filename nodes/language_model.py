@@ -18,11 +18,12 @@ from langgraph.constants import TAG_NOSTREAM
 
 from escalade.domains.base import Domain
 from escalade.nodes.answers import answer_of, is_usable
+from escalade.nodes.call_costs import CallCosts
 from escalade.nodes.call_failed import UNBILLED, CallFailed, failure_of
 from escalade.nodes.dialect import Dialect, merged, refused_parts
 from escalade.nodes.endings import ending_of, setting_for
 from escalade.nodes.endpoint import Endpoint
-from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.question import Question
 from escalade.nodes.questions import choice, names_of, situation
 from escalade.nodes.structured import Form, Way, Ways, asked
@@ -82,7 +83,7 @@ class LanguageModel:
     tokens_per_decision: int | None = None
     """Cap on all calls of one decision, prompts included; None: none."""
     timeout_s: float = 30.0
-    """Limit of one question."""
+    """Limit of one call in seconds, from its turn on."""
     input_usd_per_mtok: float | None = None
     """USD per million input tokens; None: unpriced, and reported so."""
     output_usd_per_mtok: float | None = None
@@ -104,6 +105,8 @@ class LanguageModel:
     """Arguments of calls whose answers are to differ, such as a temperature; none for a chat model that has one."""
     close_chat: Callable[[BaseChatModel], Awaitable[None]] | None = None
     """What `close` does to each chat model that was made."""
+    costs: CallCosts = field(default_factory=CallCosts)
+    """What its calls really cost."""
     _mean_ms: float = field(default=FIRST_GUESS_MS, init=False, repr=False)
     _answered_at: float = field(default=0.0, init=False, repr=False)
     _chats: MutableMapping[Any, BaseChatModel] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
@@ -115,16 +118,18 @@ class LanguageModel:
         *,
         timeout_s: float | None = None,
         decision: DecisionTokens | None = None,
+        budget: DecisionBudget | None = None,
         sampled: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> Answer:
         """One answer of a form; whether its names are allowed is for who asks to say.
 
-        timeout_s: for everything, at most the model's own. decision: counts the tokens of all questions of one
-        decision. sampled: it is one of several, which may differ. metadata: of its run, where it is traced. Raises
-        CallFailed, whose `details` have `cost_usd` (None: not known).
+        timeout_s: for everything, waiting for a turn included; None: no limit but that of each call. decision, budget:
+        count the tokens and the money of all questions of one decision. sampled: it is one of several, which may
+        differ. metadata: of its run, where it is traced. Raises CallFailed, whose `details` have `cost_usd` (None: not
+        known).
         """
-        ends = time.monotonic() + min(self.timeout_s, math.inf if timeout_s is None else timeout_s)
+        ends = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
         decision = decision or DecisionTokens(self.tokens_per_decision)
         question = Question(form, list(messages), sampled, metadata)
         way = self.ways.way
@@ -133,7 +138,7 @@ class LanguageModel:
             other: Way | None = None
             failed: CallFailed | None = None
             try:
-                message, fields = await self._asked_once(question, way, before, ends - began, decision)
+                message, fields = await self._asked_once(question, way, before, ends - began, decision, budget)
             except CallFailed as error:
                 failed = error
                 if time.monotonic() < ends and self._learns(error, question, way, before):
@@ -161,17 +166,30 @@ class LanguageModel:
             return Answer(fields, cost, usage, question.attempts, way, _simulated(message), is_bound)
 
     async def _asked_once(
-        self, question: Question, way: Way, left_out: frozenset[str], left: float, decision: DecisionTokens
+        self,
+        question: Question,
+        way: Way,
+        left_out: frozenset[str],
+        left: float,
+        decision: DecisionTokens,
+        budget: DecisionBudget | None,
     ) -> tuple[AIMessage, dict[str, Any]]:
         """What one call is answered with, and the fields read from it. What it took is noted in the question. Raises
         CallFailed."""
+        most = self.most_tokens(question_length(question.form, question.messages))
+        listed = self.listed_usd(most)
         try:
             message, tried = await self.endpoint.call(
                 lambda left: self._sent(question, way, left_out, left),
-                timeout_s=max(0.0, left),
-                tokens=self.most_tokens(question_length(question.form, question.messages)),
+                timeout_s=self.timeout_s,
+                within_s=max(0.0, left),
+                tokens=most,
+                prompt_tokens=most - self.max_tokens,
                 used=lambda message: total_tokens(usage_of(message)),
                 decision=decision,
+                usd=self.costs.estimate(listed or 0.0),
+                billed=lambda message: self.billed(listed, message),
+                budget=budget,
                 fair_s=PATIENCE * self.expected_ms / 1000,
             )
         except CallFailed as failed:
@@ -272,14 +290,25 @@ class LanguageModel:
         """Of its tokens."""
         return TokenPrices(self.input_usd_per_mtok, self.output_usd_per_mtok, self.cached_usd_per_mtok)
 
+    def listed_usd(self, tokens: int) -> float | None:
+        """An upper estimate in USD of a call of so many tokens, its answer included, by their prices alone."""
+        return self.prices.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
+
+    def billed(self, listed: float | None, message: Any) -> float | None:
+        """What an answer has cost, from which later estimates are learnt."""
+        usd = self.prices.cost(usage_of(message))
+        if usd is not None and listed is not None:
+            self.costs.learn(listed, usd)
+        return usd
+
     def most_it_can_cost(self, domain: Domain[Any], text: str, calls: int = 1, besides: int = 0) -> float | None:
         """An upper estimate in USD of asking about a state so often, before asking. besides: characters that are told
         with each call besides the situation."""
         state = domain.parse(text)
         form = choice(names_of(domain, domain.legal_actions(state)), evaluates=domain.has_simulator)
         tokens = self.most_tokens(question_length(form, situation(domain, state)) + besides)
-        once = self.prices.cost({"input_tokens": tokens - self.max_tokens, "output_tokens": self.max_tokens})
-        return None if once is None else calls * once
+        once = self.listed_usd(tokens)
+        return None if once is None else calls * self.costs.estimate(once)
 
 
 def question_length(form: Form, messages: Sequence[BaseMessage]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -19,6 +20,7 @@ from escalade.nodes.step import Step, Update
 
 class Parse(Step):
     needs = ()
+    begins = True
 
     def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
         # Of what an earlier run on this thread left behind, nothing counts.
@@ -56,6 +58,8 @@ def canonical_text(domain: Domain[Any], source: Any) -> str:
     domain itself fails."""
     if source is None:
         raise StateError("no state was given: put it in the field 'state'")
+    if isinstance(source, str):  # what looks the same is the same, whichever system wrote it
+        source = unicodedata.normalize("NFC", source)
     text, finished = guarded(domain, lambda state: (domain.format(state), domain.is_terminal(state)), source)
     if finished:
         raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))

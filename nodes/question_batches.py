@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import math
 import random
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +26,7 @@ from langsmith.run_helpers import tracing_context
 from escalade.domains.base import Domain
 from escalade.nodes.call_failed import ABOUT_THE_QUESTION, OF_ONE_QUESTION, CallFailed
 from escalade.nodes.daemon import shared_loop
-from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
 from escalade.nodes.tracing import is_traced
@@ -36,13 +37,15 @@ ANSWER_CHARACTERS = 24
 
 @dataclass(eq=False)
 class _Question:
-    """A state that waits for its answer. actions: names of those that are legal. traced: whether its decision is."""
+    """A state that waits for its answer. actions: names of those that are legal. timeout_s: None without a deadline.
+    traced: whether its decision is. budget: its decision's."""
 
     text: str
     state: Any
     actions: tuple[str, ...]
-    timeout_s: float
+    timeout_s: float | None
     traced: bool
+    budget: DecisionBudget
     answered: asyncio.Future[Answer] = field(repr=False)
 
 
@@ -78,19 +81,32 @@ class QuestionBatches:
         self._waiting: dict[_Kind, list[_Question]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, text: str, *, timeout_s: float) -> tuple[Answer, dict[str, Any]]:
+    @property
+    def under_way(self) -> int:
+        """Prompts that are being answered."""
+        return len(self._tasks)
+
+    async def ask(
+        self, text: str, *, timeout_s: float | None = None, budget: DecisionBudget | None = None
+    ) -> tuple[Answer, dict[str, Any]]:
         """The answer about a state, a `choice` among its legal actions, and which batch it was in (`id`, `size`). Its
-        cost and tokens are its share of the batch's. Raises CallFailed."""
-        work = asyncio.run_coroutine_threadsafe(self._ask(text, timeout_s, is_traced()), shared_loop())
+        cost and tokens are its share of the batch's. timeout_s: for everything; None: no limit but that of each call.
+        Raises CallFailed. Cancelled, the question is withdrawn; a prompt for which nobody waits any more is too."""
+        asked = self._ask(text, timeout_s, is_traced(), budget or DecisionBudget())
+        work = asyncio.run_coroutine_threadsafe(asked, shared_loop())
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(work)
         except TimeoutError:
             raise CallFailed("timeout", {"cost_usd": None}) from None
 
-    async def _ask(self, text: str, timeout_s: float, traced: bool) -> tuple[Answer, dict[str, Any]]:
+    async def _ask(
+        self, text: str, timeout_s: float | None, traced: bool, budget: DecisionBudget
+    ) -> tuple[Answer, dict[str, Any]]:
         state = self.domain.parse(text)
         names = tuple(names_of(self.domain, self.domain.legal_actions(state)))
-        question = _Question(text, state, names, timeout_s, traced, asyncio.get_running_loop().create_future())
+        answered = asyncio.get_running_loop().create_future()
+        question = _Question(text, state, names, timeout_s, traced, budget, answered)
         kind = names, traced  # what is not traced must not be in the trace of others either
         waiting = self._waiting.setdefault(kind, [])
         waiting.append(question)
@@ -147,30 +163,41 @@ class QuestionBatches:
         messages = batched_situation(self.domain, {name: one.text for name, one in by_id.items()})
         most = self.model.tokens_per_decision
         tokens = DecisionTokens(None if most is None else most * len(batch))
+        # Each pays a share, so that the poorest one bounds what all may spend together.
+        left = min(one.budget.left_usd for one in batch)
+        budget = DecisionBudget(None if math.isinf(left) else left * len(batch))
         try:
-            timeout_s = max(one.timeout_s for one in batch)
-            answer = await self.model.ask(
-                form, messages, timeout_s=timeout_s, decision=tokens, metadata={"batch": told}
+            asked = self.model.ask(
+                form,
+                messages,
+                timeout_s=_longest(batch),
+                decision=tokens,
+                budget=budget,
+                metadata={"batch": told},
             )
+            answer = await _while_wanted(batch, asked)
         except CallFailed as failed:
             about_one = failed.reason == "refused" and failed.details.get("status") in ABOUT_THE_QUESTION
-            if failed.reason not in OF_ONE_QUESTION and not about_one:
+            if failed.reason not in (*OF_ONE_QUESTION, "budget") and not about_one:
                 raise
             cost = failed.details.get("cost_usd")
             return batch, _Share(None if cost is None else cost / len(batch), tokens.spent // len(batch))
+        finally:
+            for one in batch:
+                one.budget.spent_usd += budget.spent_usd / len(batch)
         named: dict[str, set[str]] = {}
         for one in answer.fields["answers"]:
             if "id" in one and "action" in one:
                 named.setdefault(_id(one["id"]), set()).add(one["action"])
         share = _share(answer, len(batch))
-        left = []
+        unanswered = []
         for name, question in by_id.items():
             said = named.get(name, set())
             if len(said) != 1 or not said <= set(question.actions):
-                left.append(question)
+                unanswered.append(question)
             elif not question.answered.done():
                 question.answered.set_result(replace(share, fields={"action": said.pop(), "batch": told}))
-        return left, _Share(share.cost_usd, tokens.spent // len(batch))
+        return unanswered, _Share(share.cost_usd, tokens.spent // len(batch))
 
     async def _alone(self, one: _Question, told: dict[str, Any], share: _Share) -> None:
         """Ask about one. share: of the prompt that it was in before."""
@@ -178,13 +205,19 @@ class QuestionBatches:
             return
         paid = share.cost_usd
         try:
-            answer = await self.model.ask(
+            asked = self.model.ask(
                 choice(one.actions),
                 situation(self.domain, one.state),
                 timeout_s=one.timeout_s,
                 decision=DecisionTokens(self.model.tokens_per_decision, spent=share.tokens),
+                budget=one.budget,
                 metadata={"batch": told},
             )
+            answer = await _while_wanted([one], asked)
+        except asyncio.CancelledError:
+            if not one.answered.cancelled():
+                raise
+            return
         except CallFailed as failed:
             failed.details["cost_usd"] = _sum(paid, failed.details.get("cost_usd", 0.0))
             _fail([one], failed)
@@ -199,6 +232,29 @@ def batches_for(domain: Domain[Any], model: LanguageModel) -> QuestionBatches | 
     if model.batch_ms <= 0 or not is_batched(domain):
         return None
     return QuestionBatches(domain, model, wait_ms=model.batch_ms, most=model.batch_most)
+
+
+async def _while_wanted(batch: Sequence[_Question], work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What a call gives. It is cancelled, and CancelledError raised, once all have left for whom it is made."""
+    call = asyncio.get_running_loop().create_task(work)
+
+    def left(_: asyncio.Future[Answer]) -> None:
+        if all(one.answered.cancelled() for one in batch):
+            call.cancel()
+
+    for one in batch:
+        one.answered.add_done_callback(left)
+    try:
+        return await call
+    finally:
+        for one in batch:
+            one.answered.remove_done_callback(left)
+
+
+def _longest(batch: Sequence[_Question]) -> float | None:
+    """The time that the most patient of them has, None without a limit."""
+    limits = [one.timeout_s for one in batch if one.timeout_s is not None]
+    return max(limits) if len(limits) == len(batch) else None
 
 
 def _share(answer: Answer, size: int) -> Answer:

@@ -22,7 +22,7 @@ from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.checked import check_fields
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.events import emit
-from escalade.nodes.guards import DecisionTokens
+from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
@@ -49,6 +49,9 @@ class Spent(TypedDict):
     input_tokens: Annotated[int, Field(description="Prompt tokens that the provider reported.")]
     output_tokens: Annotated[int, Field(description="Completion tokens that the provider reported.")]
     cost_usd: Annotated[float | None, Field(description="Cost in USD; null if one call is unpriced.")]
+    charged_usd: Annotated[
+        float, Field(description="USD counted against the budget; a call of unknown cost counts as estimated.")
+    ]
     simulated: Annotated[bool, Field(description="Whether `escalade llm simulate` answered.")]
     cached_input_tokens: NotRequired[
         Annotated[int, Field(description="Of the prompt tokens, those that the provider had in its cache.")]
@@ -70,6 +73,7 @@ NOTHING: Spent = {
     "input_tokens": 0,
     "output_tokens": 0,
     "cost_usd": 0.0,
+    "charged_usd": 0.0,
     "simulated": False,
 }
 
@@ -112,6 +116,11 @@ class ReasoningStep(RungStep):
     def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
         check_fields(_PROGRESS, state)
         return super()._begin(state)
+
+    def _under_way(self, state: DecisionState) -> Update | None:
+        spent: Spent = state.get("spent", NOTHING)  # type: ignore[assignment]
+        cost = spent["cost_usd"] if self.works else None  # a call under way may be billed
+        return {"rung": "reason", "outcome": "failed", "reason": "cancelled", "cost_usd": cost}
 
     def _propose(self, state: DecisionState, proposal: Update, started: float, work: float) -> Update:
         worked: float = state.get("worked_ms", 0.0) + work * 1000  # type: ignore[operator]
@@ -157,12 +166,17 @@ def deadline_of(state: DecisionState, resources: Resources) -> float | None:
     return resources.clock() + (allowance - (state["elapsed_ms"] - began_ms(state))) / 1000
 
 
-def left_s(state: DecisionState, model: LanguageModel) -> float:
-    """Seconds that a call may take now."""
+def left_s(state: DecisionState) -> float | None:
+    """Seconds that a call may take now, waiting for its turn included; None without a deadline."""
     allowance = state.get("allowance_ms")
     if allowance is None:
-        return model.timeout_s
-    return min(model.timeout_s, max(0.0, allowance - (state["elapsed_ms"] - began_ms(state))) / 1000)
+        return None
+    return max(0.0, allowance - (state["elapsed_ms"] - began_ms(state))) / 1000
+
+
+def budget_of(state: ReasoningState, spent: Spent = NOTHING) -> DecisionBudget:
+    """What the rung's calls may still cost, after what it has spent."""
+    return DecisionBudget(state.get("allowance_usd"), spent["charged_usd"])
 
 
 def added(one: float | None, other: float | None) -> float | None:
@@ -178,24 +192,33 @@ async def ask(
     Raises CallFailed if all do, with what they cost in its details."""
     before = state.get("spent", NOTHING)
     tokens = DecisionTokens(model.tokens_per_decision, spent=before["tokens"])
-    timeout_s = left_s(state, model)
+    budget = budget_of(state, before)
+    timeout_s = left_s(state)
 
-    def call() -> Awaitable[Answer]:
-        asked = model.ask(form, messages, timeout_s=timeout_s, decision=tokens, sampled=count > 1)
-        return reported(model, state, form.name, asked)
+    async def once() -> Answer | CallFailed:
+        try:
+            asked = model.ask(form, messages, timeout_s=timeout_s, decision=tokens, budget=budget, sampled=count > 1)
+            return await reported(model, state, form.name, asked)
+        except CallFailed as error:
+            return error
 
-    ended = await asyncio.gather(*(call() for _ in range(count)), return_exceptions=True)
-    for one in ended:
+    ended: list[Answer | CallFailed] = []
+    # At once they could exceed a budget by more than one call, where it is not known what a call costs at most.
+    while len(ended) < count and budget.most_usd is not None and not model.costs.are_bounded:
+        ended.append(await once())
+    for one in await asyncio.gather(*(once() for _ in range(count - len(ended))), return_exceptions=True):
         if isinstance(one, BaseException) and not isinstance(one, CallFailed):
             raise one
+        ended.append(one)
     answers = [one for one in ended if isinstance(one, Answer)]
     failures = [one for one in ended if isinstance(one, CallFailed)]
     costs = [one.cost_usd for one in answers] + [one.details.get("cost_usd", 0.0) for one in failures]
     cost = None if None in costs else math.fsum(filter(None, costs))
     if not answers:
-        failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent}
+        failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent, "charged_usd": budget.spent_usd}
         raise failures[0]
-    return answers, with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+    spent = with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+    return answers, {**spent, "charged_usd": budget.spent_usd}
 
 
 async def reported(model: LanguageModel, state: DecisionState, purpose: str, call: Awaitable[Answer]) -> Answer:
@@ -227,6 +250,7 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
         "input_tokens": before["input_tokens"] + sum(one["input_tokens"] or 0 for one in counted),
         "output_tokens": before["output_tokens"] + sum(one["output_tokens"] or 0 for one in counted),
         "cost_usd": cost,
+        "charged_usd": before["charged_usd"],
         "simulated": before["simulated"] or any(one.simulated for one in answers),
         "cached_input_tokens": before.get("cached_input_tokens", 0)
         + sum(one.get("cached_input_tokens", 0) for one in counted),
@@ -237,7 +261,8 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
 def after_failure(before: Spent, error: CallFailed) -> Spent:
     """What was spent in all, by a failed call too."""
     cost = added(before["cost_usd"], error.details.get("cost_usd", 0.0))
-    return {**before, "cost_usd": cost, "tokens": error.details.get("tokens_spent", before["tokens"])}
+    taken = {"tokens": "tokens_spent", "charged_usd": "charged_usd"}
+    return {**before, "cost_usd": cost, **{name: error.details.get(key, before[name]) for name, key in taken.items()}}  # type: ignore[literal-required, typeddict-item]
 
 
 def told_spent(spent: Spent) -> dict[str, Any]:
@@ -272,7 +297,8 @@ def open_actions(domain: Domain[Any], parsed: Any, state: ReasoningState) -> lis
 def failure(error: CallFailed, model: LanguageModel, details: dict[str, Any] | None = None) -> Update:
     """A failed proposal."""
     details = {"model": model.name, **(details or {}), **error.details}
-    details.pop("tokens_spent", None)
+    for counted in ("tokens_spent", "charged_usd"):
+        details.pop(counted, None)
     cost = details.pop("cost_usd", 0.0)
     log.warning("the language model failed: %s %s", error.reason, details.get("status") or "")
     return failed(error.reason, details, cost)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from escalade.domains.base import Domain, FloatArray
-from escalade.domains.decision import Decision
+from escalade.domains.decision import Decision, FailedDecision
 from escalade.neural.batcher import Batcher
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.neural.certificate import Certificate
@@ -39,6 +39,9 @@ class SimilarDecisions(Protocol):
 Sink = Callable[[Decision], None]
 """Is told of every finished decision. Must be quick and must not block: it runs on the event loop."""
 
+FailureSink = Callable[[FailedDecision], None]
+"""Receives the record of every run that ended without a decision. As quick as a `Sink`."""
+
 _FARTHEST = 1e6
 """As far as a decision tells: JSON knows no infinity."""
 
@@ -68,6 +71,7 @@ class Resources:
     watch: CertificateWatch | None = None
     similar: SimilarDecisions | None = None
     sinks: tuple[Sink, ...] = ()
+    failure_sinks: tuple[FailureSink, ...] = ()
     compute_usd_per_hour: float = 0.0
     clock: Callable[[], float] = time.monotonic
     """Seconds, for deadlines and durations: it must never step back, as the wall clock does."""

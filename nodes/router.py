@@ -72,6 +72,7 @@ def router_node(resources: Resources) -> Step:
             "next_rung": rung,
             "why": f"{rung} is the next rung that fits",
             "allowance_ms": allowance(rung, counted(rung, state["elapsed_ms"], reports, context), context, resources),
+            "allowance_usd": allowance_usd(reports, context),
             "network_value": network_value(reports),
         }
 
@@ -196,7 +197,7 @@ def does_not_fit(
 ) -> str | None:
     """Why a rung is beyond this decision's time or money, None if it is not."""
     model = resources.language_model
-    if rung == "reason" and model is not None and model.endpoint.breaker.refuses():
+    if rung == "reason" and model is not None and model.endpoint.refuses():
         return "breaker_open"
     if context.deadline_ms is not None:
         if elapsed_ms >= context.deadline_ms:
@@ -210,7 +211,7 @@ def does_not_fit(
         ):
             return "deadline"
     if context.budget_usd is not None:
-        left = context.budget_usd - sum(cost for cost in costs if cost is not None)
+        left = money_left(costs, context.budget_usd)
         if rung == "reason" and model is not None:
             price = model.most_it_can_cost(resources.domain, text, *most_calls(context))
             if price is None or None in costs:  # or money of unknown amount was already spent
@@ -223,6 +224,18 @@ def does_not_fit(
             if left <= 0:
                 return "budget"
     return None
+
+
+def allowance_usd(reports: Sequence[dict[str, Any]], context: DecisionContext) -> float | None:
+    """USD that the next rung may spend, None without a budget."""
+    if context.budget_usd is None:
+        return None
+    return max(0.0, money_left([report["cost_usd"] for report in reports], context.budget_usd))
+
+
+def money_left(costs: Sequence[float | None], budget_usd: float) -> float:
+    """What is left of a budget after visits of which some may have an unknown cost."""
+    return budget_usd - sum(cost for cost in costs if cost is not None)
 
 
 def allowance(rung: Rung, elapsed_ms: float, context: DecisionContext, resources: Resources) -> float | None:

@@ -65,6 +65,7 @@ class DecisionProgress(TypedDict, total=False):
     next_rung: Annotated[str, Field(description="The node that the router goes to next.")]
     why: Annotated[str, Field(description="Why the router goes there.")]
     allowance_ms: Annotated[float | None, Field(description="Milliseconds that the next rung may take; null: any.")]
+    allowance_usd: Annotated[float | None, Field(description="USD that the next rung may spend; null: any.")]
     network_value: Annotated[
         float | None,
         Field(description="The networks' estimate of the state in [-1, 1], where they did not accept their action."),

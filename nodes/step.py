@@ -15,11 +15,13 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
 from escalade.domains.errors import DeadlineError, OverloadedError, StateError
 from escalade.nodes.checked import check_state
 from escalade.nodes.context import DecisionContext, read_context
+from escalade.nodes.failures import emit_failure
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.tracing import annotate
@@ -41,6 +43,8 @@ class Step(Runnable[DecisionState, Update]):
 
     counts_gap = True
     """Whether the time since the last node counts."""
+    begins = False
+    """Whether it is the first of a decision, whose state may still hold what an earlier one on the thread left."""
 
     needs: tuple[str, ...] = ("id", "text", "reports", "elapsed_ms")
     """What the state must hold."""
@@ -52,13 +56,39 @@ class Step(Runnable[DecisionState, Update]):
         self.async_run = async_run
 
     def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        try:
+            return self._invoke(input)
+        except BaseException as error:
+            self._ends(input, error)
+            raise
+
+    async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+        try:
+            return await self._ainvoke(input)
+        except BaseException as error:
+            self._ends(input, error)
+            raise
+
+    def _invoke(self, input: DecisionState) -> Update:
         state, context, started = self._begin(input)
         return self._end(state, self.run(state, context), started)
 
-    async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+    async def _ainvoke(self, input: DecisionState) -> Update:
         state, context, started = self._begin(input)
         update = self.run(state, context) if self.async_run is None else await self.async_run(state, context)
         return self._end(state, update, started)
+
+    def _ends(self, state: DecisionState, error: BaseException) -> None:
+        """This step ends the run: the sinks of failures get a record of it. A question to a person ends none."""
+        if isinstance(error, GraphBubbleUp):
+            return
+        if self.begins:
+            state = {"state": state.get("state"), "decision_id": state.get("decision_id")}
+        emit_failure(self.resources, state, error, self._under_way(state))
+
+    def _under_way(self, state: DecisionState) -> Update | None:
+        """The report of the rung whose visit ends here, None where it is no rung."""
+        return None
 
     def _begin(self, state: DecisionState) -> tuple[DecisionState, DecisionContext, float]:
         check_state(state, self.needs)
@@ -106,7 +136,7 @@ class RungStep(Step):
     works = True
     """Whether this machine is at work during a visit, and not only waits for another."""
 
-    def invoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+    def _invoke(self, input: DecisionState) -> Update:
         state, context, started = self._begin(input)
         entered = METER.enter() if self.works else 0.0
         try:
@@ -117,7 +147,7 @@ class RungStep(Step):
             work = METER.leave(entered) if self.works else 0.0
         return self._propose(state, proposal, started, work)
 
-    async def ainvoke(self, input: DecisionState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:
+    async def _ainvoke(self, input: DecisionState) -> Update:
         state, context, started = self._begin(input)
         entered = METER.enter() if self.works else 0.0
         try:
@@ -127,6 +157,9 @@ class RungStep(Step):
         finally:
             work = METER.leave(entered) if self.works else 0.0
         return self._propose(state, proposal, started, work)
+
+    def _under_way(self, state: DecisionState) -> Update | None:
+        return {"rung": self.name, "outcome": "failed", "reason": "cancelled", "cost_usd": 0.0}
 
     def _failed(self, error: Exception) -> Update:
         log.warning("rung %s failed: %s: %s", self.name, type(error).__name__, error)

@@ -17,7 +17,7 @@ import pytest
 
 from escalade import Decision, __version__
 from escalade.app import cli
-from escalade.app.batch import ResultFile
+from escalade.app.result_file import ResultFile
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import Bundle
 
@@ -205,11 +205,11 @@ def test_a_killed_batch_takes_up_where_it_was(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not target.exists(), "it was done before it could be killed"
-    kept = partial[0].read_bytes().split(b"\n")[0]
+    number, _, kept = partial[0].read_bytes().split(b"\n")[0].partition(b" ")
     done = run(*arguments)
     assert "taking up after" in done.stderr
     lines = target.read_bytes().splitlines()
-    assert lines[0] == kept
+    assert lines[int(number)] == kept
     assert [json.loads(line)["state"] for line in lines] == states
     assert not list(tmp_path.glob(".*partial"))
 
@@ -286,20 +286,38 @@ def test_results_go_where_they_can_be_put(
 
 def test_unfinished_results_belong_to_their_work_alone(tmp_path: Path) -> None:
     first = ResultFile(tmp_path / "out", ["work"])
-    first.write({"line": 1})
+    first.write(2, {"line": 2})
+    first.write(0, {"line": 0})
     with pytest.raises(SettingsError, match="another process"):
         ResultFile(tmp_path / "out", ["work"])
     other = ResultFile(tmp_path / "out", ["other work"])
-    assert other.done == []
+    assert len(other) == 0
     other.close()
     first.close()
     with first.partial.open("ab") as file:
-        file.write(b"garbage\n{}\n")
+        file.write(b"garbage\n1 {}\n")
     again = ResultFile(tmp_path / "out", ["work"])
-    assert again.done == [{"line": 1}]
-    again.write({"line": 2})
+    assert list(again.lines()) == [(0, {"line": 0}), (2, {"line": 2})]
+    assert 1 not in again
+    again.write(1, {"line": 1})
     again.finish()
-    assert (tmp_path / "out").read_text() == '{"line": 1}\n{"line": 2}\n'
+    assert (tmp_path / "out").read_text() == '{"line": 0}\n{"line": 1}\n{"line": 2}\n'
+    assert not again.partial.exists()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9, 12])
+def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, cut: int) -> None:
+    first = ResultFile(tmp_path / "out", ["work"])
+    first.write(5, {"line": 5})
+    first.write(3, {"line": 3})
+    first.close()
+    whole = first.partial.read_bytes()
+    first.partial.write_bytes(whole[:-cut])
+    again = ResultFile(tmp_path / "out", ["work"])
+    assert (5 in again, 3 in again) == (True, False)
+    again.write(3, {"line": 3})
+    again.finish()
+    assert (tmp_path / "out").read_text() == '{"line": 3}\n{"line": 5}\n'
 
 
 def test_settings_that_ask_what_cannot_be(command_line: CommandLine) -> None:

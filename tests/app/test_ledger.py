@@ -22,7 +22,7 @@ from escalade.app.prices import ModelPrice, Prices
 from escalade.app.settings import Settings
 from escalade.app.wiring import counterfactuals_of, open_decider
 from escalade.domains.catalog import load_domain
-from escalade.domains.decision import Decision, RungReport
+from escalade.domains.decision import Decision, FailedDecision, RungReport
 from escalade.domains.errors import SettingsError
 
 DOMAIN = load_domain("tic_tac_toe")
@@ -136,13 +136,41 @@ def test_audits_cost_what_they_cost(tmp_path: Path) -> None:
     assert "1 unpriced" in shown.output
 
 
+def test_what_failed_decisions_cost_is_counted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l", Counterfactuals(DOMAIN, PRICE), clock=lambda: 0.0)
+    for cost, outcome in ((A_CALL, "failed"), (None, "cancelled"), (0.0, "refused")):
+        ledger.failed(
+            FailedDecision(
+                decision_id="x",
+                domain=DOMAIN.name,
+                state="51",
+                outcome=outcome,
+                error="NoDecisionError",
+                message="no rung could decide",
+                cost_usd=cost,
+                latency_ms=1.0,
+                rungs=[policy("escalated", ms=250.0), llm()],
+            )
+        )
+    ledger.close()
+    (found,) = totals(tmp_path / "l")
+    assert (found.decisions, found.failures, found.failures_unpriced) == (0, 2, 1)
+    assert found.failures_usd == pytest.approx(A_CALL)
+    assert found.failures_seconds > 0
+    shown = CliRunner().invoke(app, ["ledger", str(tmp_path / "l")])
+    assert "2 runs ended without a decision" in shown.output
+    assert "1 of them unpriced" in shown.output
+
+
 def test_an_older_ledger_goes_on(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l", Counterfactuals(DOMAIN, PRICE))
     ledger(decision(0, policy()))
     ledger.close()
     with sqlite3.connect(tmp_path / "l") as database:
         database.execute("DROP TABLE audits")
-    assert totals(tmp_path / "l")[0].audits == 0
+        database.execute("DROP TABLE failures")
+    (found,) = totals(tmp_path / "l")
+    assert (found.audits, found.failures) == (0, 0)
 
 
 def test_the_first_searches_do_not_outweigh_the_certificate(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.endpoint import Endpoint
-from escalade.nodes.guards import Breaker, DecisionTokens, Gate, HourlyTokens
+from escalade.nodes.gate import Gate
+from escalade.nodes.guards import Breaker, DecisionTokens, HourlyTokens
 
 
 class Clock:
@@ -100,8 +101,9 @@ def test_callers_with_little_time_do_not_open_it_for_all() -> None:
 
     endpoint = Endpoint(breaker=Breaker(3))
 
-    def call(timeout_s: float, fair_s: float) -> Any:
-        return asyncio.run(endpoint.call(slow, timeout_s=timeout_s, tokens=1, used=lambda _: 1, fair_s=fair_s))
+    def call(within_s: float, fair_s: float) -> Any:
+        options: Any = {"timeout_s": 5.0, "within_s": within_s, "fair_s": fair_s}
+        return asyncio.run(endpoint.call(slow, tokens=1, used=lambda _: 1, **options))
 
     for _ in range(9):
         with pytest.raises(CallFailed, match="timeout"):
