@@ -10,10 +10,10 @@ import numpy as np
 
 from escalade.app.batch import decide_file
 from escalade.app.result_file import ResultFile
-from escalade.app.waiting import what_is_left
+from escalade.app.waiting import LeftOver, what_is_left
 from escalade.app.wiring import Decider
 from escalade.domains.decision import Decision
-from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.domains.errors import SettingsError
 from escalade.neural.confidence import reason_features
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.patience import Patience
@@ -44,7 +44,7 @@ async def answers_of(
     patience: Patience | None = None,
     on_wait: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """The model's decisions, in the states' order; what an earlier run left is not asked again. Raises EscaladeError
+    """The model's decisions, in the states' order; what an earlier run left is not asked again. Raises LeftOver
     where some are left since the endpoint did not come back, or there was no patience with it."""
     model = decider.resources.language_model
     work = [decider.domain.name, None if model is None else model.name, context.model_dump(mode="json")]
@@ -66,7 +66,7 @@ async def answers_of(
         trace_share=decider.trace_share,
     )
     if left:
-        raise EscaladeError(what_is_left(left, len(labelled), "states"))
+        raise LeftOver(what_is_left(left, len(labelled), "states"))
     return [lines[number] for number in range(len(labelled))]
 
 

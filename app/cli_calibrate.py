@@ -16,7 +16,7 @@ from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, 
 from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted
 from escalade.app.measured import open_bundle, progress_bars, write_report
 from escalade.app.settings import read_settings
-from escalade.app.waiting import PatienceOption, patience_with
+from escalade.app.waiting import TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.nodes.context import make_context
 
@@ -70,17 +70,18 @@ def calibrate(
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
         labelled = some_of(labelled, count, seed)
         waits = patience_with(decider.resources.language_model, patience)
-        lines = asyncio.run(
-            answers_of(
-                decider,
-                context,
-                labelled,
-                folder / ANSWERS,
-                lambda done, of: tell("asking the model", done, of),
-                waits,
-                lambda seconds: tell("waiting for the endpoint, s", int(seconds), int(waits.seconds) if waits else 0),
-            )
-        )
+
+        def wait(seconds: float) -> None:
+            tell("waiting for the endpoint, s", int(seconds), 0 if waits is None else int(waits.seconds))
+
+        def progress(done: int, of: int) -> None:
+            tell("asking the model", done, of)
+
+        try:
+            lines = asyncio.run(answers_of(decider, context, labelled, folder / ANSWERS, progress, waits, wait))
+        except LeftOver as left:
+            typer.echo(str(left), err=True)
+            raise typer.Exit(TEMPORARY_FAILURE) from None
     learned, tested = learned_from(labelled, lines, samples, seed)
     report = {
         "domain": loaded.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
     from escalade.nodes.language_model import LanguageModel
@@ -20,6 +21,11 @@ TEMPORARY_FAILURE = 75
 """The exit code of a command of which something is left that may succeed later (EX_TEMPFAIL of sysexits.h)."""
 NOTICED_S = 1.0
 """A shorter wait is not shown."""
+
+
+class LeftOver(EscaladeError):
+    """Something is left that may succeed later."""
+
 
 PatienceOption = Annotated[
     float | None,
@@ -39,8 +45,8 @@ def patience_with(model: LanguageModel | None, seconds: float | None) -> Patienc
     from escalade.nodes.patience import Patience
 
     chosen = PATIENCE_S if seconds is None else seconds
-    if chosen != chosen:
-        raise SettingsError("--patience must be a number of seconds")
+    if not math.isfinite(chosen):
+        raise SettingsError(f"--patience must be a number of seconds, not {chosen}")
     if model is None or not chosen:
         return None
     model.endpoint.patience = Patience(chosen)

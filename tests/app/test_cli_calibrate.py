@@ -77,7 +77,14 @@ def test_more_agreement_is_more_confidence(tmp_path: Path) -> None:
 
 def test_what_cannot_be_learned_from_is_said(tmp_path: Path) -> None:
     down = SimulatedModel(TicTacToe(), exact, Simulation(latency_ms=0, error_rate=1.0))
-    with served(down) as url:
+    for seconds in ("0", "2"):
+        with served(down) as url:
+            done = run(url, tmp_path, "--count", "50", "--patience", seconds)
+        assert done.returncode == 75
+        assert "50 of 50 states are left" in done.stderr
+        assert "the same command goes on" in done.stderr
+    mumbling = SimulatedModel(TicTacToe(), exact, Simulation(latency_ms=0, garbage_rate=1.0))
+    with served(mumbling) as url:
         done = run(url, tmp_path, "--count", "50")
     assert done.returncode == 2
     assert "the model answered 0 of 50 states" in done.stderr
