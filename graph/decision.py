@@ -25,8 +25,9 @@ from escalade.graph.warm_up import warm_up
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
-from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
+from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits, check_input
 from escalade.nodes.daemon import off_loop
+from escalade.nodes.events import runtime_here, to_the_outside
 from escalade.nodes.human import CALLED_ABOUT, check_about, human_node
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
@@ -63,16 +64,18 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
         return InputModel
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        with self._about(input) as check:
+        with to_the_outside(), self._about(input) as check:
             return check(super().invoke(input, config, **options))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        with self._about(input) as check:
+        with to_the_outside(), self._about(input) as check:
             return check(await super().ainvoke(input, config, **options))
 
     @contextmanager
     def _about(self, input: Any) -> Iterator[Callable[[Any], Any]]:
         """Meanwhile no question about another state takes an answer. Yields what checks a result, and returns it."""
+        if runtime_here() is None:  # a host's state may have keys of the same names
+            check_input(input)
         given = input.get("state") if isinstance(input, dict) else None
         domain = cast(DecisionStateGraph, self.builder).domain
 

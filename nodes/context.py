@@ -209,5 +209,14 @@ def check_place(configurable: Mapping[str, Any], given: Any) -> None:
         )
 
 
+def check_input(given: Any) -> None:
+    """Refuse options beside the state in the input of a run by itself, where LangGraph drops them. Raises
+    SettingsError."""
+    misplaced = OPTIONS.intersection(given) if isinstance(given, dict) else ()
+    if misplaced:
+        name = min(misplaced)
+        raise SettingsError(f"input: nobody reads the option '{name}' there; give context={{'{name}': …}} beside it")
+
+
 OPTIONS = frozenset(DecisionContext.model_fields)
 """The names of all options."""

@@ -266,3 +266,41 @@ def test_options_in_the_config_are_refused_where_nobody_reads_them(graph: Any, r
     theirs: Any = {"configurable": {"seed": 5, "mode": "theirs"}}
     assert run(parent, {"board": "51"}, theirs)["move"]["state"] == "51"
     assert run(graph, {"state": "51"}, theirs, context={"simulations": 5})["decision"]["state"] == "51"
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_options_beside_the_state_are_refused_and_not_dropped(how: str) -> None:
+    graph = build_decision_graph("tic_tac_toe")
+    given: Any = {"state": "51", "simulations": 5}
+
+    async def decide() -> Any:
+        return graph.invoke(given) if how == "invoke" else await graph.ainvoke(given)
+
+    with pytest.raises(SettingsError, match="input: nobody reads the option 'simulations'"):
+        asyncio.run(decide())
+
+
+def test_a_host_may_have_keys_named_like_options() -> None:
+    class Host(TypedDict, total=False):
+        state: str
+        mode: str
+        decision: dict[str, Any]
+
+    host = StateGraph(Host)
+    host.add_node("decide", build_decision_graph("tic_tac_toe"))
+    host.add_edge(START, "decide")
+    host.add_edge("decide", END)
+    assert host.compile().invoke({"state": "51", "mode": "dark"})["decision"]["domain"] == "tic_tac_toe"
+
+
+def test_events_of_a_graph_that_is_a_node_by_itself_reach_the_host_s_stream() -> None:
+    class Host(TypedDict, total=False):
+        state: str
+        decision: dict[str, Any]
+
+    host = StateGraph(Host)
+    host.add_node("decide", build_decision_graph("tic_tac_toe"))
+    host.add_edge(START, "decide")
+    host.add_edge("decide", END)
+    events = list(host.compile().stream({"state": "51"}, stream_mode="custom"))
+    assert [event["rung"] for event in events if event["event"] == "rung"][-1] == "search"
