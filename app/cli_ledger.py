@@ -20,7 +20,7 @@ from escalade.app.settings import read_settings
 from escalade.domains.errors import SettingsError
 
 if TYPE_CHECKING:
-    from escalade.app.ledger import Saving, Totals
+    from escalade.app.ledger_totals import Saving, Totals
 
 
 def ledger(
@@ -36,7 +36,7 @@ def ledger(
 
     Decisions are recorded in the ledger if ESCALADE_LEDGER names a file.
     """
-    from escalade.app.ledger import totals
+    from escalade.app.ledger_totals import totals
 
     path = file or read_settings().ledger
     if path is None:

@@ -93,6 +93,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.undecided = Counter(
+            "failed_decisions",
+            "Runs of the decision graph that ended without a decision: refused, failed or cancelled.",
+            ["domain", "outcome"],
+            registry=self.registry,
+        )
         self.audits = Counter(
             "audits",
             "Audits of decisions that a certificate is about: right, wrong, failed, pending or shed.",
@@ -120,6 +126,7 @@ class Metrics:
 
     def record_failure(self, failed: FailedDecision) -> None:
         """What a run without a decision has cost counts as that of any other. A sink of failures."""
+        self.undecided.labels(failed.domain, failed.outcome).inc()
         self._record_visits(failed)
 
     def _record_visits(self, decision: Decision | FailedDecision) -> None:

@@ -18,7 +18,7 @@ import pytest
 from simulated import exact, served
 
 from escalade import Decision, DecisionContext
-from escalade.app.ledger import totals
+from escalade.app.ledger_totals import totals
 from escalade.app.settings import Settings
 from escalade.app.simulated_llm import SimulatedModel, Simulation, simulated_app
 from escalade.app.wiring import open_decider, open_language_model

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.app.counterfactual import Averages, Counterfactuals
-from escalade.app.ledger import Ledger, open_ledger, saving_of, totals
+from escalade.app.ledger import Ledger
+from escalade.app.ledger_file import open_ledger
+from escalade.app.ledger_totals import saving_of, totals
 from escalade.app.prices import ModelPrice, Prices
 from escalade.app.settings import Settings
 from escalade.app.wiring import counterfactuals_of, open_decider

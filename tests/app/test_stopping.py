@@ -19,7 +19,7 @@ import pytest
 from served import Served, served
 
 from escalade import load_domain
-from escalade.app.ledger import totals
+from escalade.app.ledger_totals import totals
 from escalade.training.store import ExperienceStore
 
 

@@ -47,6 +47,7 @@ def test_what_an_undecided_run_has_cost_is_recorded_and_counted() -> None:
     assert caught.value.failed == failed
     counted = metrics.registry.get_sample_value
     assert counted("inference_cost_dollars_total", {"source": "reason"}) == pytest.approx(failed.cost_usd)
+    assert counted("failed_decisions_total", {"domain": "tic_tac_toe", "outcome": "failed"}) == 1
     assert counted("llm_tokens_total", {"kind": "output"}) == 10 * served.answered
 
 
