@@ -13,7 +13,8 @@ from typing import Any
 from escalade.app.result_file import ResultFile
 from escalade.app.tracing import sampled
 from escalade.domains.errors import EscaladeError, OverloadedError, SettingsError
-from escalade.graph.decision import DecisionGraph, decided
+from escalade.graph.decision import decided
+from escalade.graph.decision_graph import DecisionGraph
 from escalade.nodes.context import DecisionContext
 from escalade.nodes.patience import Patience, PatienceOver, may_pass, while_patient
 

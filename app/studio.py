@@ -10,7 +10,6 @@ from escalade.app.metrics import METRICS
 from escalade.app.settings import read_settings
 from escalade.app.wiring import open_decider
 from escalade.graph.training import TrainingResources, build_training_graph
-from escalade.nodes.context import ServedContext
 
 _settings = read_settings()
 
@@ -19,7 +18,6 @@ decision_graph = open_decider(
     _settings.domains[0],
     sinks=[METRICS.record],
     failure_sinks=[METRICS.record_failure],
-    context=ServedContext,
     limits=_settings.limits,
 ).graph
 training_graph = build_training_graph(TrainingResources(root=_settings.runs))

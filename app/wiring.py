@@ -21,9 +21,10 @@ from escalade.app.watch import Watch, WatchConfig
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import SettingsError
-from escalade.graph.decision import DecisionGraph, make_resources, wire
+from escalade.graph.decision import make_resources, wire
+from escalade.graph.decision_graph import DecisionGraph
 from escalade.neural.sources import BUILTIN, REGISTERED, builtin_names
-from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits
+from escalade.nodes.context import NO_LIMITS, Limits
 from escalade.nodes.dialect import Dialect
 from escalade.nodes.endpoint import Endpoint
 from escalade.nodes.gate import Gate
@@ -89,7 +90,6 @@ def open_decider(
     failure_sinks: Sequence[FailureSink] = (),
     metrics: Metrics = METRICS,
     limits: Limits = NO_LIMITS,
-    context: type[DecisionContext] = DecisionContext,
 ) -> Decider:
     """The decision graph of a domain. options and bundle come before those of the settings.
 
@@ -97,8 +97,7 @@ def open_decider(
     "none" is none. Unless told otherwise, a domain of ours is decided by the champion that came with it. What an alias
     points at is looked up now: one who is open keeps the bundle it was opened with. language_model: one that others
     use too, so that its endpoint's guards see all calls; None: one of its own, by the settings. metrics: hear of rows
-    and audits. limits: what a run may ask for. context: reads
-    the options of a run.
+    and audits. limits: what a run may ask for.
     Raises CatalogError, BundleError, RegistryError, StoreError or SettingsError for what cannot be had.
     """
     domain = load_domain(name, options or settings.domain_options.get(name))
@@ -146,7 +145,7 @@ def open_decider(
     watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
-    graph = wire(resources, context).compile(name=f"decide_{domain.name}")
+    graph = wire(resources).compile(name=f"decide_{domain.name}")
     return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share)
 
 

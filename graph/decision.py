@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableConfig
-from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.graph import END, START
 from langgraph.types import Checkpointer
-from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from escalade.domains.base import RUNGS, Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, NoDecisionError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
+from escalade.graph.decision_graph import INTERRUPT, DecisionGraph, DecisionStateGraph
 from escalade.graph.reasoning import Asked, reasoning_graph
 from escalade.graph.warm_up import warm_up
 from escalade.neural.batcher import Batcher
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.conclude import conclude_node
-from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits, check_input
+from escalade.nodes.context import NO_LIMITS, DecisionContext, Limits, make_context
 from escalade.nodes.daemon import off_loop
-from escalade.nodes.events import runtime_here, to_the_outside
-from escalade.nodes.human import CALLED_ABOUT, check_about, human_node
+from escalade.nodes.human import human_node
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.parse import parse_node
 from escalade.nodes.policy import policy_node
@@ -37,7 +33,6 @@ from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import FailureSink, Resources, SimilarDecisions, Sink
 from escalade.nodes.router import END_OF_LADDER, router_node
 from escalade.nodes.search import search_node
-from escalade.nodes.state import DecisionInput, DecisionOutput, DecisionState, InputModel
 from escalade.nodes.step import Route
 from escalade.nodes.tracing import POLICY
 from escalade.nodes.value import value_node
@@ -48,75 +43,13 @@ if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
 
 
-INTERRUPT = "__interrupt__"
-"""Where LangGraph puts the questions that a run waits for."""
-
-
-class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
-    """The compiled graph.
-
-    LangGraph matches calls made inside one node of another graph with their checkpoints by the order of the calls.
-    Where that order changes between a person's question and the answer, a call gets the decision on another state; it
-    then raises StateError instead of returning it.
-    """
-
-    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        return InputModel
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        with to_the_outside(), self._about(input) as check:
-            return check(super().invoke(input, config, **options))
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        with to_the_outside(), self._about(input) as check:
-            return check(await super().ainvoke(input, config, **options))
-
-    @contextmanager
-    def _about(self, input: Any) -> Iterator[Callable[[Any], Any]]:
-        """Meanwhile no question about another state takes an answer. Yields what checks a result, and returns it."""
-        if runtime_here() is None:  # a host's state may have keys of the same names
-            check_input(input)
-        given = input.get("state") if isinstance(input, dict) else None
-        domain = cast(DecisionStateGraph, self.builder).domain
-
-        def check(result: Any) -> Any:
-            # What waits for a person may still hold the thread's decision before.
-            if given is not None and isinstance(result, dict) and "decision" in result and INTERRUPT not in result:
-                check_about(domain, given, result["decision"]["state"])
-            return result
-
-        before = CALLED_ABOUT.set(given)
-        try:
-            yield check
-        finally:
-            CALLED_ABOUT.reset(before)
-
-
-class DecisionStateGraph(StateGraph[DecisionState, DecisionContext, DecisionInput, DecisionOutput]):
-    """The graph of nodes and edges. domain: what it decides. context: reads the options of a run."""
-
-    def __init__(self, domain: Domain[Any], context: type[DecisionContext] = DecisionContext) -> None:
-        super().__init__(
-            DecisionState,
-            context_schema=context,
-            input_schema=DecisionInput,
-            output_schema=DecisionOutput,
-        )
-        self.domain = domain
-
-    def compile(self, *options: Any, **named: Any) -> DecisionGraph:
-        # As LangGraph copies a compiled graph (`Pregel.copy`), into our class.
-        compiled = super().compile(*options, **named)
-        return DecisionGraph(**{name: value for name, value in vars(compiled).items() if name != "__orig_class__"})
-
-
 class GraphOptions(TypedDict, total=False):
     """What `make_resources` takes besides the domain, and says."""
 
     bundle: Bundle | str | Path | None
     language_model: LanguageModel | BaseChatModel | None
     evaluator: AnyEvaluator | None
-    defaults: DecisionContext | None
+    defaults: DecisionContext | Mapping[str, Any] | None
     sinks: Sequence[Sink]
     failure_sinks: Sequence[FailureSink]
     similar: SimilarDecisions | None
@@ -133,7 +66,7 @@ def make_resources(
     bundle: Bundle | str | Path | None = None,
     language_model: LanguageModel | BaseChatModel | None = None,
     evaluator: AnyEvaluator | None = None,
-    defaults: DecisionContext | None = None,
+    defaults: DecisionContext | Mapping[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
     failure_sinks: Sequence[FailureSink] = (),
     similar: SimilarDecisions | None = None,
@@ -173,7 +106,7 @@ def make_resources(
         evaluator = bundle.network if bundle else RolloutEvaluator(domain)
     resources = Resources(
         domain=domain,
-        defaults=defaults or DecisionContext(),
+        defaults=defaults if isinstance(defaults, DecisionContext) else make_context(dict(defaults or {})),
         calibrators={rung: bundle.calibrator(rung) for rung in ("policy", "value", "search")} if bundle else {},
         network=network,
         value_network=value_network,
@@ -205,9 +138,9 @@ def _to_fastest_device(bundle: Bundle) -> None:
                 network.to("cuda")
 
 
-def wire(resources: Resources, context: type[DecisionContext] = DecisionContext) -> DecisionStateGraph:
-    """The graph of nodes and edges, not yet compiled. context: reads the options of a run."""
-    graph = DecisionStateGraph(resources.domain, context)
+def wire(resources: Resources) -> DecisionStateGraph:
+    """The graph of nodes and edges, not yet compiled."""
+    graph = DecisionStateGraph(resources.domain)
     for node in (parse_node, router_node, policy_node, value_node, search_node, human_node, conclude_node):
         step = node(resources)
         graph.add_node(step.name, step, trace_policy=POLICY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,8 +146,10 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-class ServedContext(DecisionContext):
-    """Options that a client of the LangGraph server sends: what is wrong with them is one sentence."""
+class CheckedContext(DecisionContext):
+    """Options as LangGraph makes them of a dict: what is wrong with them is one sentence, not pydantic's page."""
+
+    model_config = ConfigDict(title="DecisionContext")
 
     def __init__(self, **values: Any) -> None:
         """Raises SettingsError naming the first field at fault."""
@@ -168,6 +171,10 @@ def refused() -> Iterator[None]:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "options"
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            near = difflib.get_close_matches(field, OPTIONS, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(OPTIONS))}"
+            raise SettingsError(f"there is no option '{field[:40]}': {hint}", option=field) from None
         raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}", option=field) from None
 
 
@@ -181,6 +188,8 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
     """
     if given is None:
         return defaults
+    if isinstance(given, str | int | float | list | tuple):
+        raise SettingsError(f"context: give options by name, as in {{'simulations': 100}}, not {type(given).__name__}")
     if not isinstance(given, DecisionContext):
         ours = given.get("escalade") if isinstance(given, Mapping) else getattr(given, "escalade", None)
         if ours is None:

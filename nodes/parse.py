@@ -32,11 +32,10 @@ def parse_node(resources: Resources) -> Step:
         check_place(get_config()["configurable"], get_runtime().context)
         domain = resources.domain
         text = canonical_text(domain, state.get("state"))
-        rungs, legal = guarded(domain, lambda parsed: (domain.rungs_for(parsed), domain.legal_actions(parsed)), text)
+        rungs = guarded(domain, domain.rungs_for, text)
         return {
             "text": text,
             "rungs": None if rungs is None else list(rungs),
-            "forced": len(legal) == 1,
             "id": _decision_id(state.get("decision_id")),
             # A thread may decide many times: what the last run left behind is cleared, the caller's id with it.
             "decision_id": None,

@@ -48,8 +48,9 @@ def router_node(resources: Resources) -> Step:
         reports = list(state["reports"])
         proposal = state.get("proposal")
         if proposal is not None:
-            proposal = with_legality(proposal, legal_in(resources.domain, state["text"]), resources.domain)
-            report = judge(proposal, reports, context, resources, forced=state.get("forced", False))
+            legal = legal_in(resources.domain, state["text"])
+            proposal = with_legality(proposal, legal, resources.domain)
+            report = judge(proposal, reports, context, resources, forced=len(legal) == 1)
             reports.append(report)
             if report["outcome"] == "accepted":
                 why = f"{report['rung']} accepted: {report['reason']}"

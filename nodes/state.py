@@ -53,7 +53,6 @@ class DecisionProgress(TypedDict, total=False):
     rungs: Annotated[
         list[str] | None, Field(description="The rungs that the domain lets decide this state; null for all.")
     ]
-    forced: Annotated[bool, Field(description="Whether only one action is legal.")]
     reports: Annotated[
         list[dict[str, Any]],
         Field(description="The rung reports judged so far, each with the rung's `policy` besides."),

@@ -104,6 +104,8 @@ def last_human_text(state: Any) -> str:
     messages: Sequence[BaseMessage] = state["messages"] if isinstance(state, Mapping) else state.messages
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
+            if not message.text and message.content:
+                raise StateError("the last message of a person has no text, such as a state to decide")
             return message.text
     raise StateError("no message of a person holds a state to decide")
 

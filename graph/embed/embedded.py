@@ -17,7 +17,8 @@ from langgraph.pregel.remote import RemoteException, RemoteGraph
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import NoDecisionError, SettingsError
-from escalade.graph.decision import DecisionGraph, decided
+from escalade.graph.decision import decided
+from escalade.graph.decision_graph import DecisionGraph
 from escalade.nodes.context import DecisionContext, make_context, read_context
 from escalade.nodes.events import runtime_here, to_the_outside
 from escalade.nodes.step import Step

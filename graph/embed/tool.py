@@ -42,19 +42,25 @@ def decision_tool(
     known = load_domain(domain) if isinstance(domain, str) else domain or domain_of(graph)
     tool_name = name or str(graph.name)
 
+    def answer(decision: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        if known is not None and decision["domain"] != known.name:
+            raise ToolException(
+                f"No decision: the graph '{graph.name}' decides {decision['domain']}, not {known.name} (domain= of "
+                "decision_tool; ESCALADE_DOMAINS of its server)"
+            )
+        return sentence(decision), decision
+
     def decide(state: Any, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         try:
-            decision = embedded.decide(as_state(known, state), config, {})
+            return answer(embedded.decide(as_state(known, state), config, {}))
         except EscaladeError as error:
             raise ToolException(f"No decision: {error}") from error
-        return sentence(decision), decision
 
     async def decide_async(state: Any, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         try:
-            decision = await embedded.adecide(as_state(known, state), config, {})
+            return answer(await embedded.adecide(as_state(known, state), config, {}))
         except EscaladeError as error:
             raise ToolException(f"No decision: {error}") from error
-        return sentence(decision), decision
 
     what = f"Decide one state of {known.name if known else tool_name}: which action to take, and how sure that is."
     return StructuredTool.from_function(

@@ -156,7 +156,6 @@ EDITS = st.fixed_dictionaries(
         "reports": st.lists(REPORT, max_size=4) | DEEP,
         "next_rung": st.sampled_from([*NODES, "nowhere"]) | JUNK,
         "id": JUNK,
-        "forced": JUNK,
         "rungs": st.lists(st.sampled_from(["policy", "search", "human"]), max_size=2) | DEEP,
         "allowance_ms": JUNK,
         "network_value": JUNK,
@@ -185,3 +184,15 @@ def test_whatever_is_edited_the_decision_is_legal_or_an_error_of_ours(
     if node == "conclude" and "__interrupt__" not in result:
         return  # the edit is the end itself: nothing runs after it
     assert "__interrupt__" in result or legal(result["decision"])
+
+
+def test_whether_there_is_a_choice_is_read_from_the_state_alone() -> None:
+    """An edit must not make the router take a rung's only action for the state's only one."""
+    graph = build_decision_graph("tic_tac_toe", bundle="builtin:tic_tac_toe", checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    context: Any = {"policy_threshold": 1.0, "ladder": ["policy", "search"], "simulations": 5}
+    graph.invoke({"state": "5"}, config, context=context, interrupt_after=["parse"])
+    state: Any = graph.get_state(config).values
+    assert "forced" not in state
+    decision = graph.invoke(None, config, context=context)["decision"]
+    assert "only_action" not in {report["reason"] for report in decision["rungs"]}

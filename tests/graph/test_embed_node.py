@@ -268,13 +268,18 @@ def test_options_in_the_config_are_refused_where_nobody_reads_them(graph: Any, r
     assert run(graph, {"state": "51"}, theirs, context={"simulations": 5})["decision"]["state"] == "51"
 
 
-@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream", "astream"])
 def test_options_beside_the_state_are_refused_and_not_dropped(how: str) -> None:
     graph = build_decision_graph("tic_tac_toe")
     given: Any = {"state": "51", "simulations": 5}
 
     async def decide() -> Any:
-        return graph.invoke(given) if how == "invoke" else await graph.ainvoke(given)
+        if how == "astream":
+            return [chunk async for chunk in graph.astream(given)]
+        made = {"invoke": graph.invoke, "ainvoke": graph.ainvoke, "stream": lambda it: list(graph.stream(it))}[how](
+            given
+        )
+        return await made if how == "ainvoke" else made
 
     with pytest.raises(SettingsError, match="input: nobody reads the option 'simulations'"):
         asyncio.run(decide())
@@ -304,3 +309,27 @@ def test_events_of_a_graph_that_is_a_node_by_itself_reach_the_host_s_stream() ->
     host.add_edge("decide", END)
     events = list(host.compile().stream({"state": "51"}, stream_mode="custom"))
     assert [event["rung"] for event in events if event["event"] == "rung"][-1] == "search"
+
+
+@pytest.mark.parametrize(
+    ("context", "sentence"),
+    [
+        ({"simulaions": 5}, "there is no option 'simulaions': did you mean 'simulations'"),
+        ({"zzz": 5}, "there is no option 'zzz': there are alpha, budget_usd"),
+        ({"simulations": "many"}, "option simulations: "),
+        ("fast", "context: give options by name"),
+    ],
+)
+def test_wrong_options_are_one_sentence(context: Any, sentence: str) -> None:
+    graph = build_decision_graph("tic_tac_toe")
+    with pytest.raises(SettingsError, match=sentence) as refused:
+        graph.invoke({"state": "51"}, context=context)
+    assert "\n" not in str(refused.value)
+
+
+def test_defaults_may_be_options_by_name() -> None:
+    graph = build_decision_graph("tic_tac_toe", defaults={"simulations": 4})
+    (report,) = [one for one in graph.invoke({"state": "51"})["decision"]["rungs"] if one["rung"] == "search"]
+    assert report["details"]["rootInfo"]["visits"] <= 4
+    with pytest.raises(SettingsError, match="no option 'simulation'"):
+        build_decision_graph("tic_tac_toe", defaults={"simulation": 4})

@@ -337,3 +337,31 @@ async def test_a_call_that_is_resumed_with_another_call_s_checkpoint_raises() ->
     verdicts = (await graph.ainvoke(Command(resume="3"), config))["verdicts"]
     assert [one["decision"]["state"] for one in verdicts] == ["51", "14"]
     assert [one["decision"]["action_name"] for one in verdicts] == ["9", "3"]
+
+
+@pytest.mark.parametrize("how", ["stream", "astream"])
+async def test_a_streamed_call_does_not_take_another_call_s_answer(how: str) -> None:
+    inner = build_decision_graph("tic_tac_toe", defaults=ALONE)
+    order: list[str] = []
+
+    async def both(state: Parent) -> Parent:
+        verdicts = []
+        for text in order:
+            given: Any = {"state": text}
+            if how == "stream":
+                chunks = list(inner.stream(given, stream_mode="values"))
+            else:
+                chunks = [chunk async for chunk in inner.astream(given, stream_mode="values")]
+            verdicts.append(chunks[-1])
+        return {"verdicts": verdicts}
+
+    parent = StateGraph(Parent)
+    parent.add_node("both", both)
+    parent.add_edge(START, "both")
+    graph = parent.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    order[:] = ["51", "14"]
+    assert question(await graph.ainvoke({}, config)).value["state"] == "51"
+    order.reverse()
+    with pytest.raises(StateError, match=r"about the state '14' .* about '51'"):
+        await graph.ainvoke(Command(resume="9"), config)
