@@ -174,7 +174,7 @@ def refused() -> Iterator[None]:
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             near = difflib.get_close_matches(field, OPTIONS, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(OPTIONS))}"
-            raise SettingsError(f"there is no option '{field[:40]}': {hint}", option=field) from None
+            raise SettingsError(f"option {field[:40]}: there is none of this name; {hint}", option=field) from None
         raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}", option=field) from None
 
 

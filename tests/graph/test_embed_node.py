@@ -314,8 +314,8 @@ def test_events_of_a_graph_that_is_a_node_by_itself_reach_the_host_s_stream() ->
 @pytest.mark.parametrize(
     ("context", "sentence"),
     [
-        ({"simulaions": 5}, "there is no option 'simulaions': did you mean 'simulations'"),
-        ({"zzz": 5}, "there is no option 'zzz': there are alpha, budget_usd"),
+        ({"simulaions": 5}, "option simulaions: there is none of this name; did you mean 'simulations'"),
+        ({"zzz": 5}, "option zzz: there is none of this name; there are alpha, budget_usd"),
         ({"simulations": "many"}, "option simulations: "),
         ("fast", "context: give options by name"),
     ],
@@ -331,5 +331,5 @@ def test_defaults_may_be_options_by_name() -> None:
     graph = build_decision_graph("tic_tac_toe", defaults={"simulations": 4})
     (report,) = [one for one in graph.invoke({"state": "51"})["decision"]["rungs"] if one["rung"] == "search"]
     assert report["details"]["rootInfo"]["visits"] <= 4
-    with pytest.raises(SettingsError, match="no option 'simulation'"):
+    with pytest.raises(SettingsError, match="option simulation: there is none"):
         build_decision_graph("tic_tac_toe", defaults={"simulation": 4})
