@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,40 +90,12 @@ def tic_tac_toe_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def in_process(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`in_process("decide", …, stdin="", cwd=None, NAME="value")`: what `escalade decide …` does with that environment,
-    in this process, which spares the seconds that another one imports for."""
-    from escalade.app import cli
-
-    def run(
-        *arguments: str, stdin: str = "", cwd: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["escalade", *arguments])
-            patch.setattr("sys.path", [*sys.path])
-            patch.setattr("sys.stdin", io.StringIO(stdin))
-            if cwd is not None:
-                patch.chdir(cwd)
-            for name, value in {"COLUMNS": "200", **environment}.items():
-                patch.setenv(name, value)
-            capfd.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        printed = capfd.readouterr()
-        code = ended.value.code
-        return subprocess.CompletedProcess(arguments, code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return run
-
-
-@pytest.fixture
-def command_line(in_process: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., tuple[int, str]]:
-    """As `in_process`; the exit code and stderr."""
+def command_line() -> Callable[..., tuple[int, str]]:
+    """`command_line("decide", …, NAME="value")`: the exit code and stderr of `escalade decide …`, in this process."""
+    from in_process import escalade
 
     def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        done = in_process(*arguments, **environment)
+        done = escalade(*arguments, **environment)
         return done.returncode, done.stderr
 
     return run

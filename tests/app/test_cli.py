@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import escalade as run
 
 from escalade import Decision, __version__
 from escalade.app import cli
@@ -22,13 +23,7 @@ from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import Bundle
 
 CommandLine = Callable[..., tuple[int, str]]
-Run = Callable[..., subprocess.CompletedProcess[str]]
 PROGRAM = str(Path(sys.executable).with_name("escalade"))
-
-
-@pytest.fixture
-def run(in_process: Run) -> Run:
-    return in_process
 
 
 def program(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -80,7 +75,7 @@ def test_decide_prints_the_decision_and_every_rung() -> None:
         assert word in done.stdout
 
 
-def test_decide_json_is_a_decision_and_repeats_by_seed(run: Run) -> None:
+def test_decide_json_is_a_decision_and_repeats_by_seed() -> None:
     first, second = (
         run("decide", "tic_tac_toe", "51", "--mode", "search_only", "--simulations", "80", "--seed", "4", "--json")
         for _ in range(2)
@@ -90,7 +85,7 @@ def test_decide_json_is_a_decision_and_repeats_by_seed(run: Run) -> None:
     assert decisions[0].source == "search"
 
 
-def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle, run: Run) -> None:
+def test_decide_with_a_bundle_and_a_threshold(tic_tac_toe_bundle: Bundle) -> None:
     path = str(tic_tac_toe_bundle.path)
     done = run("decide", "tic_tac_toe", "51", "--bundle", path, "--threshold", "policy=0", "--json")
     decision = Decision.model_validate_json(done.stdout)
@@ -156,7 +151,7 @@ def test_wrong_use_ends_the_program_as_it_ends_here() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_intents_with_nothing_configured_says_what_to_configure(tmp_path: Path, run: Run) -> None:
+def test_intents_with_nothing_configured_says_what_to_configure(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("label\ncard\nloan\n")
     done = run("decide", "intents", "where is my card?", "-o", f"labels={labels}")
@@ -165,7 +160,7 @@ def test_intents_with_nothing_configured_says_what_to_configure(tmp_path: Path, 
         assert word in done.stderr
 
 
-def test_a_users_own_domain_by_module_and_class(tmp_path: Path, run: Run) -> None:
+def test_a_users_own_domain_by_module_and_class(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from escalade.domains.tic_tac_toe import TicTacToe\nclass Mine(TicTacToe):\n    name = 'mine'\n"
     )
@@ -180,12 +175,12 @@ def test_a_users_own_domain_by_module_and_class(tmp_path: Path, run: Run) -> Non
     assert run("domains", "check", "broken:Broken", cwd=tmp_path).returncode == 1
 
 
-def test_domains_lists_what_is_installed(run: Run) -> None:
+def test_domains_lists_what_is_installed() -> None:
     listed = run("domains").stdout
     assert all(name in listed for name in ("connect_four", "tic_tac_toe", "intents"))
 
 
-def test_a_file_is_decided_in_order_and_a_refused_line_goes_on(tmp_path: Path, run: Run) -> None:
+def test_a_file_is_decided_in_order_and_a_refused_line_goes_on(tmp_path: Path) -> None:
     source, target = tmp_path / "states.txt", tmp_path / "out.jsonl"
     source.write_text("5\nx\n51\n\n5555\n519\n")
     done = run("decide", "tic_tac_toe", "--input", str(source), "--output", str(target), "--simulations", "20")
@@ -199,7 +194,7 @@ def test_a_file_is_decided_in_order_and_a_refused_line_goes_on(tmp_path: Path, r
     assert run("decide", "tic_tac_toe", "--input", str(source), "--output", str(target)).returncode == 0
 
 
-def test_a_killed_batch_takes_up_where_it_was(tmp_path: Path, run: Run) -> None:
+def test_a_killed_batch_takes_up_where_it_was(tmp_path: Path) -> None:
     source, target = tmp_path / "states.txt", tmp_path / "out.jsonl"
     states = [f"{a}{b}" for a in "123456789" for b in "123456789" if a != b] * 20
     source.write_text("\n".join(states) + "\n")
@@ -221,13 +216,13 @@ def test_a_killed_batch_takes_up_where_it_was(tmp_path: Path, run: Run) -> None:
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_solve_gives_the_exact_scores(run: Run) -> None:
+def test_solve_gives_the_exact_scores() -> None:
     done = run("solve", "connect_four", "11157411523147666", "--json")
     assert json.loads(done.stdout) == {"scores": [None, -9, -10, 1, -9, -9, -9], "value": 1}
     assert "illegal" in run("solve", "tic_tac_toe", "51").stdout
 
 
-def test_a_game_can_be_played_to_its_end(run: Run) -> None:
+def test_a_game_can_be_played_to_its_end() -> None:
     done = run("play", "tic_tac_toe", "--second", "--simulations", "400", stdin="9\nx\n" + "\n".join("123456789") * 9)
     assert done.returncode == 0
     assert "your move" in done.stdout
@@ -273,7 +268,7 @@ def test_debugging_shows_where_a_bug_is(tmp_path: Path) -> None:
 
 
 def test_results_go_where_they_can_be_put(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine, run: Run
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
 ) -> None:
     source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("5\r\n51\n")
@@ -342,7 +337,7 @@ def test_ctrl_c_ends_a_long_solve() -> None:
     assert process.returncode != 0
 
 
-def test_the_champion_that_came_along_decides_unless_told_otherwise(run: Run) -> None:
+def test_the_champion_that_came_along_decides_unless_told_otherwise() -> None:
     asked = ["decide", "connect_four", "4455", "--threshold", "policy=0", "--json"]
     for bundle, source in ((None, "policy"), ("builtin:connect_four", "policy"), ("none", "search")):
         done = run(*asked, *([] if bundle is None else ["--bundle", bundle]))
@@ -354,7 +349,7 @@ def test_the_champion_that_came_along_decides_unless_told_otherwise(run: Run) ->
 UNSURE = ("--ladder", "search,human", "--threshold", "search=1", "--simulations", "5")
 
 
-def test_a_person_decides_in_the_terminal_and_it_is_kept_to_learn_from(tmp_path: Path, run: Run) -> None:
+def test_a_person_decides_in_the_terminal_and_it_is_kept_to_learn_from(tmp_path: Path) -> None:
     told = run(
         "decide",
         "tic_tac_toe",
@@ -382,19 +377,19 @@ def test_a_person_decides_in_the_terminal_and_it_is_kept_to_learn_from(tmp_path:
     assert [line["source"] for line in json.loads(asked.stdout)] == ["human"]
 
 
-def test_where_nobody_answers_there_is_no_decision(run: Run) -> None:
+def test_where_nobody_answers_there_is_no_decision() -> None:
     told = run("decide", "tic_tac_toe", "51", "--human", *UNSURE)
     assert told.returncode == 1
     assert "the run asks a person, and nobody answered" in told.stderr
 
 
-def test_a_person_is_asked_only_about_one_state_and_only_with_leave(tmp_path: Path, run: Run) -> None:
+def test_a_person_is_asked_only_about_one_state_and_only_with_leave(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("51\n")
     many = run("decide", "tic_tac_toe", "--input", "in", "--output", "out", "--human", cwd=tmp_path)
     assert "--human decides one STATE" in many.stderr
     assert "--human" in run("decide", "tic_tac_toe", "51", "--ladder", "human").stderr
 
 
-def test_who_is_sure_asks_nobody(run: Run) -> None:
+def test_who_is_sure_asks_nobody() -> None:
     told = run("decide", "tic_tac_toe", "51", "--human", "--ladder", "search,human", "--json")
     assert json.loads(told.stdout)["source"] == "search"

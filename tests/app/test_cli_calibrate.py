@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import escalade
 from simulated import exact, served
 
 from escalade import Decision, DecisionContext
@@ -89,11 +90,11 @@ def test_what_cannot_be_learned_from_is_said(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the model answered 0 of 50 states" in done.stderr
     assert "why it answers so few" in done.stderr
-    with served(down) as url:
-        done = run(url, tmp_path, "--count", "39")
+    nowhere = {"ESCALADE_LLM_MODEL": "simulated", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    done = escalade("llm", "calibrate", "tic_tac_toe", "--count", "39", **nowhere)
     assert done.returncode == 2
     assert "--count 39: too few to learn from, it takes at least 40" in done.stderr
-    done = subprocess.run([ESCALADE, "llm", "calibrate", "tic_tac_toe"], capture_output=True, text=True, timeout=60)
+    done = escalade("llm", "calibrate", "tic_tac_toe")
     assert "ESCALADE_LLM_MODEL" in done.stderr
 
 

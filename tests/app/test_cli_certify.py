@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from in_process import escalade
 from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.domains.errors import EscaladeError
 
-ESCALADE = Path(sys.executable).with_name("escalade")
-
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ESCALADE, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    return escalade(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")

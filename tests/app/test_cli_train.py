@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from rich.console import Console
 from training_runs import tiny
@@ -24,7 +25,7 @@ ESCALADE = str(Path(sys.executable).with_name("escalade"))
 
 
 def escalade(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ESCALADE, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    return in_process.escalade(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,6 @@ from escalade.training.run import Run, RunError, let_go
 from escalade.training.steps import share_of_work
 from escalade.training.store import ExperienceStore
 
-KILLS = 20
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
@@ -99,17 +97,18 @@ def ready_runners(root: Path) -> Iterator[Iterator[Any]]:
             process.stdout.close()
 
 
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_comes_to_the_same_end(
-    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, kills: int
 ) -> None:
-    """`kill -9` at 20 random moments of the work, resumed each time: the same games once, the same weights."""
+    """`kill -9` at random moments of the work, resumed each time: the same games once, the same weights."""
     folder, state = undisturbed
     random = np.random.default_rng(4)
     killed, said = 0, ""
-    # Moments are spread over the whole run: each time it may work for about a twentieth of it.
-    share = state["seconds"] / KILLS
+    # Moments are spread over the whole run: each time it may work for about its share.
+    share = state["seconds"] / kills
     with ready_runners(tmp_path) as runners:
-        while killed < KILLS and not said:
+        while killed < kills and not said:
             process = next(runners)
             process.stdin.write("go\n")
             process.stdin.flush()
@@ -118,7 +117,7 @@ def test_killed_at_any_moment_it_comes_to_the_same_end(
             said = process.stdout.read()
             process.wait()
             killed += 1
-    assert killed >= KILLS / 4
+    assert killed >= kills / 4
     if not said:
         run_to_the_end(tmp_path, "run")
     again = run_to_the_end(tmp_path, "run")

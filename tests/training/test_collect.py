@@ -166,6 +166,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_a_ray_cluster_of_two_workers(tmp_path: Path) -> None:
     """In a process of its own, as users begin it: Ray forks, which is no thing to do after a thousand tests."""
     pytest.importorskip("ray")

@@ -30,6 +30,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(collected: Path) -> None:
     other = collected.parent / "two"
     shutil.copytree(collected, other)
@@ -49,6 +50,7 @@ def test_two_processes_have_the_loss_curve_of_one(collected: Path) -> None:
     assert fit_in(2)(run, 1, (0.0, 1.0), last=True) == two
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_them_is_told(collected: Path, tmp_path: Path) -> None:
     shutil.copytree(collected, tmp_path / "broken")
     run = Run.open(tmp_path / "broken")

@@ -393,6 +393,7 @@ def start(program: str, *arguments: str, home: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_that_begin_a_registry_at_once_agree_and_tell_nobody(
     tmp_path: Path, name: str, make_bundle: Callable[..., Bundle]
 ) -> None:
