@@ -1,6 +1,6 @@
 """The first decision of a process, on a machine where nothing is compiled yet (cold) and where everything is (warm).
 
-    python benchmarks/cold_start.py [--domain tic_tac_toe] [--state 51] [--runs 3] [--without-server]
+    python benchmarks/cold_start.py [--domain tic_tac_toe] [--state 51] [--runs 3] [--without-server] [--warm]
 
 Prints the seconds from the start of `langgraph dev` to the first decision through its API, which must be one that the
 exact solver holds for right; the seconds that building the graph takes in a fresh process; and the milliseconds for
@@ -71,7 +71,7 @@ def in_a_fresh_process(domain: str, state: str, cache: Path) -> dict[str, float]
     return measured
 
 
-def server_s(domain: str, state: str, cache: Path) -> float:
+def server_s(domain: str, state: str, cache: dict[str, str]) -> float:
     """Seconds from the start of `langgraph dev` to the first decision, which must be right."""
     import httpx
 
@@ -86,7 +86,7 @@ def server_s(domain: str, state: str, cache: Path) -> float:
         port = probe.getsockname()[1]
     environment = {
         **os.environ,
-        "NUMBA_CACHE_DIR": str(cache),
+        **cache,
         "ESCALADE_DOMAINS": json.dumps([domain]),
         "LANGGRAPH_CLI_NO_ANALYTICS": "1",
         "LANGSMITH_TRACING": "false",
@@ -119,22 +119,25 @@ def main() -> None:
     parser.add_argument("--state", default="51")
     parser.add_argument("--runs", type=int, default=3, help="fresh processes, cold and warm each")
     parser.add_argument("--without-server", action="store_true", help="leave `langgraph dev` out")
+    parser.add_argument("--warm", action="store_true", help="nothing cold: with what is compiled already")
     parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.in_this_process:
         in_this_process(options.domain, options.state)
         return
-    rows: dict[str, dict[str, list[float]]] = {"cold": {}, "warm": {}}
+    rows: dict[str, dict[str, list[float]]] = {"warm": {}} if options.warm else {"cold": {}, "warm": {}}
     for _ in range(options.runs):
         with tempfile.TemporaryDirectory() as folder:
+            cache = {} if options.warm else {"NUMBA_CACHE_DIR": folder}
             for row in rows.values():
-                for name, value in in_a_fresh_process(options.domain, options.state, Path(folder)).items():
+                for name, value in in_a_fresh_process(options.domain, options.state, cache).items():
                     row.setdefault(name, []).append(value)
         if options.without_server:
             continue
         with tempfile.TemporaryDirectory() as folder:
+            cache = {} if options.warm else {"NUMBA_CACHE_DIR": folder}
             for row in rows.values():
-                row.setdefault("langgraph_dev_s", []).append(server_s(options.domain, options.state, Path(folder)))
+                row.setdefault("langgraph_dev_s", []).append(server_s(options.domain, options.state, cache))
     print(f"{options.domain} {options.state}, {options.runs} fresh processes each; minimum to maximum")
     for kind, row in rows.items():
         figures = ", ".join(f"{name} {min(values):.2f} to {max(values):.2f}" for name, values in row.items())

@@ -25,6 +25,7 @@ PATIENCE = 300.0
 
 SMOKE: dict[str, list[str]] = {
     "certificate_overhead": ["--states", "3", "--rounds", "1", "--json"],
+    "cold_start": ["--runs", "1", "--without-server", "--warm"],
     "connect_four": ["--positions", "POSITIONS", "--simulations", "4", "--json"],
     "drift": ["POSITIONS", "--before-ply", "42", "--usual", "3", "--decisions", "10", "--most", "10", "--out", "OUT"],
     "graph_overhead": ["--decisions", "3", "--warm-up", "1", "--json"],
@@ -49,7 +50,13 @@ SMOKE: dict[str, list[str]] = {
 """Arguments of each script. POSITIONS stands for a file of solved positions, TEXTS for a folder of labelled texts, OUT
 for an empty folder."""
 
-ELSEWHERE = {"legality": "graph/test_legality.py", "local_llm": "app/test_local_llm.py"}
+ELSEWHERE = {
+    "abandoned": "nodes/test_abandoned.py",
+    "checkpoint_size": "graph/test_checkpoint_size.py",
+    "legality": "graph/test_legality.py",
+    "local_llm": "app/test_local_llm.py",
+    "serving": "app/test_serving.py",
+}
 """By script, the test that runs it."""
 
 PEERS = {
