@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +28,12 @@ from escalade.nodes.router import unavailable
 from escalade.nodes.search import search_node
 from escalade.nodes.state import DecisionState
 from escalade.nodes.value import value_node
+from escalade.search.service import SearchService
 
 SIMULATIONS = 8
 """MCTS simulations of a search that only loads what it calls."""
+MEMORY = 16 * 2**20
+"""Bytes of its trees."""
 
 log = logging.getLogger("escalade")
 
@@ -48,6 +51,16 @@ def warm_up(resources: Resources, compiled: Callable[[Resources], CompiledStateG
     alone = replace(
         resources, sinks=(), failure_sinks=(), watch=None, language_model=None, batches=None, limits=NO_LIMITS
     )
+    with ExitStack() as stack:
+        if alone.search is not None:  # one with little memory: whoever builds many graphs need not use them all
+            small = SearchService(alone.domain, alone.search.evaluator, memory=MEMORY)
+            alone = replace(alone, search=stack.enter_context(small))
+        _warm_up(alone, text, compiled)
+
+
+def _warm_up(
+    alone: Resources, text: str, compiled: Callable[[Resources], CompiledStateGraph[Any, Any, Any, Any]]
+) -> None:
     context = DecisionContext(simulations=SIMULATIONS)
     state: DecisionState = {"state": text, "text": text, "reports": [], "allowance_ms": None}
     with tracing_context(enabled=False):
@@ -55,8 +68,8 @@ def warm_up(resources: Resources, compiled: Callable[[Resources], CompiledStateG
             step = node(alone)
             if unavailable(step.name, context, alone) is None:  # type: ignore[arg-type]
                 _tried(step.name, lambda step=step: step.run(state, context))  # type: ignore[misc]
-        if resources.reason_calibration is not None:
-            known = calibrator_from_json(resources.reason_calibration.calibrator, "reason")
+        if alone.reason_calibration is not None:
+            known = calibrator_from_json(alone.reason_calibration.calibrator, "reason")
             _tried("reason", lambda: known.confidences(reason_features({0: 1}, 0, 1)))
         graph = compiled(alone)
         given: Any = {"state": text}
