@@ -88,16 +88,24 @@ def whole(text: str) -> Any:
 
 def objects_in(text: str) -> list[dict[str, Any]]:
     """The JSON objects in a text that are in no other one, in order."""
+    return parted(text)[0]
+
+
+def parted(text: str) -> tuple[list[dict[str, Any]], str]:
+    """The JSON objects in a text that are in no other one, in order, and the text around them."""
     found: list[dict[str, Any]] = []
-    place = text.find("{")
+    around: list[str] = []
+    place, kept = text.find("{"), 0
     for _ in range(MOST_STARTS):
         if place < 0:
             break
         value, end = _decoded(text, place)
         if isinstance(value, dict):
             found.append(value)
+            around.append(text[kept:place])
+            kept = end
         place = text.find("{", end)
-    return found
+    return found, " ".join([*around, text[kept:]])
 
 
 def _decoded(text: str, place: int) -> tuple[Any, int]:
