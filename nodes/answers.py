@@ -27,6 +27,8 @@ DEPTH = 6
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
+
+
 def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bool = False) -> dict[str, Any] | None:
     """The fields of an answer, whichever way it came; None if it is not of the form, or contradicts itself. Names that
     the form allows are written as the form writes them; others are left as they came.
@@ -110,8 +112,9 @@ def _calls(message: AIMessage, form: Form) -> Iterator[Any]:
 
 def _called(arguments: Any, form: Form, cut: bool) -> list[dict[str, Any]]:
     """Arguments of a call that are a text and no object, taken for the lone field."""
-    lone = form.lone is not None and not cut and isinstance(arguments, str)
-    return [{form.lone: arguments}] if lone and 0 < len(arguments) <= LONGEST_LONE and "{" not in arguments else []
+    if form.lone is None or cut or not isinstance(arguments, str):
+        return []
+    return [{form.lone: arguments}] if 0 < len(arguments) <= LONGEST_LONE and "{" not in arguments else []
 
 
 def _read(text: str) -> tuple[list[Any], str]:

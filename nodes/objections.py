@@ -12,22 +12,25 @@ from collections.abc import Sequence
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _TOKEN = re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)+|[^\W_{_CJK}]+(?:'[^\W_{_CJK}]+)*")
-_COMPARED = re.compile(r"\b(?:better|safer|stronger|more \w+|besser|stärker|mejor|meilleur|mieux)\s+(?:than|als|que)\s+")
+_COMPARED = re.compile(
+    r"\b(?:better|safer|stronger|more \w+|besser|stärker|mejor|meilleur|mieux)\s+(?:than|als|que)\s+"
+)
 _LESSER = "betterthan"
 """Stands in a text for the words that make the name after it the lesser one."""
 _HARMLESS = re.compile(r"\b(?:no (?:problem|doubt|further|trouble)|do(?:n't| not) hesitate|not only)\b")
 _FORMAT = re.compile(r"\bformat (?:would be|looks like|is|for)\b")
-_REJECTS = frozenset(
-    "not never no none nothing nor neither cannot without illegal invalid wrong incorrect false error bad worse worst "
-    "terrible poor weak loses lose losing forbidden unavailable impossible unsafe taken "
+_WORDS = (
+    "not never no none nothing nor neither cannot illegal invalid wrong incorrect false error bad worse worst "
+    "terrible poor weak loses lose losing forbidden unavailable impossible unsafe "
     "wait actually instead however but rather scratch oops sorry hmm changed unless example template placeholder "
     "nicht kein keine keinen keiner nie falsch schlecht verliert verboten ungültig unmöglich sondern stattdessen aber "
     "ne pas jamais non faux mauvais mauvaise perd perdant interdit illégal invalide plutôt mais attends "
     "nunca mal malo mala pierde ilegal inválido incorrecto prohibido espera pero sino "
     "mai sbagliato cattivo perde illegale invalido vietato aspetta invece ma "
     "não nunca errado ruim ilegal proibido espere mas "
-    "не нет никогда плохо плохой проигрывает нельзя неверно ошибка запрещено но".split()
+    "не нет никогда плохо плохой проигрывает нельзя неверно ошибка запрещено но"
 )
+_REJECTS = frozenset(_WORDS.split())
 _STEMS = (
     *("avoid", "mistak", "reject", "refus", "discard", "exclud", "dismiss", "blunder", "reconsider", "correction"),
     *("corrected", "revis", "retract", "hypothetic", "considered", "tempt", "disadvantag", "inadvis", "wrongly"),

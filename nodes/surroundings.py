@@ -29,7 +29,18 @@ _OTHERWISE = re.compile(r"second|alternat|previous|last|other|runner|oppon|enem|
 _CHOSEN = {
     *("action", "answer", "choice", "move", "label", "decision", "selection", "category", "intent", "class", "final"),
     *("best", "result", "response", "output", "chosen", "choose", "selected", "select", "pick", "picked", "correct"),
-    *("corrected", "correction", "recommended", "recommendation", "next", "play", "use", "instead", "better", "revised"),
+    *(
+        "corrected",
+        "correction",
+        "recommended",
+        "recommendation",
+        "next",
+        "play",
+        "use",
+        "instead",
+        "better",
+        "revised",
+    ),
     *("override", "conclusion", "verdict", "arguments", "parameters"),
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_]+")
