@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from escalade.nodes.json_in_text import Contradiction, objects_in, parted, whole, without_thinking
+from escalade.nodes.json_in_text import Contradiction, calls_in, objects_in, parted, whole, without_thinking
 from escalade.nodes.named_choice import announced, names_meant
 from escalade.nodes.objections import objected
 from escalade.nodes.structured import Form
@@ -27,6 +27,7 @@ DEPTH = 6
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} *([^\n]{1,40}?):? *\n+(?=.)", re.MULTILINE)
 
 
 def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bool = False) -> dict[str, Any] | None:
@@ -125,7 +126,9 @@ def _read(text: str) -> tuple[list[Any], str]:
             return _read(said)
         if isinstance(said, dict | list | str):
             return [said], ""
-    return parted(plain)
+    found, around = calls_in(plain)
+    objects, around = parted(around)
+    return [*found, *objects], around
 
 
 def _in_values(values: list[Any], form: Form) -> list[dict[str, Any]]:
@@ -256,13 +259,14 @@ def _lone(text: str, form: Form, listed: Collection[str]) -> dict[str, Any] | No
     text = without_thinking(text).strip("\ufeff \t\r\n")
     if fenced := _FENCE.fullmatch(text):
         text = fenced[1]
+    text = _HEADING.sub(r"\1: ", text)
     schema = form.properties[form.lone]
     if "\n" in text and (said := announced(text, schema.get("enum", ()))):
         others = {name for name in form.properties if name != form.lone}
         lines = [line for line in text.splitlines() if line.partition(":")[0].strip(' "*').casefold() not in others]
         clear = len(said) == 1 and not objected("\n".join(lines), said[0], schema.get("enum", ()))
         return {form.lone: said[0]} if clear else None
-    if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")):
+    if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")) or "<parameter" in text:
         return None
     found = _text(text, schema, listed)
     allowed = schema.get("enum")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from escalade.nodes.json_in_text import OBJECT
 from escalade.nodes.named_choice import names_meant
 from escalade.nodes.objections import objected, rejects
 from escalade.nodes.structured import Form
@@ -70,12 +71,12 @@ def other_function(value: dict[str, Any], form: str) -> bool:
 def contradicts(answer: dict[str, Any], values: list[Any], around: str, form: Form) -> bool:
     """Whether something speaks against the lone field of an answer.
 
-    values: all the JSON that came. around: the text that stands around it.
+    values: all the JSON that came. around: the text that stands around it, with OBJECT in its place.
     """
     if form.lone is None:
         return False
     chosen, names = answer[form.lone], form.properties[form.lone].get("enum", ())
-    around = _MARKUP.sub(" ", around)
+    around = _MARKUP.sub(" ", around).replace(OBJECT, f" {chosen} ")  # what stands beside it may continue the name
     if around.count("{") > around.count("}") or objected(around, chosen, names):
         return True
     others = {key_of(name) for name in form.properties if name != form.lone}

@@ -29,6 +29,7 @@ AGAINST = {
     "another name before the JSON": 'I settle on sell half. As JSON it reads {"action": "buy"}',
     "a number after the JSON": '```json\n{"action": "12"}\n```\n→ 7',
     "a longer name after the JSON": '{"action": "sell"}\nThat is: sell half.',
+    "a text after the JSON that continues the name": '{"action": "sell"} half',
     "a rejection after the JSON": 'The obvious {"action": "buy"} is a blunder.',
     "a rejection before the JSON": 'You should never answer {"action": "buy"}',
     "a rejection in German": 'Vermeiden würde ich {"action": "buy"}, das ist falsch.',
@@ -40,6 +41,7 @@ AGAINST = {
     "a line that takes it back": "Decision: buy\nScratch that.",
     "a line that continues the name": "Choice: sell\n(half)",
     "brackets that continue the name": "sell (half)",
+    "a heading with one name and one with another": "## Decision\n\nbuy\n\n## Correction\n\nhold",
     "a wrapper that rejects": '{"discarded": {"action": "buy"}}',
     "a wrapper beside another": '{"them": {"action": "buy"}, "us": {"choice": "hold"}}',
     "a wrapper that is second": '{"alternative": {"action": "buy"}, "summary": "fine"}',
@@ -76,6 +78,7 @@ def test_what_speaks_against_an_action_makes_the_answer_malformed(kind: str) -> 
         ("Choice: buy\n\nThe trend is up, and this is better than hold.", "buy"),
         ("Choice: 12\nEvaluation: 7", "12"),
         ("buy: the trend is up", "buy"),
+        ("## Decision\n\n**buy**", "buy"),
         (LINES[1], "sell"),  # as the prompt has it
     ],
 )
@@ -103,6 +106,40 @@ def test_names_that_differ_by_signs_alone_are_kept_apart() -> None:
     assert others_named("I use C++ here", "C", ["C", "C++", "c"]) == ["C++"]
     assert others_named("I use C here", "C", ["C", "C++", "c"]) == []
     assert others_named("I use c here", "C", ["C", "C++", "c"]) == ["c"]
+
+
+THINKING = {
+    "Cohere": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "Gemma": ("<|channel>thought\n", "<channel|>"),
+    "a plan": ("<planning>", "</planning>"),
+    "Open WebUI": ('<details type="reasoning" done="true">\n<summary>Thought for 3 s</summary>', "</details>"),
+    "escaped": ("&lt;thinking&gt;", "&lt;/thinking&gt;"),
+    "Ollama": ("Thinking...\n", "\n...done thinking.\n\n"),
+}
+
+
+@pytest.mark.parametrize("form", THINKING)
+def test_forms_of_thinking_are_skipped(form: str) -> None:
+    opens, closes = THINKING[form]
+    thought = 'hold is wrong. {"action": "hold"}'
+    assert read(f'{opens}{thought}{closes}{{"action": "buy"}}') == "buy"
+    assert read(f"{opens}{thought}{closes}buy") == "buy"
+    assert read(opens + thought) is None
+
+
+def test_calls_written_in_tags_are_read() -> None:
+    one = "<function=choose_action>\n<parameter=action>\nbuy\n</parameter>\n</function>"
+    other = '<invoke name="choose_action"><parameter name="action">hold</parameter></invoke>'
+    assert (read(f"<tool_call>{one}</tool_call>"), read(other)) == ("buy", "hold")
+    assert read(one + one) == "buy"
+    twice = one.replace("</function>", "<parameter=action>hold</parameter></function>")
+    inner = '<function=choose_action>{"action": "hold"}</function>'
+    for text in (one + other, twice, inner + one, one + " No, hold.", one.replace("choose_action", "delete")):
+        assert read(text) is None
+
+
+def test_words_of_python_are_read_as_those_of_json() -> None:
+    assert read("{'action': 'buy', 'evaluation': None, 'sure': True}") == "buy"
 
 
 # Streams and choices
