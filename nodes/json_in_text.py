@@ -33,8 +33,8 @@ _ESCAPED = re.compile(rf"&lt;(/?\s*(?:{_NAMES}))\b[^&<>]{{0,80}}&gt;", re.IGNORE
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>\s*\w*\s*)?<\|message\|>")
 """How gpt-oss separates its analysis from the answer, where a server does not."""
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>")
-_CALL = re.compile(r"<(function|invoke)(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.*?)</\1>", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.*?)</parameter>", re.DOTALL)
+_CALL = re.compile(r"<(function|invoke)(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.{0,4000}?)</\1>", re.DOTALL)
+_PARAMETER = re.compile(r"<parameter(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.{0,2000}?)</parameter>", re.DOTALL)
 _PYTHON = re.compile(r"([:,\[]\s*)(None|True|False)(?=\s*[,}\]])")
 _PYTHON_AS_JSON = {"None": "null", "True": "true", "False": "false"}
 _PUNCTUATION = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "：": ":", "，": ","})
