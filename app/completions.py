@@ -14,13 +14,19 @@ from escalade.nodes.call_failed import CallFailed, failure_of_body
 from escalade.nodes.usage import usage_of_record
 
 DONE = "[DONE]"
+INCOMPLETE = "incomplete"
+"""The finish reason of a choice whose stream broke off (`escalade.nodes.endings`)."""
 _BROKEN = {"error", "network_error", "engine_error", "abort", "aborted", "insufficient_system_resource"}
 """Ways in which an answer ends that mean a failure of the server."""
 
 
 def completion_of(text: str) -> dict[str, Any]:
     """The completion in a response's text, with one choice, in OpenAI's form. Raises CallFailed for what is none, with
-    the meaning of the error that came in its place."""
+    the meaning of the error that came in its place.
+
+    The choice is the one with index 0, wherever it stands, or else the first. What the others contain is in its
+    message as `other_choices`, each with `content` and `calls` (name and arguments), so that a reader can compare.
+    """
     text = text.strip("\ufeff \t\r\n")
     body = _of_events(text) if is_stream(text) else _json(text)
     if body is None:
@@ -28,7 +34,8 @@ def completion_of(text: str) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise failure_of_body(body, 200) if body else CallFailed("malformed_answer", {"status": 200})
     choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
+    listed = choices if isinstance(choices, list) else []
+    choice = next((one for one in listed if isinstance(one, dict) and one.get("index") == 0), (listed or [None])[0])
     for place in (body, choice):
         if isinstance(place, Mapping) and place.get("error"):
             raise failure_of_body({"error": place["error"], "usage": body.get("usage")}, 200)
@@ -38,8 +45,11 @@ def completion_of(text: str) -> dict[str, Any]:
     if str(choice.get("finish_reason")).lower() in _BROKEN:
         raise failure_of_body({"error": {"code": "server_error"}, "usage": body.get("usage")}, 200)
     usage = body.get("usage") or _elsewhere(body, choice)
-    message = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
-    told = {"index": 0, "finish_reason": choice.get("finish_reason"), "message": _message(message)}
+    message = _message(_said(choice))
+    others = [_message(_said(one)) for one in listed if isinstance(one, dict) and one is not choice]
+    if others:
+        message["other_choices"] = [{"content": one["content"], "calls": _named(one)} for one in others]
+    told = {"index": 0, "finish_reason": choice.get("finish_reason"), "message": message}
     known = {name: body[name] for name in ("id", "model", "system_fingerprint", "service_tier") if body.get(name)}
     return {**known, "choices": [told], "usage": _usage(usage)}
 
@@ -72,6 +82,15 @@ def _elsewhere(body: dict[str, Any], choice: dict[str, Any]) -> Any:
     """Where some put the usage record."""
     groq = body.get("x_groq")
     return choice.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+
+
+def _said(choice: dict[str, Any]) -> Any:
+    return choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
+
+
+def _named(message: dict[str, Any]) -> list[list[str]]:
+    functions = [one["function"] for one in message.get("tool_calls", ())]
+    return [[function["name"], function["arguments"]] for function in functions]
 
 
 def _message(given: Any) -> dict[str, Any]:
@@ -118,30 +137,46 @@ def _call(given: Any, place: int) -> dict[str, Any] | None:
 
 
 def _of_events(text: str) -> dict[str, Any] | None:
-    """One completion out of a stream's events; None if there was none."""
-    message: dict[str, Any] = {"role": "assistant", "content": ""}
-    calls: dict[Any, dict[str, Any]] = {}
+    """One completion out of a stream's events, its choices kept apart by their index; None if there was none. A choice
+    of a stream that ends without saying so is incomplete."""
+    found: dict[Any, dict[str, Any]] = {}
+    calls: dict[Any, dict[Any, dict[str, Any]]] = {}
     body: dict[str, Any] = {}
-    finish, usage, seen = None, None, False
+    usage, seen = None, False
     for chunk in _chunks(text):
         if chunk.get("error"):
             return {"error": chunk["error"], "usage": chunk.get("usage") or usage}
         body |= {name: chunk[name] for name in ("id", "model", "system_fingerprint", "service_tier") if chunk.get(name)}
         choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         seen = seen or isinstance(choices, list)
-        usage = chunk.get("usage") or _elsewhere(chunk, choice) or usage
-        finish = choice.get("finish_reason") or finish
-        if choice.get("error"):
-            return {"error": choice["error"], "usage": usage}
-        piece = choice.get("delta") or choice.get("message")
-        if isinstance(piece, dict):
-            _add(message, calls, piece)
+        usage = chunk.get("usage") or _elsewhere(chunk, {}) or usage
+        for given in choices if isinstance(choices, list) else ():
+            choice = given if isinstance(given, dict) else {}
+            usage = _elsewhere({}, choice) or usage
+            if choice.get("error"):
+                return {"error": choice["error"], "usage": usage}
+            index = choice.get("index") if isinstance(choice.get("index"), int) else 0
+            known = found.setdefault(index, {"index": index, "finish_reason": None, "message": _nothing_yet()})
+            known["finish_reason"] = choice.get("finish_reason") or known["finish_reason"]
+            piece = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+            if isinstance(piece, dict):
+                _add(known["message"], calls.setdefault(index, {}), piece)
     if not seen:
         return None
-    if calls:
-        message["tool_calls"] = list(calls.values())
-    return {**body, "choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+    found = found or {0: {"index": 0, "finish_reason": None, "message": _nothing_yet()}}
+    for index, known in found.items():
+        if calls.get(index):
+            known["message"]["tool_calls"] = list(calls[index].values())
+        known["finish_reason"] = known["finish_reason"] or (None if _is_ended(text) else INCOMPLETE)
+    return {**body, "choices": list(found.values()), "usage": usage}
+
+
+def _nothing_yet() -> dict[str, Any]:
+    return {"role": "assistant", "content": ""}
+
+
+def _is_ended(text: str) -> bool:
+    return any(line.removeprefix("data:").strip() == DONE for line in text.splitlines())
 
 
 def _chunks(text: str) -> list[dict[str, Any]]:

@@ -39,7 +39,8 @@ class DiscreetChatOpenAI(ChatOpenAI):
         except Exception as error:  # noqa: BLE001 -- any client's
             raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
         told = completion["choices"][0]["message"]
-        kept = {name: told[name] for name in ("refusal", "reasoning_content", "reasoning") if name in told}
+        names = ("refusal", "reasoning_content", "reasoning", "other_choices")
+        kept = {name: told[name] for name in names if name in told}
         result.generations[0].message.additional_kwargs |= kept
         return result
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from escalade.nodes.json_in_text import Contradiction, objects_in, whole, without_thinking
+from escalade.nodes.json_in_text import Contradiction, calls_in, objects_in, parted, whole, without_thinking
 from escalade.nodes.named_choice import announced, names_meant
+from escalade.nodes.objections import objected
 from escalade.nodes.structured import Form
+from escalade.nodes.surroundings import INNER, SYNONYMS, contradicts, key_of, other_function, wraps
 
 MOST_CHARACTERS = 100_000
 """A longer answer is none."""
@@ -25,11 +27,7 @@ DEPTH = 6
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
-_SYNONYMS = (
-    *("answer", "choice", "move", "label", "decision", "selection", "category", "intent", "class"),
-    *("finalanswer", "result", "response", "output", "value", "arguments"),
-)
-"""Names under which models give the lone field."""
+_HEADING = re.compile(r"^#{1,6} *([^\n]{1,40}?):? *\n+(?=.)", re.MULTILINE)
 
 
 def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bool = False) -> dict[str, Any] | None:
@@ -41,15 +39,41 @@ def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bo
     """
     if not isinstance(message, AIMessage):
         return None
+    found = _of_one(message, form, listed, cut)
+    if found is None:
+        return None
+    first = next(iter(form.properties))
+    others = [_of_one(one, form, listed, cut) for one in _other_choices(message)]
+    return None if any(one is not None and one[first] != found[first] for one in others) else found
+
+
+def _of_one(message: AIMessage, form: Form, listed: Collection[str], cut: bool) -> dict[str, Any] | None:
     calls = list(_calls(message, form))
     text = message.text[: MOST_CHARACTERS + 1]
     text = text if len(text) <= MOST_CHARACTERS else ""
-    given = [found for arguments in calls for found in _called(arguments, form)] + _in_text(text, form)
+    values, around = _read(text)
+    given = _in_values(values, form)
+    for arguments in calls:
+        inner, beside = _read(arguments) if isinstance(arguments, str) else ([arguments], "")
+        found = _in_values(inner, form)
+        given += found or _called(arguments, form, cut)
+        if cut and isinstance(arguments, dict) and arguments.keys() == {"arguments"}:  # may be the half of a name
+            return None
+        values, around = values + inner, f"{around}\n{beside if found else ''}"
     if not given and not text.strip():
-        given = list(_candidates(whole(_hidden(message)), form))
-    if given:
-        return _one([_fields(one, form, listed) for one in given], form)
-    return None if cut or calls else _lone(text, form, listed)
+        values = [whole(_hidden(message))]
+        given = list(_candidates(values[0], form))
+    if not given:
+        return None if cut or calls else _lone(text, form, listed)
+    answer = _one([_fields(one, form, listed) for one in given], form)
+    return None if answer is None or contradicts(answer, values, around, form) else answer
+
+
+def _other_choices(message: AIMessage) -> Iterator[AIMessage]:
+    """Of a completion with several (`escalade.app.completions`)."""
+    for one in message.additional_kwargs.get("other_choices") or ():
+        calls = [{"name": name, "args": said, "id": None, "error": None} for name, said in one["calls"]]
+        yield AIMessage(one["content"], invalid_tool_calls=calls)
 
 
 def is_usable(fields: dict[str, Any], form: Form) -> bool:
@@ -83,29 +107,32 @@ def _calls(message: AIMessage, form: Form) -> Iterator[Any]:
     if isinstance(legacy, dict):
         calls.append({"name": legacy.get("name"), "args": legacy.get("arguments")})
     for call in calls:
-        if _key(str(call.get("name")).split(":")[0].split(".")[-1]) == _key(form.name):
+        if key_of(str(call.get("name")).split(":")[0].split(".")[-1]) == key_of(form.name):
             yield call.get("args")
 
 
-def _called(arguments: Any, form: Form) -> list[dict[str, Any]]:
-    """What a call was made with; a text that is no object is taken for the lone field."""
-    if not isinstance(arguments, str):
-        return list(_candidates(arguments, form))
-    found = _in_text(arguments, form)
-    alone = not found and form.lone is not None and 0 < len(arguments) <= LONGEST_LONE and "{" not in arguments
-    return [{form.lone: arguments}] if alone and form.lone else found
+def _called(arguments: Any, form: Form, cut: bool) -> list[dict[str, Any]]:
+    """Arguments of a call that are a text and no object, taken for the lone field."""
+    if form.lone is None or cut or not isinstance(arguments, str):
+        return []
+    return [{form.lone: arguments}] if 0 < len(arguments) <= LONGEST_LONE and "{" not in arguments else []
 
 
-def _in_text(text: str, form: Form) -> list[dict[str, Any]]:
-    said = whole(text)
-    if not isinstance(said, dict | list | str):
-        text = without_thinking(text)
-        said = whole(text)
-    if isinstance(said, dict | list | str):
-        return list(_candidates(said, form))
-    objects = objects_in(text)
-    found = [one for value in objects for one in _candidates(value, form)]
-    return found or list(_candidates(objects, form))
+def _read(text: str) -> tuple[list[Any], str]:
+    """The JSON in a text, and what stands around it."""
+    for plain in (text, without_thinking(text)):
+        said = whole(plain)
+        if isinstance(said, str) and said != plain and "{" in said:
+            return _read(said)
+        if isinstance(said, dict | list | str):
+            return [said], ""
+    found, around = calls_in(plain)
+    objects, around = parted(around)
+    return [*found, *objects], around
+
+
+def _in_values(values: list[Any], form: Form) -> list[dict[str, Any]]:
+    return [one for value in values for one in _candidates(value, form)] or list(_candidates(values, form))
 
 
 def _hidden(message: AIMessage) -> str:
@@ -120,7 +147,7 @@ def _candidates(value: Any, form: Form) -> Iterator[dict[str, Any]]:
     """The objects in a value that have the form's first field, by whatever names they are wrapped in. Without any, what
     can stand for one: the items of a list field alone, or the lone field under another usual name."""
     first, schema = next(iter(form.properties.items()))
-    found = list(_holders(value, _key(first)))
+    found = list(_holders(value, key_of(first), key_of(form.name)))
     if found:
         yield from found
     elif schema["type"] == "array":
@@ -132,30 +159,29 @@ def _candidates(value: Any, form: Form) -> Iterator[dict[str, Any]]:
             yield {first: value}
     elif form.lone == first and isinstance(value, dict):
         inner = value.get(form.name, value)
-        named = [one for name, one in inner.items() if _key(name) in _SYNONYMS] if isinstance(inner, dict) else []
+        named = [one for name, one in inner.items() if key_of(name) in SYNONYMS] if isinstance(inner, dict) else []
         if len(named) == 1 and isinstance(named[0], str | int | float):
             yield {first: named[0]}
 
 
-def _holders(value: Any, key: str, depth: int = 0) -> Iterator[dict[str, Any]]:
+def _holders(value: Any, key: str, form: str, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The objects that have a key, in wrappers that say nothing against it. form: the key of the form's name."""
     if depth > DEPTH:
         return
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")) and len(value) <= MOST_CHARACTERS:
         value = whole(value) or objects_in(value)
     if isinstance(value, dict):
-        held = [one for name, one in value.items() if _key(name) == key]
+        held = [one for name, one in value.items() if key_of(name) == key]
         if held:
             if not all(isinstance(one, dict) and {"type", "enum", "$ref"} & one.keys() for one in held):  # a schema
                 yield value
             return
-        value = list(value.values())
+        if other_function(value, form):
+            return
+        value = [one for name, one in value.items() if wraps(name, form, alone=len(value) == 1)]
     if isinstance(value, list):
         for one in value:
-            yield from _holders(one, key, depth + 1)
-
-
-def _key(name: Any) -> str:
-    return re.sub(r"[\W_]", "", str(name)).casefold()
+            yield from _holders(one, key, form, depth + 1)
 
 
 # What the fields are
@@ -171,7 +197,7 @@ def _fields(given: dict[str, Any], form: Form, listed: Collection[str]) -> dict[
 def _object(given: dict[str, Any], properties: dict[str, Any], listed: Collection[str]) -> dict[str, Any]:
     found = {}
     for name, schema in properties.items():
-        values = [value for key, value in given.items() if _key(key) == _key(name)]
+        values = [value for key, value in given.items() if key_of(key) == key_of(name)]
         if values and all(value == values[0] for value in values):
             value = _mended(given.get(name, values[0]), schema, listed)
             if fits(value, schema):
@@ -198,7 +224,7 @@ def _as_list(value: Any, schema: dict[str, Any]) -> list[Any]:
     items = schema["items"]
     if isinstance(value, dict) and items["type"] == "object":
         fields = list(items["properties"])
-        named = {_key(name) for name in value} & {_key(name) for name in fields}
+        named = {key_of(name) for name in value} & {key_of(name) for name in fields}
         if len(fields) == 2 and not named:
             return [dict(zip(fields, one, strict=True)) for one in value.items()]
     if isinstance(value, list):
@@ -210,7 +236,8 @@ def _as_list(value: Any, schema: dict[str, Any]) -> list[Any]:
 def _text(value: Any, schema: dict[str, Any], listed: Collection[str]) -> Any:
     """A text, also out of a list or object that holds nothing else. None where two names can be meant."""
     for _ in range(DEPTH):
-        inner = list(value.values()) if isinstance(value, dict) else value
+        named = isinstance(value, dict) and all(key_of(name) in INNER for name in value)
+        inner = list(value.values()) if named else value
         if not isinstance(inner, list) or len(inner) != 1:
             break
         value = inner[0]
@@ -232,10 +259,14 @@ def _lone(text: str, form: Form, listed: Collection[str]) -> dict[str, Any] | No
     text = without_thinking(text).strip("\ufeff \t\r\n")
     if fenced := _FENCE.fullmatch(text):
         text = fenced[1]
+    text = _HEADING.sub(r"\1: ", text)
     schema = form.properties[form.lone]
     if "\n" in text and (said := announced(text, schema.get("enum", ()))):
-        return {form.lone: said[0]} if len(said) == 1 else None
-    if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")):
+        others = {name for name in form.properties if name != form.lone}
+        lines = [line for line in text.splitlines() if line.partition(":")[0].strip(' "*').casefold() not in others]
+        clear = len(said) == 1 and not objected("\n".join(lines), said[0], schema.get("enum", ()))
+        return {form.lone: said[0]} if clear else None
+    if not text or len(text) > LONGEST_LONE or text.startswith(("{", "[{")) or "<parameter" in text:
         return None
     found = _text(text, schema, listed)
     allowed = schema.get("enum")

@@ -9,18 +9,34 @@ import json
 import re
 from typing import Any
 
+OBJECT = "\N{OBJECT REPLACEMENT CHARACTER}"
 MOST_STARTS = 200
 """Opening braces of one text that are tried."""
 
-_NAMES = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|antthinking|inner_?monologue"
+_NAMES = (
+    r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|antthinking|inner_?monologue|plan(?:ning)?"
+)
 _TAG = re.compile(
     rf"<(?P<angle>/?)\s*(?:[a-z]+:)?(?:{_NAMES})\b[^<>]{{0,80}}>"
     r"|\[(?P<square>/?)think\]|◁(?P<kimi>/?)think▷|<\|(?P<word>begin|end)_of_thought\|>",
     re.IGNORECASE,
 )
+_OPENS = re.compile(
+    r"<\|start_thinking\|>|<\|channel>\s*(?:thought|analysis)\b|\A\s*thinking\s*(?:\.\.\.|…)|"
+    r"<details\b[^<>]{0,80}\b(?:reasoning|thinking)\b[^<>]{0,80}>|"
+    r"<details>\s*<summary>\s*(?:reasoning|thinking|thoughts?|thought)\b",
+    re.IGNORECASE,
+)
+_CLOSES = re.compile(r"<\|end_thinking\|>|<channel\|>|(?:\.\.\.|…)\s*done thinking\.?|</details>", re.IGNORECASE)
+"""Forms of thinking that are brought into the one of a tag: of Cohere, Gemma, Ollama and Open WebUI."""
+_ESCAPED = re.compile(rf"&lt;(/?\s*(?:{_NAMES}))\b[^&<>]{{0,80}}&gt;", re.IGNORECASE)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>\s*\w*\s*)?<\|message\|>")
 """How gpt-oss separates its analysis from the answer, where a server does not."""
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>")
+_CALL = re.compile(r"<(function|invoke)(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.{0,4000}?)</\1>", re.DOTALL)
+_PARAMETER = re.compile(r"<parameter(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.{0,2000}?)</parameter>", re.DOTALL)
+_PYTHON = re.compile(r"([:,\[]\s*)(None|True|False)(?=\s*[,}\]])")
+_PYTHON_AS_JSON = {"None": "null", "True": "true", "False": "false"}
 _PUNCTUATION = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "：": ":", "，": ","})
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)(\s*:)")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
@@ -45,7 +61,9 @@ _FAULTS = (ValueError, RecursionError)
 def without_thinking(text: str) -> str:
     """A text without the passages that are marked as the model's thinking. Thinking that is never closed has no answer
     after it; where only its end is marked, all that is before is thinking."""
-    text = _final_channel(text)
+    text = _ESCAPED.sub(r"<\1>", _final_channel(text))
+    if _OPENS.search(text):
+        text = _CLOSES.sub("</think>", _OPENS.sub("<think>", text))
     kept: list[str] = []
     depth, place, closed = 0, 0, -1
     for tag in _TAG.finditer(text):
@@ -88,16 +106,40 @@ def whole(text: str) -> Any:
 
 def objects_in(text: str) -> list[dict[str, Any]]:
     """The JSON objects in a text that are in no other one, in order."""
+    return parted(text)[0]
+
+
+def calls_in(text: str) -> tuple[list[dict[str, Any]], str]:
+    """The calls that a text writes in tags, as Qwen and Claude do, each with name and arguments, and the text with
+    OBJECT in their place."""
     found: list[dict[str, Any]] = []
-    place = text.find("{")
+
+    def taken(call: re.Match[str]) -> str:
+        fields = [(one[1], one[2].strip()) for one in _PARAMETER.finditer(call[3])]
+        if not fields:  # JSON inside, which is found as such
+            return call[0]
+        found.append({"name": call[2], "arguments": _object(fields)})
+        return OBJECT
+
+    around = _CALL.sub(taken, text)
+    return found, around
+
+
+def parted(text: str) -> tuple[list[dict[str, Any]], str]:
+    """The JSON objects in a text that are in no other one, in order, and the text with OBJECT in their place."""
+    found: list[dict[str, Any]] = []
+    around: list[str] = []
+    place, kept = text.find("{"), 0
     for _ in range(MOST_STARTS):
         if place < 0:
             break
         value, end = _decoded(text, place)
         if isinstance(value, dict):
             found.append(value)
+            around.append(text[kept:place])
+            kept = end
         place = text.find("{", end)
-    return found
+    return found, OBJECT.join([*around, text[kept:]])
 
 
 def _decoded(text: str, place: int) -> tuple[Any, int]:
@@ -128,4 +170,5 @@ def _mended(span: str) -> str:
     span = span.translate(_PUNCTUATION).replace('\\"', '"')
     if '"' not in span:
         span = span.replace("'", '"')
+    span = _PYTHON.sub(lambda word: word[1] + _PYTHON_AS_JSON[word[2]], span)
     return _TRAILING_COMMA.sub(r"\1", _BARE_KEY.sub(r'\1"\2"\3', span))

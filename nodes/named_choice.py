@@ -12,6 +12,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
+from escalade.nodes.objections import others_named, rejects
+
+NONE = ""
+"""Among the names that a text can mean, that it may mean none of them."""
 MOST_CHARACTERS = 2000
 """A longer text names nothing."""
 
@@ -153,8 +157,8 @@ def _rests(text: str, names: tuple[str, ...]) -> list[str]:
 
 
 def _explained(text: str, names: tuple[str, ...], listed: Collection[str]) -> list[str]:
-    """The names that a text begins with, followed by an explanation; more than one where the explanation names another,
-    unless the text is a line of the list itself."""
+    """The names that a text begins with, followed by an explanation; more than one where the explanation names another
+    or continues the name, and also NONE where it rejects it, unless the text is a line of the list itself."""
     folded = _tidy(text).casefold()
     starts = [
         name
@@ -163,10 +167,6 @@ def _explained(text: str, names: tuple[str, ...], listed: Collection[str]) -> li
     ]
     if len(starts) != 1 or folded in {_tidy(line).casefold() for line in listed}:
         return starts
-    rest = folded[len(_tidy(starts[0])) :]
-    others = [name for name in names if name != starts[0] and _names(rest, _tidy(name).casefold())]
-    return [*starts, *others]
-
-
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+    if rejects(folded[len(_tidy(starts[0])) :]):
+        return [*starts, NONE]
+    return [*starts, *others_named(folded, starts[0], names)]

@@ -136,6 +136,21 @@ NOT_READ: dict[str, tuple[Reply, str]] = {
     "a call and a text that differ": (whole({"content": '{"action": "8"}', "tool_calls": [CALL]}), "malformed_answer"),
     "an error code that is a name too": (said('{"error": 9}'), "malformed_answer"),
     "thinking without an end": (said('<think>{"action": "9"}'), "malformed_answer"),
+    "a second thought": (said('{"action": "8"}\nHm, that loses. So 9.'), "malformed_answer"),
+    "a name that an explanation rejects": (called({"action": "9 (do not)"}), "malformed_answer"),
+    "a second choice that differs": (
+        Reply(
+            {
+                "choices": [
+                    {"index": 1, "message": {"content": '{"action": "8"}'}},
+                    {"index": 0, "message": {"content": ANSWER}},
+                ],
+                "usage": USAGE,
+            }
+        ),
+        "malformed_answer",
+    ),
+    "a stream that breaks off": (events({**delta(content="9"), "usage": USAGE}, done=False), "cut_off"),
     "nothing": (said(None), "malformed_answer"),
     "no choices": (Reply({"choices": [], "usage": USAGE}), "malformed_answer"),
 }
