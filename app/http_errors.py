@@ -6,6 +6,8 @@ for what was asked, 503 with `Retry-After` where the same request may work later
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -68,13 +70,24 @@ class Pace:
         self.under_way = 0
         self._clock = clock
         self._ended: deque[float] = deque(maxlen=kept)
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def begin(self) -> None:
         self.under_way += 1
+        self._idle.clear()
 
     def end(self) -> None:
         self.under_way -= 1
         self._ended.append(self._clock())
+        if not self.under_way:
+            self._idle.set()
+
+    async def all_ended(self, seconds: float) -> bool:
+        """Wait until no request is under way, at most so many seconds. Whether none is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        return not self.under_way
 
     def seconds(self) -> float:
         """About how long those under way will take, if they are answered as fast as the last ones were."""

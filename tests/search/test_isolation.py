@@ -217,7 +217,9 @@ def fails() -> Any:
     raise OverflowError("a number too large to encode")
 
 
-@pytest.mark.parametrize("wrong", [fails, lambda: None, lambda: np.zeros((0, 126), np.float32)], ids=["raises", "none", "no_rows"])
+@pytest.mark.parametrize(
+    "wrong", [fails, lambda: None, lambda: np.zeros((0, 126), np.float32)], ids=["raises", "none", "no_rows"]
+)
 def test_a_state_that_cannot_be_encoded_fails_its_own_search_alone(wrong: Callable[[], Any]) -> None:
     domain = unencodable("5", wrong)
     evaluator = Gated()
