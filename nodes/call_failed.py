@@ -49,6 +49,8 @@ class CallFailed(EscaladeError):
         self.reason = reason
         self.details = details or {}
         self.said = said
+        self.may_be_billed = reason not in UNBILLED
+        """Whether an attempt of the call, this or an earlier one, may be billed though no tokens were reported."""
 
 
 def failure_of(error: Exception, *, formed: bool = False, sent: Sequence[str] = ()) -> CallFailed:

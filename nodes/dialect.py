@@ -60,7 +60,10 @@ _REFUSING = (
     r"не поддерж|неизвестн|недопустим)"
 )
 """Words with which a parameter is refused, in a few languages."""
-_OF_VALUES = r"(?<![a-z])(?:must|should|has to|too (?:large|high|low|small|long|many)|exceeds?|between|at (?:least|most))(?![a-z])"
+_OF_VALUES = (
+    r"(?<![a-z])(?:must|should|has to|too (?:large|high|low|small|long|many)|exceeds?|between|at (?:least|most))"
+    r"(?![a-z])"
+)
 _ASIDES = (
     r"(?:(?:is|are|was|were|the|this|these|a|an|of|for|to|in|use|request|body|json|schema|inputs?|fields?|names?|keys?|"
     r"keywords?|arguments?|param(?:eter)?s?|propert(?:y|ies)|options?|values?|mode|currently|参数|字段)[ :=]+){0,6}"

@@ -36,7 +36,8 @@ _FILTERED = re.compile(
 )
 _NO_MONEY = re.compile(
     r"insufficient[ _-]?(?:\w+[ _-])?(?:quota|balance|credit|funds)|credit balance|payment[ _-]?required|billing_|"
-    r"(?<!thinking )(?<!token )(?<!reasoning )budget[ _-]?(?:has been |was |is )?exceed|exceed\w* (?:\w+ ){0,3}max[ _-]?budget|"
+    r"(?<!thinking )(?<!token )(?<!reasoning )budget[ _-]?(?:has been |was |is )?exceed|"
+    r"exceed\w* (?:\w+ ){0,3}max[ _-]?budget|"
     r"(?:not enough|out of|more) credits?|add (?:more )?(?:credits|funds)|arrearage|余额不足|欠费"
 )
 _MONEY = re.compile(r"billing|balance|credits?\b|hard limit|spend|plan and")

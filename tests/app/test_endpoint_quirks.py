@@ -336,7 +336,7 @@ def test_words_that_are_no_refusal_of_a_parameter_teach_nothing(message: str) ->
 
 
 @pytest.mark.parametrize("cut", ["length", "chunked", "reset"])
-@pytest.mark.parametrize("body", [said(ANSWER).body, ""])
+@pytest.mark.parametrize("body", [said(ANSWER).body, "{"])
 def test_an_answer_that_breaks_off_may_be_billed(cut: str, body: Any) -> None:
     made, scripted, _ = alone(lambda _: Reply(body, cut=cut), "51")
     told = report(made[0])

@@ -123,7 +123,8 @@ def test_all_that_is_shed_is_logged_with_its_number(caplog: pytest.LogCaptureFix
     for number in range(3 + 100):
         background.offer(number)
     lines = [record.message for record in caplog.records]
-    assert lines[0].startswith("1 of pages are shed so far") and len(lines) < 10
+    assert lines[0].startswith("1 of pages are shed so far")
+    assert len(lines) < 10
     go.set()
     background.close()
     assert caplog.records[-1].message == "100 of pages were shed in all"
