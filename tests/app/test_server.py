@@ -149,7 +149,11 @@ def test_no_decision_for_want_of_a_setting_is_409_with_every_rung(client: httpx.
 @pytest.mark.parametrize("most", [0, 1e-9])
 def test_a_budget_that_no_rung_can_keep_is_the_client_s_to_change(most: float) -> None:
     settings = Settings(
-        llm_model="m", llm_base_url="http://127.0.0.1:9/v1", llm_input_usd_per_mtok=1, llm_output_usd_per_mtok=4
+        domains=("tic_tac_toe",),
+        llm_model="m",
+        llm_base_url="http://127.0.0.1:9/v1",
+        llm_input_usd_per_mtok=1,
+        llm_output_usd_per_mtok=4,
     )
     with TestClient(create_app(settings, Metrics())) as client:
         body = {"state": "519", "ladder": ["reason"], "budget_usd": most}
