@@ -66,7 +66,7 @@ async def answers_of(
         trace_share=decider.trace_share,
     )
     if left:
-        raise LeftOver(what_is_left(left, len(labelled), "states"))
+        raise LeftOver(what_is_left(left, len(labelled), "states", decider.resources.language_model))
     return [lines[number] for number in range(len(labelled))]
 
 

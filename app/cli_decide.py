@@ -191,7 +191,7 @@ def _decide_file(
     told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
     if left:
         typer.echo(f"nothing to {target} yet: {told or 'no line is done'}", err=True)
-        typer.echo(what_is_left(left, len(states), "lines"), err=True)
+        typer.echo(what_is_left(left, len(states), "lines", decider.resources.language_model), err=True)
     else:
         typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
     if decider.watch is not None:

@@ -21,8 +21,8 @@ class DecisionServer(uvicorn.Server):
     """Uvicorn, which ends within `limit_s` seconds of SIGTERM or Ctrl-C, whatever its clients do.
 
     What was decided is written first, while requests that were accepted are still being answered; those not done in
-    time are cut. Then the app closes, which writes the rest. A process that hangs all the same is ended,
-    and shows where.
+    time are cut. Then the app closes: it waits for what was cut to end, and writes the rest. A process that hangs all
+    the same is ended, and shows where.
     """
 
     def __init__(self, app: FastAPI, limit_s: float) -> None:

@@ -6,6 +6,8 @@ for what was asked, 503 with `Retry-After` where the same request may work later
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -68,13 +70,24 @@ class Pace:
         self.under_way = 0
         self._clock = clock
         self._ended: deque[float] = deque(maxlen=kept)
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def begin(self) -> None:
         self.under_way += 1
+        self._idle.clear()
 
     def end(self) -> None:
         self.under_way -= 1
         self._ended.append(self._clock())
+        if not self.under_way:
+            self._idle.set()
+
+    async def all_ended(self, seconds: float) -> bool:
+        """Wait until no request is under way, at most so many seconds. Whether none is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        return not self.under_way
 
     def seconds(self) -> float:
         """About how long those under way will take, if they are answered as fast as the last ones were."""
@@ -92,6 +105,8 @@ def reason_of(error: Exception) -> tuple[str, bool]:
     for kind, field in FIELDS.items():
         if isinstance(error, kind):
             return field, True
+    if isinstance(error, NoDecisionError) and _is_over_budget(error):
+        return "budget", True
     if isinstance(error, NoDecisionError):
         return ("no_decision" if _may_pass(error) else "not_set_up"), False
     if isinstance(error, OverloadedError):
@@ -119,17 +134,35 @@ async def invalid(request: Request, error: Exception) -> JSONResponse:
     """422 without the input itself, which may hold what JSON cannot say, or somebody's secret."""
     assert isinstance(error, RequestValidationError)
     faults = [
-        {"loc": list(fault["loc"])[:LOCATION_DEPTH], "msg": fault["msg"], "type": fault["type"]}
+        {"loc": list(fault["loc"])[:LOCATION_DEPTH], "msg": _message(request, fault), "type": fault["type"]}
         for fault in error.errors()[:MOST_FAULTS]
     ]
     return answer({"detail": faults}, 422)
+
+
+def _message(request: Request, fault: Mapping[str, Any]) -> str:
+    """What is wrong with a body, or with a field of it: its limit is that of this server, if that is lower."""
+    if len(fault["loc"]) == 1 or fault["type"] == "json_invalid":
+        return _wanted(request)
+    option = fault["loc"][1]
+    for decider in request.app.state.deciders.values():
+        most = getattr(decider.resources.limits, str(option), None)
+        if most is not None and fault["type"] in ("less_than_equal", "less_than"):
+            return f"option {option}: at most {most:.10g} on this server"
+    return str(fault["msg"])
+
+
+def _wanted(request: Request) -> str:
+    """What the body must be."""
+    field = "decision_id" if request.url.path.endswith("/outcomes") else "state"
+    return f"the body must be a JSON object with `{field}`, sent as application/json"
 
 
 async def unreadable(request: Request, error: Exception) -> JSONResponse:
     """A body that the JSON reader gives up on (too deep, numbers too long) is bad input like any other."""
     assert isinstance(error, HTTPException)
     if error.status_code == 400 and request.method == "POST":
-        return answer({"detail": [{"loc": ["body"], "msg": "the body cannot be read as JSON", "type": "json"}]}, 422)
+        return answer({"detail": [{"loc": ["body"], "msg": _wanted(request), "type": "json"}]}, 422)
     return answer({"detail": error.detail}, error.status_code, error.headers)
 
 
@@ -142,6 +175,9 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
             if isinstance(error, StateError) and error.position is not None:
                 fault["position"] = error.position
             return answer({"detail": [fault]}, 422)
+    if isinstance(error, NoDecisionError) and _is_over_budget(error):
+        over = {"loc": ["body", "budget_usd"], "msg": str(error), "type": "budget"}
+        return answer({"detail": [over], "rungs": error.reports}, 422)
     if isinstance(error, NoDecisionError):
         content = {"detail": str(error), "rungs": error.reports}
         return later(request, content, error.reports) if _may_pass(error) else answer(content, 409)
@@ -171,6 +207,11 @@ def answer(content: Any, status: int, headers: Mapping[str, str] | None = None) 
 def _may_pass(error: NoDecisionError) -> bool:
     """Whether another try may end in a decision, with nothing changed on either side."""
     return any(rung["reason"] in PASSING for rung in error.reports)
+
+
+def _is_over_budget(error: NoDecisionError) -> bool:
+    """Whether it would take more money than the request allows: its sender can change that."""
+    return not _may_pass(error) and any(rung["reason"] == "budget" for rung in error.reports)
 
 
 def _sendable(value: Any) -> Any:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
+import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
-from openai import DefaultAsyncHttpxClient
+from openai import APIConnectionError, APITimeoutError, DefaultAsyncHttpxClient
 from pydantic import SecretStr
 
 from escalade.app.completions import DONE, completion_of
 from escalade.app.settings import Settings
-from escalade.nodes.call_failed import CallFailed, failure_of
+from escalade.nodes.call_failed import CallFailed, broken_off, failure_of
 
 MOST_CHARACTERS = 8_000_000
 """Of a response. What is longer is cut, and then no answer."""
+
+
+_begun: ContextVar[list[int] | None] = ContextVar("_begun", default=None)
+"""Statuses of the responses that the call of this task has begun to receive."""
+
+
+async def _note_beginning(response: httpx.Response) -> None:
+    if (begun := _begun.get()) is not None:
+        begun.append(response.status_code)
 
 
 class DiscreetChatOpenAI(ChatOpenAI):
@@ -33,10 +44,15 @@ class DiscreetChatOpenAI(ChatOpenAI):
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
         if payload.get("stream") and self.stream_usage:
             payload["stream_options"] = {"include_usage": True}
+        begun: list[int] = []
+        _begun.set(begun)
         try:
             completion = completion_of(await self._text(payload))
             result = self._create_chat_result(completion)
         except Exception as error:  # noqa: BLE001 -- any client's
+            lost = isinstance(error, APIConnectionError | httpx.TransportError)
+            if begun and lost and not isinstance(error, APITimeoutError | httpx.TimeoutException):
+                raise broken_off(error, begun[-1]) from None
             raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
         told = completion["choices"][0]["message"]
         names = ("refusal", "reasoning_content", "reasoning", "other_choices")
@@ -84,7 +100,9 @@ def make_chat(settings: Settings) -> ChatOpenAI:
         max_completion_tokens=settings.llm_max_tokens,
         temperature=0,
         disable_streaming=True,
-        http_async_client=DefaultAsyncHttpxClient(),  # the default one is shared between event loops
+        http_async_client=DefaultAsyncHttpxClient(
+            event_hooks={"response": [_note_beginning]}
+        ),  # the default one is shared between event loops
     )
 
 

@@ -42,7 +42,8 @@ from escalade.training.background import flush_all
 from escalade.training.outcomes import Outcome
 
 CLOSING = 0.3
-"""Share of the time for ending (`ESCALADE_SHUTDOWN_S`) that threads, sinks and connections have."""
+"""Share of the time for ending (`ESCALADE_SHUTDOWN_S`) that requests that were cut have to end, and then threads,
+sinks and connections to close: half of it each."""
 
 log = logging.getLogger("escalade")
 
@@ -69,7 +70,10 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
             )
             app.state.deciders[decider.domain.name] = decider
         yield
-        await _close(list(app.state.deciders.values()), CLOSING * chosen.shutdown_s)
+        # What was cut still reports what it has cost, and to sinks that are open.
+        if not await app.state.pace.all_ended(CLOSING / 2 * chosen.shutdown_s):
+            log.error("%d requests that were cut have not ended: what they cost is lost", app.state.pace.under_way)
+        await _close(list(app.state.deciders.values()), CLOSING / 2 * chosen.shutdown_s)
         if chosen.prometheus_multiproc_dir is not None:
             metrics.leave(chosen.prometheus_multiproc_dir)
 

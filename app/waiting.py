@@ -72,7 +72,15 @@ def shown_waiting(progress: Progress, bar: TaskID, doing: str, patience: Patienc
     return tell
 
 
-def what_is_left(left: Counter[str], total: int, what: str) -> str:
-    """One sentence on what was not done for reasons that may pass."""
+def what_is_left(left: Counter[str], total: int, what: str, model: LanguageModel | None = None) -> str:
+    """One sentence on what was not done for reasons that may pass. model: who was asked; what its endpoint last failed
+    with, and the setting to look at, are added."""
+    from escalade.nodes.endings import SETTINGS
+
     reasons = ", ".join(f"{reason} {count}" for reason, count in left.most_common())
-    return f"{left.total()} of {total} {what} are left ({reasons}); the same command goes on with those"
+    status = model.endpoint.last_status if model is not None else None
+    setting = next((SETTINGS[reason] for reason, _ in left.most_common() if reason in SETTINGS), None)
+    told = [f"the endpoint said HTTP {status}"] if status else []
+    told += [f"look at {setting}"] if setting else []
+    more = f"; {': '.join(told)}" if told else ""
+    return f"{left.total()} of {total} {what} are left ({reasons}); the same command goes on with those{more}"

@@ -8,6 +8,7 @@ off at its cap), `malformed_answer`, `breaker_open`, `overloaded` (too many wait
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -34,6 +35,9 @@ UNBILLED = (
 """What a provider does not bill, unless it reports tokens; what other failures cost, if anything, is not known."""
 
 
+_BROKEN_OFF = re.compile(r"incomplete (?:chunked )?read|complete message body|payload is not completed|IncompleteRead")
+
+
 class CallFailed(EscaladeError):
     """A call without an answer. Providers' messages can quote keys and prompts, so only the kind of error is reported.
 
@@ -45,6 +49,8 @@ class CallFailed(EscaladeError):
         self.reason = reason
         self.details = details or {}
         self.said = said
+        self.may_be_billed = reason not in UNBILLED
+        """Whether an attempt of the call, this or an earlier one, may be billed though no tokens were reported."""
 
 
 def failure_of(error: Exception, *, formed: bool = False, sent: Sequence[str] = ()) -> CallFailed:
@@ -103,8 +109,27 @@ def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
         if isinstance(error, TypeError) and isinstance(given, str) and "'choices'" in given:
             return CallFailed("server_error", {**details, "retry_after": 0.0})
         return CallFailed("malformed_answer", details)
+    if _broke_off(error):
+        return broken_off(error)
     reason = "unreachable" if "Connect" in name or "Connection" in name else "error"
     return CallFailed(reason, {**details, "retry_after": 0.0} if reason in RETRIED else details)
+
+
+def broken_off(error: Exception, status: int = 200) -> CallFailed:
+    """An answer that began and did not come to its end. Its provider may bill it, so it is not `unreachable`."""
+    details = {"error": type(error).__name__, "status": status, "code": "broken_off", "retry_after": 0.0}
+    return CallFailed("server_error", details)
+
+
+def _broke_off(error: BaseException | None) -> bool:
+    """Whether a client says that the body of a response did not come to its end."""
+    for _ in range(4):
+        if error is None:
+            return False
+        if _BROKEN_OFF.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _body(error: Exception) -> Any:

@@ -30,7 +30,7 @@ ADVICE_OF_RUNG = {
     "reason": {
         **dict.fromkeys(
             ("timeout", "rate_limited", "server_error", "unreachable", "overloaded"),
-            "see to the language model's endpoint, or let another rung stand behind it (ladder reason,search)",
+            "see to the language model's endpoint",
         ),
         "unauthorized": "give the language model's endpoint a key that it takes (OPENAI_API_KEY)",
         "quota": "add credit to the account of the language model's key (OPENAI_API_KEY)",
@@ -38,13 +38,15 @@ ADVICE_OF_RUNG = {
         "content_filter": "word the state otherwise: the language model's provider declines this one",
         "cut_off": "allow longer answers (ESCALADE_LLM_MAX_TOKENS): the language model's broke off",
         "malformed_answer": "use a language model that answers in the form asked for (ESCALADE_LLM_MODEL)",
-        "illegal_action": "use a language model that keeps to the allowed actions (ESCALADE_LLM_MODEL), or let another "
-        "rung stand behind it (ladder reason,search)",
+        "illegal_action": "use a language model that keeps to the allowed actions (ESCALADE_LLM_MODEL)",
         "token_cap": "allow more tokens (ESCALADE_LLM_TOKENS_PER_DECISION, ESCALADE_LLM_TOKENS_PER_HOUR)",
     },
     "search": {"overloaded": "search less at once (fewer decisions, or fewer simulations each), or again later"},
 }
 """By rung, before the advice above."""
+BEHIND = ", or let another rung stand behind it (ladder reason,search)"
+BACKED = ("timeout", "rate_limited", "server_error", "unreachable", "overloaded", "illegal_action")
+"""Of the language model's failures, those after which a search may decide, where the domain has a simulator."""
 ADVICE_OF_SETTING = {
     "OPENAI_BASE_URL": "what answers there is no chat endpoint; most addresses end in /v1",
     "ESCALADE_LLM_MODEL": "the endpoint has no such model",
@@ -62,7 +64,7 @@ def conclude_node(resources: Resources) -> Step:
         reports = [with_legality(report, legal, domain) for report in state["reports"]]
         source = best_report(reports)
         if source is None:
-            raise NoDecisionError(explain(reports), reports=reports)
+            raise NoDecisionError(explain(reports, domain.has_simulator), reports=reports)
         costs = [report["cost_usd"] for report in reports]
         decision = Decision(
             decision_id=state["id"],
@@ -97,23 +99,32 @@ def best_report(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
     return accepted[0] if accepted else max(proposals, key=lambda r: RUNGS.index(r["rung"]), default=None)
 
 
-def explain(reports: list[dict[str, Any]]) -> str:
-    """Why there is no decision, rung by rung, and what to do about it."""
+def explain(reports: list[dict[str, Any]], has_simulator: bool = True) -> str:
+    """Why there is no decision, rung by rung, and what to do about it. has_simulator: whether the domain has one, which
+    a search needs."""
     if not reports:
         return "no rung could decide: the ladder has none that this mode allows"
     said = ", ".join(f"{report['rung']} {report['outcome']} ({_cause(report)})" for report in reports)
-    advice = "; ".join(dict.fromkeys(filter(None, map(advice_for, reports))))
+    can_search = has_simulator and all(report["rung"] != "search" for report in reports)
+    advice = "; ".join(dict.fromkeys(filter(None, (advice_for(report, can_search) for report in reports))))
     return f"no rung could decide: {said}" + (f". To get a decision: {advice}" if advice else "")
 
 
-def advice_for(report: dict[str, Any]) -> str | None:
-    """What to do about a rung that gave no action, None where nothing is known."""
+def advice_for(report: dict[str, Any], can_search: bool = False) -> str | None:
+    """What to do about a rung that gave no action, None where nothing is known. can_search: whether a search could be
+    added to the ladder."""
     rung, reason = report["rung"], report["reason"]
     advice = ADVICE_OF_RUNG.get(rung, {}).get(reason) or ADVICE.get(reason)
     setting = (report.get("details") or {}).get("setting")
-    if rung == "reason" and reason == "refused" and setting in ADVICE_OF_SETTING:
-        return f"{advice}: look at {setting} ({ADVICE_OF_SETTING[setting]})"
-    return advice
+    if rung != "reason" or advice is None:
+        return advice
+    if reason == "unauthorized" and setting == "OPENAI_BASE_URL":
+        advice = "see to the gateway before the language model's endpoint, which lets nobody through"
+    if reason == "refused" and setting in ADVICE_OF_SETTING:
+        advice += f": look at {setting} ({ADVICE_OF_SETTING[setting]})"
+    elif setting and setting not in advice:
+        advice += f": look at {setting}"
+    return advice + BEHIND if can_search and reason in BACKED else advice
 
 
 def _cause(report: dict[str, Any]) -> str:

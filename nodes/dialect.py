@@ -6,6 +6,7 @@ Found out by refusals that name what they refuse, and kept for the life of the p
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,12 +40,39 @@ MOST_FITTED = 8
 KNOWN = (SYSTEM, TURNS, UNSTREAMED, "response_format", "tools", *TOOL_CHOICE, "strict", *LENGTHS, *OF_CLIENTS)
 """What a setting may name, besides other parameters."""
 
+_STREAMED = r"(?<![a-z])stream(?:ing|ed|s)?(?![a-z_])"
 _STREAM_ONLY = re.compile(
-    r"only (?:support\w*|allow\w*|accept\w*)? ?(?:the )?stream|stream\w* (?:only|is required|must|mode only)|"
-    r"(?:must|please|required? to|has to) (?:be |set |use |enable )*(?:the )?['\"`]?stream|"
-    r"non-?stream\w*|without stream\w*|['\"`]?stream['\"`]? ?(?:=|:|to|must be|should be|as)+ ?['\"`]?true"
+    rf"only (?:support\w*|allow\w*|accept\w*)? ?(?:the )?['\"`]?{_STREAMED}|"
+    rf"{_STREAMED}['\"`]? (?:\w+ )?(?:only|is required|must(?! not| be (?:set to )?['\"`]?false))|"
+    rf"(?:must|please|required? to|has to) (?:be |set |use |enable )*(?:the )?['\"`]?{_STREAMED}|"
+    rf"non[- ]?{_STREAMED.replace('(?<![a-z])', '')}|without {_STREAMED}|"
+    rf"['\"`]?{_STREAMED}['\"`]? ?(?:=|:|to|must be|should be|as)+ ?['\"`]?true"
 )
 _LENGTH = re.compile(r"\bmax_(?:output_|completion_|new_)?tokens\b")
+_REFUSING = (
+    r"(?:unsupported|(?:not|n't|cannot|no longer) (?:\w+ ){0,2}(?:support|allow|permit|accept|recogni|known|valid|"
+    r"available|compatible|implemented|expected|one of|be )|unknown|unrecogni[sz]ed|invalid|illegal|unexpected|"
+    r"(?<![a-z])extra(?![a-z])|incompatible|deprecated|disallowed|forbidden|(?<![a-z])only(?![a-z])|"
+    r"out of range|validation error|(?<![a-z])(?:remove|omit)|"
+    r"不支持|不支援|不允许|不能|未知|无效|非法|必须|错误|サポートされ|対応して|無効|不明|지원|잘못|알 수 없|"
+    r"nicht (?:unterst|erlaubt|zul)|unbekannt|ung[uü]ltig|unzul|non (?:pris|support|autoris|valid|permes)|inconnu|"
+    r"n[oã]o? (?:soport|suport|admit|compat|permit|v[aá]lid)|desconoc|desconhec|inv[aá]lid|sconosciut|"
+    r"не поддерж|неизвестн|недопустим)"
+)
+"""Words with which a parameter is refused, in a few languages."""
+_OF_VALUES = (
+    r"(?<![a-z])(?:must|should|has to|too (?:large|high|low|small|long|many)|exceeds?|between|at (?:least|most))"
+    r"(?![a-z])"
+)
+_ASIDES = (
+    r"(?:(?:is|are|was|were|the|this|these|a|an|of|for|to|in|use|request|body|json|schema|inputs?|fields?|names?|keys?|"
+    r"keywords?|arguments?|param(?:eter)?s?|propert(?:y|ies)|options?|values?|mode|currently|参数|字段)[ :=]+){0,6}"
+)
+_QUOTE = r"['\"`‘’“”「」]?"
+DISTINCT = ("temperature", "logprobs", "seed")
+"""Names that are words of English, and yet mean the parameter wherever they stand."""
+NEAR = 80
+"""Characters between a parameter's name and the word that refuses it."""
 
 
 class Dialect:
@@ -98,8 +126,8 @@ def refused_parts(
     if said.of_messages and messages > 1 and SYSTEM not in left_out:
         return [SYSTEM] if said.names_system or TURNS in left_out else [TURNS]
     sent = _sent(chat, way, left_out)
-    for place in (parameter, words):
-        named = sorted((found.start(), name) for name in sent if (found := _word(name).search(place)))
+    for place, find in ((parameter, _named), (words, _refused)):
+        named = sorted((start, name) for name in sent if (start := find(name, place)) is not None)
         if named:
             return [_next_choice(left_out) if named[0][1] == "tool_choice" else named[0][1]]
     lengths = [name for name in LENGTHS if name in sent]
@@ -110,8 +138,35 @@ def _next_choice(left_out: frozenset[str]) -> str:
     return next(name for name in TOOL_CHOICE if name not in left_out)
 
 
-def _word(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w]){re.escape(name.lower())}(?![\w])")
+def _named(name: str, text: str) -> int | None:
+    """Where a text names a parameter, None if nowhere."""
+    found = re.search(_spelt(name), text)
+    return None if found is None else found.start()
+
+
+def _refused(name: str, text: str) -> int | None:
+    """Where a text names a parameter that it refuses, None if nowhere."""
+    starts = [found.start("name") for one in _refusal(name) if (found := one.search(text))]
+    return min(starts, default=None)
+
+
+def _spelt(name: str) -> str:
+    """A name as it may be written: `max_tokens`, `maxTokens`, `max tokens`."""
+    letters = re.escape(name.lower()).replace("_", "[_ -]?")
+    return rf"(?<![a-z0-9_])(?P<name>{letters})(?![a-z0-9_])"
+
+
+@functools.cache
+def _refusal(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Texts that refuse a parameter, after its name and before it. One whose name is a word of English (`strict`) must
+    stand next to the refusal, since the text may be about anything; else both are near each other."""
+    between, refusing = rf"[\s\S]{{0,{NEAR}}}?", rf"(?:{_REFUSING}|{_OF_VALUES})"
+    if re.fullmatch("[a-z]+", name) and name not in DISTINCT:
+        between, refusing = rf"\w*[ :,(.]*{_ASIDES}{_QUOTE}(?:[\w\[\]]+\.)*", _REFUSING
+        after = rf"{_QUOTE}[ :,(]*{_ASIDES}"
+    else:
+        after = between
+    return re.compile(_spelt(name) + after + refusing), re.compile(refusing + between + _spelt(name))
 
 
 def _sent(chat: BaseChatModel, way: Way, left_out: frozenset[str]) -> list[str]:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from escalade.nodes.call_failed import CallFailed
 
-_CUT = {
-    "length",
-    "max_tokens",
-    "max_output_tokens",
-    "max_completion_tokens",
-    "model_length",
-    "token_limit",
-    "incomplete",
-}
-_FILTERED = {
-    *("content_filter", "content_filtered", "safety", "prohibited_content", "blocklist", "recitation", "spii"),
-    *("sensitive", "refusal", "guardrail_intervened", "moderation", "language"),
-}
+_CUT = ("length", "maxtokens", "maxoutputtokens", "maxcompletiontokens", "tokenlimit", "incomplete")
+_FILTERED = (
+    *("contentfilter", "contentpolicy", "safety", "prohibitedcontent", "blocklist", "recitation", "spii", "sensitive"),
+    *("refus", "guardrail", "moderation", "modelarmor"),
+)
+"""Letters by which an ending is known, whatever stands before or after them (`content_filter: SAFETY`)."""
 SETTINGS = {
     "timeout": "ESCALADE_LLM_TIMEOUT_S",
     "rate_limited": "ESCALADE_LLM_AT_ONCE",
@@ -37,15 +31,17 @@ def ending_of(message: Any) -> str | None:
     """Why an answer ended before its time: `cut_off`, `content_filter`; None if it did not."""
     metadata = getattr(message, "response_metadata", None) or {}
     given = metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("done_reason")
-    word = str(given or "").lower().replace("-", "_").removeprefix("finishreason.")
-    if word in _CUT:
-        return "cut_off"
+    letters = re.sub(r"[^a-z]", "", str(given or "").lower()).removeprefix("finishreason")
     declined = (getattr(message, "additional_kwargs", None) or {}).get("refusal")
-    return "content_filter" if word in _FILTERED or declined else None
+    if declined or letters == "language" or any(word in letters for word in _FILTERED):
+        return "content_filter"
+    return "cut_off" if any(word in letters for word in _CUT) else None
 
 
 def setting_for(failed: CallFailed) -> str | None:
     """The name of the setting to look at after a failure; None where no setting would mend it."""
+    if failed.reason == "unauthorized" and failed.said is not None and failed.said.is_foreign:
+        return "OPENAI_BASE_URL"  # a gateway that lets nobody through: no key would mend it
     if failed.reason == "refused" and failed.said is not None:
         return failed.said.setting
     if failed.reason == "token_cap":

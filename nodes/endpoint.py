@@ -58,6 +58,8 @@ class Endpoint:
     """How long calls wait for what passes; None: not at all."""
     _fails: str = field(default="", init=False, repr=False)
     """For what it last failed, or "" since it answered."""
+    last_status: int | None = field(default=None, init=False, repr=False)
+    """HTTP status of its last failure; None if there was none, or no answer at all."""
 
     def refuses(self) -> bool:
         """Whether a call would be refused now, since the endpoint is out of order."""
@@ -100,6 +102,7 @@ class Endpoint:
             fair_s,
         )
         attempts = waits = own_faults = 0
+        may_be_billed = False
         others = self.patience.answers if self.patience is not None else 0
         while True:
             try:
@@ -107,8 +110,11 @@ class Endpoint:
             except CallFailed as failed:
                 attempts += failed.reason not in UNSENT
                 failed.details["attempts"] = max(1, attempts)
+                may_be_billed |= failed.reason not in UNBILLED
+                failed.may_be_billed = may_be_billed
                 asked = failed.details.pop("retry_after", None)
                 if failed.reason in OUT_OF_ORDER:
+                    self.last_status = failed.details.get("status")
                     self._fails = failed.reason
                 if self.patience is not None and self._is_waited_for(failed.reason, asked):
                     if failed.reason in OF_ONE_CALL and self.patience.answers > others:

@@ -18,6 +18,9 @@ MOST_WORDS = 4000
 SHORTEST_QUOTE = 4
 """Characters of a line by which it is known to be quoted."""
 
+VAGUE = (400, 422, 500)
+"""Statuses of HTTP that count less than another one that the body names."""
+
 _STATUS_FIELDS = ("status_code", "statuscode", "http_status", "status", "code", "error_code")
 _CODE_FIELDS = ("code", "error_code", "type", "error_type", "status", "reason", "state")
 _OURS = ("input", "messages", "prompt", "content", "url", "request", "body")
@@ -33,6 +36,8 @@ _FILTERED = re.compile(
 )
 _NO_MONEY = re.compile(
     r"insufficient[ _-]?(?:\w+[ _-])?(?:quota|balance|credit|funds)|credit balance|payment[ _-]?required|billing_|"
+    r"(?<!thinking )(?<!token )(?<!reasoning )budget[ _-]?(?:has been |was |is )?exceed|"
+    r"exceed\w* (?:\w+ ){0,3}max[ _-]?budget|"
     r"(?:not enough|out of|more) credits?|add (?:more )?(?:credits|funds)|arrearage|余额不足|欠费"
 )
 _MONEY = re.compile(r"billing|balance|credits?\b|hard limit|spend|plan and")
@@ -43,6 +48,14 @@ _UNKNOWN_KEY = re.compile(
     r"unauthenticated|unauthorized|invalid credential"
 )
 _TOO_MANY = re.compile(r"rate[ _-]?limit|too many requests|throttl|resource_exhausted|quota exceeded|\b429\b")
+_LIMITED = re.compile(r"rate[ _-]?limit|too ?many ?requests|throttl|resource_exhausted")
+"""With a status that says something else."""
+_FILTERED_500 = re.compile(
+    r"content[ _-]?policy[ _-]?violat|responsibleaipolicyviolation|data[ _-]?inspection[ _-]?failed|"
+    r"prohibited[ _-]content|violat\w+ (?:\w+ ){0,5}(?:content|usage|safety)\w* polic|"
+    r"(?:blocked|flagged|rejected|filtered) by (?:\w+ ){0,4}(?:content|safety|moderation)"
+)
+_OF_KEYS = re.compile(r"\bkey|token|auth|credential|permission|forbidden for")
 _UPSTREAM = re.compile(
     r"overload|unavailable|internal[ _-]?(?:server)?[ _-]?error|server[ _-]?error|bad gateway|gateway|timed? ?out|"
     r"timeout|upstream|provider returned|api_error|try again|temporarily|capacity|connection|loading|"
@@ -74,11 +87,15 @@ _OF_500 = (
 _FORM_OF_500 = re.compile(_OF_500)
 """A fault of a server that says this is one of the form that was asked for: some say 500 to what they do not know."""
 _FORM = re.compile(rf"{_OF_500}|\btool\b|tool[ _-]?use|\bfunctions?\b|requested parameters")
-_ROLES = re.compile(
-    r"\b(system|developer)\b.{0,60}\b(role|message|prompt|instruction)|\brole.{0,40}\b(system|developer)\b"
+_SYSTEM = r"(?<![a-z_])(?:system|developer)(?![a-z_])"
+_ROLE = (
+    r"(?:(?<![a-z_])(?:roles?|messages?|prompts?|instructions?|rolle|nachricht\w*|r[oô]le|rol|mensajes?|ruolo|papel)(?![a-z_])|"
+    r"角色|消息|提示|役割|ロール|メッセージ|역할|메시지|рол[ьи]|сообщени)"
 )
+_ROLES = re.compile(rf"{_SYSTEM}[\s\S]{{0,60}}?{_ROLE}|{_ROLE}[\s\S]{{0,40}}?{_SYSTEM}|['\"`‘“「]{_SYSTEM}['\"`’”」]")
 _ONLY_ROLES = re.compile(
-    r"only (?:the )?['\"`]?user['\"`]? and|(?:unsupported|unknown|invalid|unexpected|incorrect) (?:message )?role"
+    r"only (?:the )?['\"`]?user['\"`]? and|(?:unsupported|unknown|invalid|unexpected|incorrect) (?:message )?role|"
+    r"\bmessages?(?:[.\[\]/\s]*\d+)?(?:[.\[\]/]+\w+){0,2}[.\[\]/\s]+role\b"
 )
 _IN_A_ROW = re.compile(
     r"alternat|consecutive|successive|in a row|back.to.back|same role|multiple user|more than one user"
@@ -135,11 +152,16 @@ class EndpointError:
         return bool(_ROLES.search(said) or _ONLY_ROLES.search(said)) and not _IN_A_ROW.search(said)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it comes from something before the endpoint, such as a gateway, or from no chat endpoint at all."""
+        return self.code in ("html_page", "no_json")
+
+    @property
     def setting(self) -> str:
         """The setting to look at for a request that was refused."""
         if self.of_length:
             return "ESCALADE_LLM_MAX_TOKENS"
-        if self.code in ("html_page", "no_json") or self.status == 405 or _WRONG_PLACE.search(self.words):
+        if self.is_foreign or self.status == 405 or _WRONG_PLACE.search(self.words):
             return "OPENAI_BASE_URL"
         if _NO_MODEL.search(self.words) or (self.status == 404 and "model" in self.words):
             return "ESCALADE_LLM_MODEL"
@@ -151,14 +173,18 @@ def _reason(status: int | None, words: str) -> str:
     status = status or 200
     if _FILTERED.search(words) and (in_answer or status in (400, 403, 422, 451)) and not _TOO_MANY.search(words):
         return "content_filter"
+    if status == 500 and _FILTERED_500.search(words):
+        return "content_filter"
     if status == 402 or (not _PASSES.search(words) and (in_answer or status < 500) and _is_about_money(status, words)):
         return "quota"
+    if status in (400, 403, 413, 422) and _LIMITED.search(words):
+        return "rate_limited"
     if status in (401, 403) or (_UNKNOWN_KEY.search(words) and (in_answer or status == 400)):
         return "unauthorized"
-    if status == 429 or (in_answer and _TOO_MANY.search(words)):
+    if status in (420, 429) or (in_answer and _TOO_MANY.search(words)):
         return "rate_limited"
     if not in_answer:
-        passes = status >= 500 or status in (408, 409, 425)
+        passes = status >= 500 or status in (408, 409, 425, 498, 499)
         return "server_error" if passes else "refused"
     if _WRONG_PLACE.search(words) or _NO_MODEL.search(words) or _TOO_LONG.search(words):
         return "refused"
@@ -186,12 +212,14 @@ def _error_of(body: Any, status: int | None) -> EndpointError:
     pairs = list(_pairs(body))
     words = " ".join(str(value) for _, value in pairs)[:MOST_WORDS].lower()
     named = next((number for name, value in pairs if name in _STATUS_FIELDS and (number := _status(value))), None)
-    located = next((".".join(map(str, value)) for name, value in _lists(body) if name == "loc"), None)
-    parameter = next((str(value) for name, value in pairs if name == "param" and value), located)
+    located = " ".join(".".join(map(str, value)) for name, value in _lists(body) if name in ("loc", "path"))
+    parameter = next((str(value) for name, value in pairs if name in ("param", "loc") and value), None)
+    parameter = located or parameter  # a place written as a list is in `pairs` too, in pieces
     code = next(
         (found for key in _CODE_FIELDS for name, value in pairs if name == key and (found := _safe(value))), None
     )
-    shown = status if status is not None and status >= 400 else named if named is not None else status
+    vague = status is None or status < 400 or status in VAGUE  # a gateway's, for what its provider said
+    shown = named if named is not None and vague else status
     return EndpointError(shown, code, parameter and parameter[:200].lower(), words)
 
 
@@ -203,7 +231,8 @@ def _of_text(text: str, status: int | None) -> EndpointError:
     titles = " ".join(_TITLE.findall(text[:MOST_WORDS]))
     plain = re.sub(r"<[^>]*>", " ", titles or text[:MOST_WORDS]).lower()
     if status is not None and status >= 400:
-        return EndpointError(status, "html_page" if is_page else None, None, plain)
+        barred = status in (401, 403) and not is_page and not _OF_KEYS.search(plain)
+        return EndpointError(status, "html_page" if is_page else "no_json" if barred else None, None, plain)
     named = _NAMED_STATUS.search(titles if is_page else text[:60])
     if named:
         return EndpointError(int(named[1]), "html_page" if is_page else None, None, plain)

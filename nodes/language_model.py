@@ -19,7 +19,7 @@ from langgraph.constants import TAG_NOSTREAM
 from escalade.domains.base import Domain
 from escalade.nodes.answers import answer_of, is_usable
 from escalade.nodes.call_costs import CallCosts
-from escalade.nodes.call_failed import UNBILLED, CallFailed, failure_of
+from escalade.nodes.call_failed import CallFailed, failure_of
 from escalade.nodes.dialect import Dialect, merged, refused_parts
 from escalade.nodes.endings import ending_of, setting_for
 from escalade.nodes.endpoint import Endpoint
@@ -196,7 +196,7 @@ class LanguageModel:
             question.attempts += failed.details.pop("attempts", 0)
             usage = failed.details.pop("usage", None)
             question.usages.append(usage)
-            unbilled = usage is None and failed.reason in UNBILLED
+            unbilled = usage is None and not failed.may_be_billed
             question.costs.append(0.0 if unbilled else self.prices.cost(usage))
             raise
         usage = usage_of(message)

@@ -300,5 +300,6 @@ def failure(error: CallFailed, model: LanguageModel, details: dict[str, Any] | N
     for counted in ("tokens_spent", "charged_usd"):
         details.pop(counted, None)
     cost = details.pop("cost_usd", 0.0)
-    log.warning("the language model failed: %s %s", error.reason, details.get("status") or "")
+    status = f" (HTTP {details['status']})" if details.get("status") else ""
+    log.warning("the language model failed: %s%s", error.reason, status)
     return failed(error.reason, details, cost)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +38,9 @@ class Reply:
     status: int = 200
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    cut: str = ""
+    """How the body breaks off: `length` and `chunked`, by how its length is said, or `reset` by the network; "" if it
+    does not."""
 
     def data(self) -> bytes:
         if isinstance(self.body, bytes):
@@ -155,9 +160,18 @@ def served(answer: Callable[[dict[str, Any]], Reply]) -> Iterator[ScriptedEndpoi
             self.send_response(reply.status)
             for name, value in {"content-type": reply.kind, **reply.headers}.items():
                 self.send_header(name, value)
-            self.send_header("content-length", str(len(data)))
+            if reply.cut == "chunked":
+                self.send_header("transfer-encoding", "chunked")
+            else:
+                self.send_header("content-length", str(len(data) + 99 * bool(reply.cut)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if reply.cut == "chunked" else data)
+            if reply.cut:
+                self.close_connection = True
+                if reply.cut == "reset":
+                    self.wfile.flush()
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
 
         def log_message(self, *arguments: Any) -> None:
             pass

@@ -66,6 +66,7 @@ class Background(Generic[T]):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = self._hurry = False
+        self._next_logged = 1
 
     def offer(self, thing: T) -> bool:
         """Whether there is room for it; if not, it is counted as shed. Never blocks, never raises."""
@@ -113,6 +114,9 @@ class Background(Generic[T]):
                 lost = len(self._waiting)
                 self._waiting.clear()
             self._count("shed", lost)
+            if self._next_logged != max(1, 2 * self.shed):  # the last of them were not logged yet
+                self._next_logged = 2 * self.shed
+                log.error("%d of %s were shed in all", self.shed, self._what)
 
     def _begin(self) -> None:
         # A daemon, since the interpreter waits for other threads before it calls who registered for its end.
@@ -173,10 +177,14 @@ class Background(Generic[T]):
     def _count(self, fate: Fate, things: int) -> None:
         if not things:
             return
-        if fate == "shed" and not self.shed:
-            why = "there was no time left for them at the end" if self._closed else "their queue is full, or they fail"
-            log.error("%s are being shed: %s", self._what, why)
         with self._changed:
             setattr(self, fate, getattr(self, fate) + things)
+            in_all = self.shed
+            # Each time that they have doubled, so that a flood of them is no flood of lines.
+            logged = fate == "shed" and in_all >= self._next_logged
+            self._next_logged = 2 * in_all if logged else self._next_logged
+        if logged:
+            why = "there was no time left for them at the end" if self._closed else "their queue is full, or they fail"
+            log.error("%d of %s are shed so far: %s", in_all, self._what, why)
         if self._on_fate is not None:
             self._on_fate(fate, things)

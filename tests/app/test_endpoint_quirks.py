@@ -22,12 +22,14 @@ from tests.endpoints import (
     called,
     close_all,
     decide,
+    deciding,
     events,
     fresh,
     properly,
     refused,
     report,
     said,
+    served,
     way_of,
 )
 
@@ -170,6 +172,10 @@ def has(name: str) -> Callable[[dict[str, Any]], bool]:
     return lambda body: f'"{name}"' in json.dumps({key: body[key] for key in body if key != "messages"})
 
 
+def has_system(body: dict[str, Any]) -> bool:
+    return any(one["role"] == "system" for one in body["messages"])
+
+
 def named_choice(body: dict[str, Any]) -> bool:
     return isinstance(body.get("tool_choice"), dict)
 
@@ -231,6 +237,31 @@ ADAPTED: dict[str, tuple[str, Answer, int]] = {
         refuses(lambda body: way_of(body) == "function", refused("registry.ollama.ai/library/gemma:2b does not support tools")),
         2,
     ),
+    "a system role, by the place that a validator names": (
+        "json_schema",
+        refuses(has_system, Reply({"detail": [{"type": "enum", "loc": ["body", "messages", 0, "ChatMessage", "role"], "msg": "Input should be 'assistant' or 'user'", "input": "system"}]}, 422)),
+        2,
+    ),
+    "a system role, by a path": (
+        "json_schema",
+        refuses(has_system, Reply({"issues": [{"code": "invalid_enum_value", "path": ["messages", 0, "role"], "message": "Invalid enum value"}]}, 400)),
+        2,
+    ),
+    "a system role, by a validator of JSON": ("json_schema", refuses(has_system, refused("'system' is not one of ['user', 'model'] - 'input.0'")), 2),
+    "a system role, in Chinese": ("json_schema", refuses(has_system, refused("请求错误：该模型的角色system不可用")), 2),
+    "a system role, in German": ("json_schema", refuses(has_system, refused("Die Rolle system wird nicht unterstützt")), 2),
+    "a parameter in the second of two faults": (
+        "text",
+        refuses(
+            has("temperature"),
+            Reply({"detail": [{"loc": ["body"], "msg": "bad", "type": "x"}, {"loc": ["body", "sampling", "temperature"], "msg": "no", "type": "extra_forbidden"}]}, 422),
+        ),
+        2,
+    ),
+    "a parameter refused in Japanese": ("text", refuses(has("temperature"), refused("パラメータ temperature はサポートされていません")), 2),
+    "a parameter refused in Spanish": ("text", refuses(has("temperature"), refused("El parámetro temperature no está: no soportado")), 2),
+    "strict by its name": ("json_schema", refuses(has("strict"), refused("json: unknown field \"strict\"")), 2),
+    "strict in its place": ("json_schema", refuses(has("strict"), refused("response_format.json_schema.strict: extra inputs are not permitted")), 2),
     "a bare 400 to a form": ("", refuses(lambda body: way_of(body) != "text", Reply("", 400)), 3),
 }  # fmt: skip
 
@@ -263,6 +294,17 @@ FAILED: dict[str, tuple[Reply, str, int, Any]] = {
     "balance of nothing, by Zhipu": (Reply({"error": {"code": "1113", "message": "您的账户已欠费"}}, 429), "quota", 1, None),
     "a text that Alibaba inspects": (refused("Input data may contain inappropriate content.", code="data_inspection_failed"), "content_filter", 1, "data_inspection_failed"),
     "an ending without resources, by DeepSeek": (said("", finish="insufficient_system_resource"), "server_error", 2, "server_error"),
+    "a rate limit that a gateway sends as 400": (refused("litellm.RateLimitError: AzureException - x", code="429", type=None), "rate_limited", 2, None),
+    "a rate limit that only its type tells": (refused("slow down", 422, type="rate_limit_error"), "rate_limited", 2, "rate_limit_error"),
+    "tokens a minute as 413": (refused("Request too large on tokens per minute (TPM)", 413, code="rate_limit_exceeded", type="tokens"), "rate_limited", 2, "rate_limit_exceeded"),
+    "an outage that a gateway sends as 400": (refused("litellm.ServiceUnavailableError: x", code="503"), "server_error", 2, None),
+    "a filter that a gateway sends as 500": (refused("litellm.ContentPolicyViolationError: the response was filtered", 500, type=None), "content_filter", 1, None),
+    "a budget of a gateway": (refused("Budget has been exceeded! Current cost: 1.2, Max budget: 1.0", type="budget_exceeded"), "quota", 1, "budget_exceeded"),
+    "no capacity, as 498": (refused("Flex tier capacity exceeded", 498, code="capacity_exceeded"), "server_error", 2, "capacity_exceeded"),
+    "an ending with a prefix": (said("", finish="blocked: IMAGE_SAFETY"), "content_filter", 1, None),
+    "an ending in capitals": (said("", finish="PROHIBITED_CONTENT"), "content_filter", 1, None),
+    "an ending in camel case": (said("", finish="ContentFilter"), "content_filter", 1, None),
+    "an ending of another kind of cap": (said("", finish="length: MAX_TOKENS"), "cut_off", 1, None),
     "a code that is the key": (refused("no", 404, code=KEY, type=KEY), "refused", 1, None),
     "a code that is a sentence": (refused("no", 404, code=f"the key {KEY} is wrong", type="my secret text"), "refused", 1, None),
 }  # fmt: skip
@@ -286,6 +328,58 @@ def test_a_failure_is_what_it_means(quirk: str) -> None:
             scripted.answer = properly
             assert decide(decider, "51")[0].source == "reason"
             assert scripted.ways[-1] == (way or "json_schema")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Denied under a strict policy of this tenant",
+        "Strict policy: this must not be sent",
+        "Requests from unsupported regions are stopped by a strict rule",
+        "The upstream must be restarted",
+        "Downstream is required to be up",
+        "Room temperature reached",
+    ],
+)
+def test_words_that_are_no_refusal_of_a_parameter_teach_nothing(message: str) -> None:
+    with fresh(lambda _: refused(message), way="json_schema") as (scripted, decider):
+        decide(decider, "51")
+        assert decider.resources.language_model is not None
+        assert decider.resources.language_model.dialect.left_out == frozenset()
+        assert all("strict" in json.dumps(one) for one in scripted.calls if way_of(one) == "json_schema")
+        assert not any(one.get("stream") for one in scripted.calls)
+
+
+@pytest.mark.parametrize("cut", ["length", "chunked", "reset"])
+@pytest.mark.parametrize("body", [said(ANSWER).body, "{"])
+def test_an_answer_that_breaks_off_may_be_billed(cut: str, body: Any) -> None:
+    made, scripted, _ = alone(lambda _: Reply(body, cut=cut), "51")
+    told = report(made[0])
+    assert (told.reason, told.cost_usd, made[0].cost_usd, len(scripted.calls)) == ("server_error", None, None, 2)
+    assert (told.details["status"], told.details["code"]) == (200, "broken_off")
+
+
+def test_an_answer_that_breaks_off_takes_of_the_budget_what_it_may_have_cost() -> None:
+    answer = lambda _: Reply(said(ANSWER).body, cut="chunked")  # noqa: E731
+    made, scripted, _ = alone(answer, "51", budget_usd=0.004, llm_max_tokens=512)
+    assert len(scripted.calls) == 1  # a second one could exceed it
+    assert report(made[0]).cost_usd is None
+
+
+def test_who_never_answers_costs_nothing() -> None:
+    with served(properly) as scripted:
+        pass
+    with deciding(scripted) as decider:
+        told = report(decide(decider, "51")[0])
+    assert (told.reason, told.cost_usd) == ("unreachable", 0.0)
+
+
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Just a moment...</title>", "error code: 1020"])
+def test_a_gateway_that_bars_everybody_is_not_said_to_want_another_key(page: str) -> None:
+    for status in (401, 403):
+        made, scripted, _ = alone(lambda _, status=status: Reply(page, status, kind="text/html"), "51")
+        told = report(made[0])
+        assert (told.reason, told.details["setting"], len(scripted.calls)) == ("unauthorized", "OPENAI_BASE_URL", 1)
 
 
 def test_a_fault_of_one_question_teaches_nothing_about_the_others() -> None:

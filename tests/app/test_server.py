@@ -146,6 +146,41 @@ def test_no_decision_for_want_of_a_setting_is_409_with_every_rung(client: httpx.
     assert [report["reason"] for report in answer.json()["rungs"]] == ["no_model", "no_model"]
 
 
+@pytest.mark.parametrize("most", [0, 1e-9])
+def test_a_budget_that_no_rung_can_keep_is_the_client_s_to_change(most: float) -> None:
+    settings = Settings(
+        domains=("tic_tac_toe",),
+        llm_model="m",
+        llm_base_url="http://127.0.0.1:9/v1",
+        llm_input_usd_per_mtok=1,
+        llm_output_usd_per_mtok=4,
+    )
+    with TestClient(create_app(settings, Metrics())) as client:
+        body = {"state": "519", "ladder": ["reason"], "budget_usd": most}
+        answer = client.post("/decide", json=body)
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", "budget_usd"]
+        assert answer.json()["rungs"][0]["reason"] == "budget"
+        counted = client.get("/metrics").text
+        assert 'requests_refused_total{reason="budget"} 1.0' in counted
+        assert "not_set_up" not in counted
+
+
+@pytest.mark.parametrize("content", [b"[]", b'"51"', b"7", b"null", b"{", b"state=51", b""])
+def test_a_body_that_is_no_object_is_told_what_it_must_be(client: httpx.Client, content: bytes) -> None:
+    for route, field in (("/decide", "state"), ("/predict", "state"), ("/outcomes", "decision_id")):
+        answer = client.post(route, content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        assert f"the body must be a JSON object with `{field}`" in answer.json()["detail"][0]["msg"]
+
+
+@pytest.mark.parametrize("samples", [17, 64, 65, 1000])
+def test_the_limit_that_is_told_is_this_server_s(client: httpx.Client, samples: int) -> None:
+    answer = client.post("/decide", json={"state": "51", "samples": samples})
+    assert answer.status_code == 422
+    assert "at most 16" in answer.json()["detail"][0]["msg"]
+
+
 def test_a_hundred_at_once_each_get_their_own_answer(client: httpx.Client) -> None:
     states = [a + b for a in "123456789" for b in "123456789" if a != b][:50] * 2
 

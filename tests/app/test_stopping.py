@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from served import Served, served
 from escalade import load_domain
 from escalade.app.ledger_totals import totals
 from escalade.training.store import ExperienceStore
+from tests import endpoints
 
 
 def decide(server: Served, count: int) -> None:
@@ -107,6 +109,41 @@ def test_requests_that_were_accepted_are_answered(tmp_path: Path) -> None:
     assert [answer.status_code for answer in answers] == [200]
     assert rows_in(tmp_path) == {"d-0"}
     assert rows_in(tmp_path, "connect_four") == {"late"}
+
+
+def test_runs_that_are_cut_are_in_the_ledger(tmp_path: Path) -> None:
+    """Whatever comes first, their end or that of the sinks: thirty, while the model's endpoint does not answer."""
+    never = threading.Event()
+
+    def hang(body: dict[str, Any]) -> endpoints.Reply:
+        never.wait(120)
+        return endpoints.properly(body)
+
+    ledger = tmp_path / "ledger"
+    with endpoints.served(hang) as model:
+        language_model = {"ESCALADE_LLM_MODEL": "m", "OPENAI_BASE_URL": model.url, "ESCALADE_LLM_AT_ONCE": "32"}
+        with served(**language_model, ESCALADE_LEDGER=str(ledger), ESCALADE_SHUTDOWN_S="8") as server:
+            body = {"state": "519", "ladder": ["reason"]}
+            with ThreadPoolExecutor(30) as pool:
+                asked = [
+                    pool.submit(httpx.post, f"{server.url}/decide", json=body, timeout=60, trust_env=False)
+                    for _ in range(30)
+                ]
+                until = time.monotonic() + 40
+                while len(model.calls) < 30:
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+                server.process.send_signal(signal.SIGTERM)
+                server.process.wait(60)
+            for one in asked:
+                assert one.exception() is not None or one.result().status_code == 503
+            assert server.process.stderr is not None
+            log = server.process.stderr.read()
+        never.set()
+    assert "shed" not in log, log
+    assert "Traceback" not in log, log
+    (found,) = totals(ledger)
+    assert (found.decisions, found.failures, found.failures_unpriced) == (0, 30, 30)
 
 
 # The wall clock

@@ -43,6 +43,21 @@ def test_the_status_and_the_provider_s_code_are_told() -> None:
     assert "reason failed (refused: HTTP 404, model_not_found)" in sentence
 
 
+@pytest.mark.parametrize("reason", ["unreachable", "server_error", "rate_limited", "timeout", "overloaded"])
+def test_the_setting_to_look_at_is_named_and_a_search_advised_where_there_can_be_one(reason: str) -> None:
+    report = failed("reason", reason, setting="OPENAI_BASE_URL")
+    assert "OPENAI_BASE_URL" in explain([report])
+    assert "ladder reason,search" in explain([report])
+    assert "search" not in explain([report], has_simulator=False)
+    assert "ladder" not in explain([report, failed("search", "deadline")])
+
+
+def test_a_gateway_that_bars_everybody_is_to_be_looked_at_not_the_key() -> None:
+    sentence = explain([failed("reason", "unauthorized", status=403, code="html_page", setting="OPENAI_BASE_URL")])
+    assert "OPENAI_BASE_URL" in sentence
+    assert "OPENAI_API_KEY" not in sentence
+
+
 def test_two_rungs_that_failed_have_advice_each() -> None:
     sentence = explain([failed("reason", "timeout", status=None), failed("search", "overloaded")])
     assert "reason failed (timeout), search failed (overloaded)" in sentence

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from escalade.training.background import Background, flush_all
 
 
@@ -108,6 +110,27 @@ def test_a_flush_writes_what_waits_and_does_not_wait_for_a_disk_that_refuses() -
     background.flush()
     assert (background.written, background.shed) == (6, 0)
     background.close()
+
+
+def test_all_that_is_shed_is_logged_with_its_number(caplog: pytest.LogCaptureFixture) -> None:
+    go = threading.Event()
+
+    def write(things: list[int]) -> int:
+        go.wait(20)
+        return len(things)
+
+    background = Background(write, what="pages", batch=1, seconds=0, most=3)
+    for number in range(3 + 100):
+        background.offer(number)
+    lines = [record.message for record in caplog.records]
+    assert lines[0].startswith("1 of pages are shed so far")
+    assert len(lines) < 10
+    go.set()
+    background.close()
+    assert caplog.records[-1].message == "100 of pages were shed in all"
+    for number in range(100):
+        background.offer(number)
+    assert caplog.records[-1].message.startswith("200 of pages are shed so far: there was no time left")
 
 
 def test_any_other_error_costs_one_batch() -> None:
