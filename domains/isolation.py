@@ -5,6 +5,7 @@ Used wherever rows of different callers share one call: the waves of a search se
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
@@ -57,3 +58,15 @@ def passed_on(error: BaseException) -> Exception:
     wrapped = EscaladeError(f"the evaluator stopped with {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def without_locals(error: BaseException) -> BaseException:
+    """The error, once its frames have returned, without their local variables: whoever keeps the error would otherwise
+    keep the arrays of everyone whose row was in the same call."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        chain.append(one)
+        traceback.clear_frames(one.__traceback__)
+        one = one.__cause__ or one.__context__
+    return error

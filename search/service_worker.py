@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from escalade.domains.errors import CancelledSearch, DeadlineError
-from escalade.domains.isolation import passed_on
+from escalade.domains.isolation import passed_on, without_locals
 from escalade.search.arrays import CANCELLED, DEADLINE, FAULTS, FULL, MEMORY
 from escalade.search.cohort import Cohort, tree_seeds
 from escalade.search.config import SearchConfig
@@ -86,7 +86,7 @@ class SearchTicket(Future[SearchResult]):
 
     def fail(self, error: BaseException) -> None:
         with suppress(InvalidStateError):
-            self.set_exception(passed_on(error))
+            self.set_exception(without_locals(passed_on(error)))
 
 
 class Worker:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import traceback
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalade.domains.errors import EscaladeError
-from escalade.domains.isolation import GIVE_UP_AFTER, failures_by_row
+from escalade.domains.isolation import GIVE_UP_AFTER, failures_by_row, without_locals
 
 
 class Batch:
@@ -93,3 +96,25 @@ def test_what_a_future_cannot_carry_is_an_error_that_names_it(kind: type[BaseExc
     assert isinstance(failures[2], EscaladeError)
     assert f"the evaluator stopped with {kind.__name__}: row 2" in str(failures[2])
     assert isinstance(failures[2].__cause__, kind)
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_its_batch() -> None:
+    class Arrays:
+        pass
+
+    held: list[weakref.ref[Arrays]] = []
+
+    def ask(first: int, last: int) -> None:
+        arrays = Arrays()
+        held.append(weakref.ref(arrays))
+        try:
+            raise KeyError(first)
+        except KeyError as inner:
+            raise ValueError("wrapped") from inner
+
+    failures = failures_by_row(ask, 3)
+    kept = [without_locals(error) for error in failures.values()]
+    del failures
+    gc.collect()
+    assert [reference() for reference in held if reference() is not None] == []
+    assert all("wrapped" in "".join(traceback.format_exception(error)) for error in kept)
