@@ -18,6 +18,12 @@ import pytest
 
 from tests.loopback_llm import Call, Loopback, Reply, loopback
 
+
+def slow(*values: Any) -> Any:
+    """A case like the others, for `make test-all`: each is some processes that wait."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 LABELS = ["card lost", "loan", "refund"]
 PROGRAM = str(Path(sys.executable).with_name("escalade"))
 
@@ -68,7 +74,7 @@ class Limiter:
         return Reply(429, headers={"retry-after": after})
 
 
-@pytest.mark.parametrize(("dated", "batch_ms"), [(False, "0"), (True, "0"), (False, "2")])
+@pytest.mark.parametrize(("dated", "batch_ms"), [(False, "0"), slow(True, "0"), slow(False, "2")])
 def test_a_rate_limit_is_waited_for(texts: Path, dated: bool, batch_ms: str) -> None:
     (texts / "in.txt").write_text("".join(f"text {number}\n" for number in range(20)))
     with loopback(Limiter(5, dated=dated)) as served:
@@ -80,7 +86,7 @@ def test_a_rate_limit_is_waited_for(texts: Path, dated: bool, batch_ms: str) -> 
     assert 429 in served.statuses
 
 
-@pytest.mark.parametrize("status", [503, 500, 429])
+@pytest.mark.parametrize("status", [503, slow(500), slow(429)])
 def test_an_outage_that_passes_costs_no_line_and_no_fallback(texts: Path, status: int) -> None:
     states = [f"{a}{b}" for a in "123456789" for b in "123456789" if a != b][:60]
     (texts / "in.txt").write_text("\n".join(states) + "\n")
@@ -163,7 +169,7 @@ def test_without_patience_what_failed_is_left_too(texts: Path, port: int) -> Non
     assert served.answered == 8
 
 
-@pytest.mark.parametrize("status", [401, 404])
+@pytest.mark.parametrize("status", [401, slow(404)])
 def test_a_wrong_setting_is_not_waited_for_and_not_kept(texts: Path, status: int) -> None:
     (texts / "in.txt").write_text("".join(f"text {number}\n" for number in range(40)))
     with loopback(lambda _: Reply(status)) as served:
