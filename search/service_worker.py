@@ -200,7 +200,13 @@ class Worker:
                 self._cohort.stop(np.array([tree]), CANCELLED)
 
     def _turn(self) -> None:
-        """Some waves, and the answers of the trees that stopped."""
+        """Some waves, and the answers of the trees that stopped. An error keeps this frame, so it holds no arrays."""
+        finished = self._go()
+        if finished:
+            self._answer(finished)
+
+    def _go(self) -> list[int]:
+        """Some waves. Returns the trees that stopped, but for those that go on in more room."""
         cohort = self._cohort
         assert cohort is not None
         started = time.perf_counter()
@@ -211,9 +217,7 @@ class Worker:
         elif taken > 2 * TURN_SECONDS:
             self._waves = max(1, self._waves // 2)
         stopped = cohort.arrays.stopped
-        finished = [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
-        if finished:
-            self._answer(finished)
+        return [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
 
     def _gets_room(self, tree: int) -> bool:
         """Twice the room for a tree that is full, if there is so much; otherwise this is its end."""
