@@ -5,9 +5,10 @@ Used wherever rows of different callers share one call: the waves of a search se
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import suppress
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 
 from escalade.domains.errors import EscaladeError
 
@@ -61,12 +62,24 @@ def passed_on(error: BaseException) -> Exception:
 
 
 def without_locals(error: BaseException) -> BaseException:
-    """The error, once its frames have returned, without their local variables: whoever keeps the error would otherwise
-    keep the arrays of everyone whose row was in the same call."""
-    chain: list[BaseException] = []
+    """The error without the local variables of the functions that it came through and that have returned since: whoever
+    keeps the error would otherwise keep the arrays of everyone whose row was in the same call."""
+    seen: list[BaseException] = []
     one: BaseException | None = error
-    while one is not None and one not in chain:
-        chain.append(one)
-        traceback.clear_frames(one.__traceback__)
+    while one is not None and one not in seen:
+        seen.append(one)
+        step, frames = one.__traceback__, []
+        frame = step.tb_frame.f_back if step is not None else None
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        while step is not None:
+            frames.append(step.tb_frame)
+            step = step.tb_next
+        for frame in frames:
+            # An error that is raised more than once may have been through a task that still goes on: that is not ended.
+            if not frame.f_code.co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR):
+                with suppress(RuntimeError):  # it has not returned
+                    frame.clear()
         one = one.__cause__ or one.__context__
     return error

@@ -28,7 +28,7 @@ import numpy as np
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.errors import DeadlineError, EscaladeError, OverloadedError
 from escalade.domains.evaluator import Evaluator
-from escalade.domains.isolation import failures_by_row, without_locals
+from escalade.domains.isolation import failures_by_row
 from escalade.neural.batch_item import Answer, Item, fault_of
 
 
@@ -253,7 +253,7 @@ class Batcher:
 
         for place, error in failures_by_row(ask, len(batch)).items():
             if not batch[place].done():
-                batch[place].set_exception(without_locals(error))
+                batch[place].set_exception(error)
 
     def _in_time(self, items: list[Item]) -> list[Item]:
         """Those that still wait for an answer; the late ones get their DeadlineError."""

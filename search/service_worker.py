@@ -223,7 +223,17 @@ class Worker:
                 self._cohort.stop(np.array([tree]), CANCELLED)
 
     def _turn(self) -> None:
-        """Some waves, and the answers of the trees that stopped."""
+        """Some waves, and the answers of the trees that stopped. An error keeps this frame, so it holds no arrays."""
+        finished = self._go()
+        if finished:
+            self._answer(finished)
+        now = time.perf_counter()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_SECONDS
+            self._report()
+
+    def _go(self) -> list[int]:
+        """Some waves. Returns the trees that stopped, but for those that go on in more room."""
         cohort = self._cohort
         assert cohort is not None
         started = time.perf_counter()
@@ -234,12 +244,7 @@ class Worker:
         elif taken > 2 * TURN_SECONDS:
             self._waves = max(1, self._waves // 2)
         stopped = cohort.arrays.stopped
-        finished = [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
-        if finished:
-            self._answer(finished)
-        if started >= self._next_report:
-            self._next_report = started + REPORT_SECONDS
-            self._report()
+        return [tree for tree in finished if stopped[tree] != FULL or not self._gets_room(tree)]
 
     def _report(self) -> None:
         """Read out how far the watched searches have come: between waves, when no kernel writes to their trees."""

@@ -4,8 +4,10 @@ find exactly what they would have found without it."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -13,15 +15,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
-from support import Plain, Weighing, network_for, same
+from support import Plain, Weighing, same
 
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import DomainFault, EscaladeError
+from escalade.search import service_worker
+from escalade.search.cohort import Cohort
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
-from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
+from escalade.search.evaluators import RolloutEvaluator
 from escalade.search.service import SearchService, SearchTicket
 
 C4 = ConnectFour()
@@ -120,6 +123,24 @@ def test_one_bad_state_costs_about_log2_more_evaluations() -> None:
         assert [error is not None for error in outcomes] == [moves == start for start in STARTS]
         # Searches that join a wave later than others make more waves, not more calls a wave.
         assert evaluator.calls <= good.calls + 2 * (math.ceil(math.log2(len(STARTS))) + 3)
+
+
+@pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["kernels", "plain"])
+def test_an_error_that_is_kept_does_not_keep_the_trees(domain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Cohort]] = []
+    monkeypatch.setattr(service_worker, "Cohort", lambda *given, **more: _noted(Cohort(*given, **more), made))
+    evaluator = Picky(seen_of(["3"]), ValueError("kept"))
+    with SearchService(domain, evaluator) as service:
+        outcomes = [ticket.exception(PATIENCE) for ticket in together(service, evaluator.gate)]
+    assert str(outcomes[2]) == "kept"
+    gc.collect()
+    assert made
+    assert [reference() for reference in made if reference() is not None] == []
+
+
+def _noted(cohort: Cohort, made: list[weakref.ref[Cohort]]) -> Cohort:
+    made.append(weakref.ref(cohort))
+    return cohort
 
 
 class NanFor(Gated):
@@ -256,89 +277,3 @@ def test_a_domain_that_runs_out_of_an_iterator_does_not_leave_a_task_waiting() -
     found = asyncio.run(ask())
     assert isinstance(found[5], EscaladeError)
     same(found[4], alone(Plain(C4), 4))
-
-
-# Kernels that raise
-
-OWN = C4.kernels
-CENTRE = int(C4.to_rows([C4.parse("4")])[0, 1])
-
-
-@njit
-def is_bad(rows, b):  # type: ignore[no-untyped-def]
-    """After 4 at first, with a disc on top of it, or nothing but that disc."""
-    mine, theirs, to_move = rows[b]
-    return (theirs if to_move == 1 else mine) == CENTRE and mine & (mine - 1) == 0
-
-
-@njit
-def step(rows, actions, out):  # type: ignore[no-untyped-def]
-    for b in range(rows.shape[0]):
-        if is_bad(rows, b) and rows[b, 2] == 0:
-            raise ValueError("no way on from here")
-    OWN.step(rows, actions, out)
-
-
-@njit
-def rules(rows, legal, terminal, outcome, to_move):  # type: ignore[no-untyped-def]
-    for b in range(rows.shape[0]):
-        if is_bad(rows, b) and rows[b, 2] == 1:
-            raise ValueError("no way on from here")
-    OWN.rules(rows, legal, terminal, outcome, to_move)
-
-
-@njit
-def encode(rows, out):  # type: ignore[no-untyped-def]
-    for b in range(rows.shape[0]):
-        if is_bad(rows, b):
-            raise ValueError("no way on from here")
-    OWN.encode(rows, out)
-
-
-@njit
-def playout(rows, keys, out):  # type: ignore[no-untyped-def]
-    for b in range(rows.shape[0]):
-        if is_bad(rows, b):
-            raise ValueError("no way on from here")
-    OWN.playout(rows, keys, out)
-
-
-def with_kernels(**kernels: Any) -> Any:
-    return type("Raising", (ConnectFour,), {"kernels": OWN._replace(**kernels)})()
-
-
-@pytest.mark.parametrize(
-    ("kernels", "evaluators"),
-    [
-        ({"step": step}, ["python", "uniform", "rollouts", "network"]),
-        ({"rules": rules}, ["python", "uniform", "rollouts", "network"]),
-        ({"encode": encode}, ["python", "network"]),
-        ({"playout": playout}, ["rollouts"]),
-    ],
-    ids=["step", "rules", "encode", "playout"],
-)
-def test_a_kernel_that_raises_for_one_state_fails_its_own_search_alone(kernels: Any, evaluators: list[str]) -> None:
-    domain = with_kernels(**kernels)
-    config = SearchConfig(simulations=60)
-    for kind in evaluators:
-        made: dict[str, Callable[[Any], Any]] = {
-            "python": lambda _: Weighing(C4),
-            "uniform": lambda _: UniformEvaluator(),
-            "rollouts": lambda game: RolloutEvaluator(game, rollouts=2),
-            "network": lambda _: network_for(C4),
-        }
-        evaluator = made[kind]
-        with SearchService(domain, evaluator(domain)) as service:
-            tickets = [service.submit(C4.parse(moves), config, seed=seed) for seed, moves in enumerate(STARTS)]
-            for seed, ticket in enumerate(tickets):
-                if STARTS[seed] == "4":
-                    assert isinstance(ticket.exception(PATIENCE), ValueError), kind
-                else:
-                    found = ticket.result(PATIENCE)
-                    wanted = search(C4, [C4.parse(STARTS[seed])], evaluator(C4), config, seed=[seed])[0]
-                    if kind == "network":  # whose sums are rounded otherwise in a larger batch
-                        assert found.simulations == wanted.simulations
-                        assert found.value == pytest.approx(wanted.value, abs=0.05)
-                    else:
-                        same(found, wanted)
-            assert service.running == service.waiting == 0
