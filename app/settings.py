@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     llm_at_once: int = Field(
         default=16,
         ge=1,
-        description="Maximum concurrent calls; fewer are made where the endpoint turns out not to take so many.",
+        description="Maximum concurrent calls; lowered by itself while the endpoint limits calls or answers late.",
     )
     llm_waiting: int = Field(default=256, ge=0, description="Maximum calls in the queue; further calls fail.")
     llm_leave_out: tuple[str, ...] = Field(
