@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from escalade.nodes.call_failed import CallFailed
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """One call under way."""
 
     began: float
     """When its turn came, by the gate's clock."""
-    ahead: int
-    """Calls that were under way when it began."""
+    others: int
+    """The most other calls that were under way at once since then."""
     answers: int
     """Answers that the endpoint had given when it began."""
     checked: float
@@ -47,6 +47,7 @@ class Gate:
         self._shrunk_at = self._answered_at = -1.0
         self._answers = self._under_way = 0
         self._waiting: deque[Future[None]] = deque()
+        self._turns: set[Turn] = set()
 
     @property
     def under_way(self) -> int:
@@ -66,10 +67,23 @@ class Gate:
         except TimeoutError:
             raise CallFailed("overloaded") from None
         try:
-            now = self._clock()
-            yield Turn(now, self._under_way - 1, self._answers, now)
+            turn = self._begun()
+            try:
+                yield turn
+            finally:
+                with self._lock:
+                    self._turns.discard(turn)
         finally:
             self.leave()
+
+    def _begun(self) -> Turn:
+        with self._lock:
+            now = self._clock()
+            turn = Turn(now, 0, self._answers, now)
+            self._turns.add(turn)
+            for one in self._turns:
+                one.others = max(one.others, self._under_way - 1)
+            return turn
 
     async def enter(self) -> None:
         """Wait for a turn, which `leave` must end. Raises CallFailed if too many wait."""
@@ -120,12 +134,12 @@ class Gate:
 
     def is_queued(self, turn: Turn) -> bool:
         """Whether a call that is late is likely to wait at the endpoint for others of ours: some were answered since it
-        began, or since this was last asked, but not twice as many as are under way, in whatever order they are served.
-        """
+        began, or since this was last asked, but not twice as many as were under way with it, in whatever order they are
+        served."""
         with self._lock:
             moving = self._answered_at > turn.checked
             turn.checked = self._clock()
-            return moving and self._answers - turn.answers < 2 * max(turn.ahead, self._under_way - 1)
+            return moving and self._answers - turn.answers < 2 * turn.others
 
     def _admitted(self) -> list[Future[None]]:
         """Who may begin now. Hold the lock."""
