@@ -39,11 +39,13 @@ def emit(event: str, decision_id: str | None, **fields: Any) -> None:
 
 
 def runtime_here() -> Runtime[Any] | None:
-    """Of the run that this code is part of; None outside of any, as where a question is asked while labelling."""
+    """Of the run whose node this code is part of; None outside of any, as where a question is asked while labelling."""
     try:
-        return get_runtime()
+        runtime: Runtime[Any] | None = get_runtime()
     except RuntimeError:
         return None
+    # LangGraph's server keeps a runtime around whatever it calls, which belongs to no node and streams nothing.
+    return runtime if runtime is not None and runtime.execution_info is not None else None
 
 
 @contextmanager
