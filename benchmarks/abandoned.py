@@ -14,9 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from simulated_endpoint import free_port, simulated_endpoint
 
 from escalade.app.settings import Settings
 from escalade.app.simulated_llm import MODEL
@@ -49,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("escalade").setLevel(logging.ERROR)
     print(f"{given.requests} abandoned requests, {given.repeats} times; ms")
-    with simulated("tic_tac_toe", given.latency_ms) as url, opened(url) as model:
+    with simulated_endpoint(free_port(), "tic_tac_toe", given.latency_ms) as url, opened(url) as model:
         resources = make_resources("tic_tac_toe", language_model=model)
         asyncio.run(measured("language model", resources, "51", given, {"ladder": ["reason"]}))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +55,7 @@ def main() -> None:
         labels.write_text("\n".join(("label", *LABELS)) + "\n")
         right.write_text(f"state,action\nwhere is it,{LABELS[0]}\n")
         options = ["-o", f"labels={labels}", "--labels", str(right)]
-        with simulated("intents", given.latency_ms, *options) as url, opened(url) as model:
+        with simulated_endpoint(free_port(), "intents", given.latency_ms, *options) as url, opened(url) as model:
             resources = make_resources(Intents(LABELS), language_model=model)
             asyncio.run(measured("shared prompts", resources, "where is it", given, {"ladder": ["reason"]}))
     resources = make_resources("connect_four")
@@ -135,29 +133,6 @@ def opened(url: str) -> Iterator[LanguageModel]:
     assert model is not None
     yield model
     model.close()
-
-
-@contextmanager
-def simulated(domain: str, latency_ms: float, *options: str) -> Iterator[str]:
-    """The address of a simulated model, in a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    program = str(Path(sys.executable).with_name("escalade"))
-    command = [program, "llm", "simulate", domain, "--latency-ms", str(latency_ms), "--port", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit("the simulated model did not start") from None
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 300.0
 
 
-async def longest_hold_ms(work: Awaitable[Any]) -> float:
-    """The longest time in ms for which nothing else could run on the loop while `work` was done."""
+async def longest_hold_ms(work: Awaitable[Any]) -> tuple[Any, float]:
+    """What `work` returns, and the longest time in ms for which nothing else could run on the loop meanwhile."""
     longest, done = 0.0, False
 
     async def tick() -> None:
@@ -40,10 +40,10 @@ async def longest_hold_ms(work: Awaitable[Any]) -> float:
 
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0)
-    await work
+    result = await work
     done = True
     await ticking
-    return longest * 1000
+    return result, longest * 1000
 
 
 def in_this_process(domain: str, state: str) -> None:
@@ -56,7 +56,7 @@ def in_this_process(domain: str, state: str) -> None:
 
     async def decide() -> list[float]:
         given: Any = {"state": state}
-        return [await longest_hold_ms(graph.ainvoke(given)) for _ in range(2)]
+        return [(await longest_hold_ms(graph.ainvoke(given)))[1] for _ in range(2)]
 
     holds = asyncio.run(decide())
     print(json.dumps({"built_s": built, "first_hold_ms": holds[0], "second_hold_ms": holds[1]}))

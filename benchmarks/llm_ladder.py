@@ -14,17 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from simulated_endpoint import free_port, simulated_endpoint
 
 from escalade import Decision, DecisionContext
 from escalade.app.settings import Settings
@@ -35,6 +30,8 @@ from escalade.domains.errors import EscaladeError
 from escalade.graph.decision import build_decision_graph
 from escalade.nodes.language_model import LanguageModel
 from escalade.search.solvers import exact_solver, optimal_actions
+
+LATENCY_MS = 100
 
 PHASES: dict[str, list[str]] = {
     "works": [],
@@ -52,8 +49,7 @@ def main() -> None:
     parser.add_argument("--endpoint", choices=PHASES, action="append", help="may be repeated; all if not given")
     given = parser.parse_args()
     logging.getLogger("escalade").setLevel(logging.ERROR)  # each failed call is a warning
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     model = open_language_model(Settings(llm_model=MODEL, llm_base_url=f"http://127.0.0.1:{port}/v1"))
     assert model is not None
     changes: list[str] = []
@@ -69,7 +65,7 @@ async def run(given: Any, model: LanguageModel, port: int, changes: list[str]) -
     for name, options in PHASES.items():
         if name not in (given.endpoint or PHASES):
             continue
-        with endpoint(port, options):
+        with simulated_endpoint(port, "tic_tac_toe", LATENCY_MS, *options):
             if name == "works":
                 await graph.ainvoke({"state": states[0]}, context=DecisionContext(simulations=100))
             if name == "works again":  # as long as the breaker may rest
@@ -121,27 +117,6 @@ def undecided(count: int) -> list[str]:
             if len(optimal_actions(scores)) < len(domain.legal_actions(state)):
                 found.append(domain.format(state))
     return found
-
-
-@contextmanager
-def endpoint(port: int, options: list[str]) -> Iterator[None]:
-    """A simulated model on a port, in a process of its own."""
-    program = str(Path(sys.executable).with_name("escalade"))
-    command = [program, "llm", "simulate", "tic_tac_toe", "--latency-ms", "100", "--port", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit("the simulated model did not start") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections.abc import Awaitable
 from typing import Any
 
+from cold_start import longest_hold_ms
 from langgraph_runtime_inmem.queue import _enable_blockbuster  # the detector of `langgraph dev`, as set up there
 from numba.core import event
 
@@ -38,26 +37,6 @@ class Compilations(event.Listener):
 
     def on_end(self, event: Any) -> None:
         pass
-
-
-async def longest_hold_ms(work: Awaitable[Any]) -> tuple[Any, float]:
-    """What `work` returns, and the longest time in ms for which nothing else could run on the loop."""
-    longest, done = 0.0, False
-
-    async def tick() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while not done:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    ticking = asyncio.create_task(tick())
-    await asyncio.sleep(0)
-    result = await work
-    done = True
-    await ticking
-    return result, longest * 1000
 
 
 def graph_of(name: str) -> Any:

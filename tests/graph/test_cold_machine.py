@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("cold_machine.py")
 
 
 def run_cold(cache: Path, *arguments: str) -> dict[str, Any]:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(SCRIPT.parents[2] / "benchmarks")}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, timeout=500
     )

@@ -277,16 +277,21 @@ class Parent(TypedDict, total=False):
     right: dict[str, Any]
 
 
-def test_parallel_nodes_get_the_answers_to_their_own_questions() -> None:
+def two_questions() -> tuple[Any, Any, Any]:
+    """A graph of two nodes side by side, a thread of it, and what both ask there."""
     inner = build_decision_graph("tic_tac_toe", defaults=ALONE)
     parent = StateGraph(Parent)
     for node, key, result in (("a", "first", "left"), ("b", "second", "right")):
         parent.add_node(node, DecisionNode(inner, key, result))
         parent.add_edge(START, node)
         parent.add_edge(node, END)
-    graph = parent.compile(checkpointer=InMemorySaver())
+    graph: Any = parent.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
-    asked = graph.invoke({"first": "51", "second": "14"}, config)["__interrupt__"]
+    return graph, config, graph.invoke({"first": "51", "second": "14"}, config)["__interrupt__"]
+
+
+def test_parallel_nodes_get_the_answers_to_their_own_questions() -> None:
+    graph, config, asked = two_questions()
     wanted = {"51": "9", "14": "3"}
     answers = {one.id: {"action_name": wanted[one.value["state"]]} for one in reversed(asked)}
     result = graph.invoke(Command(resume=answers), config)
@@ -295,14 +300,7 @@ def test_parallel_nodes_get_the_answers_to_their_own_questions() -> None:
 
 
 def test_an_answer_that_names_another_state_asks_again_in_a_parallel_node() -> None:
-    inner = build_decision_graph("tic_tac_toe", defaults=ALONE)
-    parent = StateGraph(Parent)
-    for node, key, result in (("a", "first", "left"), ("b", "second", "right")):
-        parent.add_node(node, DecisionNode(inner, key, result))
-        parent.add_edge(START, node)
-    graph = parent.compile(checkpointer=InMemorySaver())
-    config: Any = {"configurable": {"thread_id": "1"}}
-    asked = graph.invoke({"first": "51", "second": "14"}, config)["__interrupt__"]
+    graph, config, asked = two_questions()
     swapped = {
         one.id: {"action_name": "9", "state": other.value["state"]}
         for one, other in zip(asked, reversed(asked), strict=True)
