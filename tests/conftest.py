@@ -99,3 +99,25 @@ def command_line() -> Callable[..., tuple[int, str]]:
         return done.returncode, done.stderr
 
     return run
+
+
+# How many endpoints as they really are have been asked with success
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("endpoint_row"):
+            item.user_properties += [("rows", number) for number in mark.args]
+        if item.get_closest_marker("endpoint_quirk"):
+            item.user_properties.append(("quirks", item.nodeid))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found: dict[str, dict[str, bool]] = {"rows": {}, "quirks": {}}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for kind, name in getattr(report, "user_properties", []):
+                found[kind][name] = found[kind].get(name, True) and outcome == "passed"
+    for kind, right in found.items():
+        if right:
+            terminalreporter.write_line(f"endpoints: {sum(right.values())} of {len(right)} {kind} right")

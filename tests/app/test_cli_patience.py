@@ -24,6 +24,8 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+pytestmark = pytest.mark.endpoint_row(15, 16)
+
 LABELS = ["card lost", "loan", "refund"]
 PROGRAM = str(Path(sys.executable).with_name("escalade"))
 

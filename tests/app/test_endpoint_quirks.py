@@ -34,6 +34,8 @@ from tests.endpoints import (
 )
 
 Answer = Callable[[dict[str, Any]], Reply]
+pytestmark = pytest.mark.endpoint_quirk
+
 ANSWER = '{"action": "9"}'
 CALL = {"id": "c", "type": "function", "function": {"name": "choose_action", "arguments": ANSWER}}
 

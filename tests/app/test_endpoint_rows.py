@@ -648,6 +648,8 @@ def contradictory_calls() -> None:
             answered(made)
 
 
-@pytest.mark.parametrize("number", ROWS, ids=[f"row{number:02}" for number in ROWS])
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, id=f"row{number:02}", marks=pytest.mark.endpoint_row(number)) for number in ROWS]
+)
 def test_an_endpoint_as_it_really_is(number: int) -> None:
     ROWS[number]()

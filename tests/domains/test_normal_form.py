@@ -16,6 +16,8 @@ from escalade.domains.intents import Intents
 from escalade.nodes.parse import canonical_text
 from escalade.training.reference import file_labels
 
+pytestmark = pytest.mark.endpoint_row(23)
+
 FORMS = ("NFC", "NFD")
 LABELS = ["Überweisung", "carte perdue", "Angström", "해지"]
 

@@ -17,6 +17,8 @@ from escalade.nodes.call_failed import CallFailed
 from escalade.nodes.guards import DecisionBudget
 from tests.loopback_llm import Call, Reply, loopback
 
+pytestmark = pytest.mark.endpoint_row(25)
+
 PRICES = {"llm_input_usd_per_mtok": 1.0, "llm_output_usd_per_mtok": 2.0, "llm_max_tokens": 100}
 
 

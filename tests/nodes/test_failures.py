@@ -13,6 +13,8 @@ from escalade.app.settings import Settings
 from escalade.app.wiring import open_language_model
 from tests.loopback_llm import Reply, loopback
 
+pytestmark = pytest.mark.endpoint_row(24)
+
 PRICES = {"llm_input_usd_per_mtok": 1.0, "llm_output_usd_per_mtok": 10.0}
 A_CALL = (100 * 1.0 + 10 * 10.0) / 1e6
 

@@ -20,6 +20,8 @@ from escalade.nodes.guards import Breaker
 from escalade.nodes.questions import choice
 from tests.loopback_llm import Reply, loopback
 
+pytestmark = pytest.mark.endpoint_row(17)
+
 MOST = 5
 
 
