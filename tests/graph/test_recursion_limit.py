@@ -28,8 +28,8 @@ def graph() -> Iterator[Any]:
     """With a language model on loopback, whose calls have a price."""
     with served(SimulatedModel(TicTacToe(), exact, Simulation(latency_ms=1, accuracy=0.0))) as url:
 
-        def chat() -> ChatOpenAI:  # each event loop has its own, and its own connections
-            client = httpx.AsyncClient()
+        def chat() -> ChatOpenAI:  # each event loop has its own, and leaves no connection when it ends
+            client = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))
             return ChatOpenAI(
                 model="simulated", base_url=url, api_key=SecretStr("none"), max_retries=0, http_async_client=client
             )
