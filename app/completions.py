@@ -138,12 +138,13 @@ def _call(given: Any, place: int) -> dict[str, Any] | None:
 
 def _of_events(text: str) -> dict[str, Any] | None:
     """One completion out of a stream's events, its choices kept apart by their index; None if there was none. A choice
-    of a stream that ends without saying so is incomplete."""
+    of a stream that ends without saying so, or of which a piece cannot be read, is incomplete."""
     found: dict[Any, dict[str, Any]] = {}
     calls: dict[Any, dict[Any, dict[str, Any]]] = {}
     body: dict[str, Any] = {}
     usage, seen = None, False
-    for chunk in _chunks(text):
+    chunks, whole = _chunks(text)
+    for chunk in chunks:
         if chunk.get("error"):
             return {"error": chunk["error"], "usage": chunk.get("usage") or usage}
         body |= {name: chunk[name] for name in ("id", "model", "system_fingerprint", "service_tier") if chunk.get(name)}
@@ -167,7 +168,8 @@ def _of_events(text: str) -> dict[str, Any] | None:
     for index, known in found.items():
         if calls.get(index):
             known["message"]["tool_calls"] = list(calls[index].values())
-        known["finish_reason"] = known["finish_reason"] or (None if _is_ended(text) else INCOMPLETE)
+        if not (whole and (known["finish_reason"] or is_ended(text))):
+            known["finish_reason"] = INCOMPLETE
     return {**body, "choices": list(found.values()), "usage": usage}
 
 
@@ -175,22 +177,31 @@ def _nothing_yet() -> dict[str, Any]:
     return {"role": "assistant", "content": ""}
 
 
-def _is_ended(text: str) -> bool:
-    return any(line.removeprefix("data:").strip() == DONE for line in text.splitlines())
+def is_ended(text: str) -> bool:
+    """Whether a line of a stream says that it ends."""
+    return any(line.removeprefix("data:").strip() == DONE for lines in _events(text) for line in lines)
 
 
-def _chunks(text: str) -> list[dict[str, Any]]:
-    """The data of the events, those that are JSON objects. An event that names an error has one."""
-    found = []
-    for event in text.replace("\r\n", "\n").replace("\r", "\n").split("\n\n"):
-        lines = event.split("\n")
+def _events(text: str) -> list[list[str]]:
+    """The lines of server-sent events. JSON may hold, as they are, other characters that `str.splitlines` takes for
+    ends."""
+    events = text.replace("\r\n", "\n").replace("\r", "\n").split("\n\n")
+    return [event.split("\n") for event in events]
+
+
+def _chunks(text: str) -> tuple[list[dict[str, Any]], bool]:
+    """The data of the events, those that are JSON objects, and whether nothing in them was broken. An event that names
+    an error has one."""
+    found, whole = [], True
+    for lines in _events(text):
+        failed = any(line.replace(" ", "") == "event:error" for line in lines)
         # Some put each piece on a line of its own, without an empty one between.
-        for line in (line.removeprefix("data:").strip() for line in lines if line.startswith("data:")):
-            value = _json(line)
-            failed = any(one.replace(" ", "") == "event:error" for one in lines)
+        for data in (line.removeprefix("data:").strip() for line in lines if line.startswith("data:")):
+            value = _json(data)
+            whole = whole and (value is not None or data in ("", DONE, "null"))
             if isinstance(value, dict):
                 found.append({"error": value} if failed and "error" not in value else value)
-    return found
+    return found, whole
 
 
 def _add(message: dict[str, Any], calls: dict[Any, dict[str, Any]], piece: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
@@ -13,19 +12,23 @@ from langchain_openai import ChatOpenAI
 from openai import APIConnectionError, APITimeoutError, DefaultAsyncHttpxClient
 from pydantic import SecretStr
 
-from escalade.app.completions import DONE, completion_of
+from escalade.app.completions import DONE, completion_of, is_ended
 from escalade.app.settings import Settings
 from escalade.nodes.call_failed import CallFailed, broken_off, failure_of
 
-MOST_CHARACTERS = 8_000_000
+MOST_BYTES = 8_000_000
 """Of a response. What is longer is cut, and then no answer."""
-
 
 _begun: ContextVar[list[int] | None] = ContextVar("_begun", default=None)
 """Statuses of the responses that the call of this task has begun to receive."""
 
 
-async def _note_beginning(response: httpx.Response) -> None:
+def _is_a(error: Exception, name: str) -> bool:
+    """Whether it is of a class of that name of httpx, in whichever of its editions the client comes with."""
+    return any(one.__name__ == name for one in type(error).__mro__)
+
+
+async def _note_beginning(response: Any) -> None:
     if (begun := _begun.get()) is not None:
         begun.append(response.status_code)
 
@@ -50,8 +53,8 @@ class DiscreetChatOpenAI(ChatOpenAI):
             completion = completion_of(await self._text(payload))
             result = self._create_chat_result(completion)
         except Exception as error:  # noqa: BLE001 -- any client's
-            lost = isinstance(error, APIConnectionError | httpx.TransportError)
-            if begun and lost and not isinstance(error, APITimeoutError | httpx.TimeoutException):
+            lost = isinstance(error, APIConnectionError) or _is_a(error, "TransportError")
+            if begun and lost and not (isinstance(error, APITimeoutError) or _is_a(error, "TimeoutException")):
                 raise broken_off(error, begun[-1]) from None
             raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
         told = completion["choices"][0]["message"]
@@ -62,20 +65,13 @@ class DiscreetChatOpenAI(ChatOpenAI):
 
     async def _text(self, payload: dict[str, Any]) -> str:
         """The body of the response. A stream is read to the event that ends it, not until the connection closes."""
-        response = (await self.async_client.with_raw_response.create(**payload)).http_response
-        if response.is_closed:
-            return str(response.text)
-        lines: list[str] = []
-        size = 0
-        try:
-            async for line in response.aiter_lines():
-                lines.append(line)
-                size += len(line) + 1
-                if line.removeprefix("data:").strip() == DONE or size > MOST_CHARACTERS:
+        async with self.async_client.with_streaming_response.create(**payload) as reply:
+            body = bytearray()
+            async for piece in reply.http_response.aiter_bytes():
+                body += piece
+                if len(body) > MOST_BYTES or _ends(body, len(piece)):
                     break
-        finally:
-            await response.aclose()
-        return "\n".join(lines)
+            return body.decode(reply.http_response.charset_encoding or "utf-8", "replace")
 
     def _discreet(self, failed: CallFailed) -> CallFailed:
         """Without a code that has to do with the key."""
@@ -85,6 +81,15 @@ class DiscreetChatOpenAI(ChatOpenAI):
         if secret and code and (code in secret or secret in code):
             del failed.details["code"]
         return failed
+
+
+def _ends(body: bytearray, last: int) -> bool:
+    """Whether a stream says in the last so many bytes of what has come that it ends."""
+    place = body.rfind(DONE.encode(), max(0, len(body) - last - len(DONE)))
+    if place < 0:
+        return False
+    begins = max(body.rfind(b"\n", 0, place), body.rfind(b"\r", 0, place)) + 1
+    return is_ended(body[begins:].decode("utf-8", "replace"))
 
 
 def make_chat(settings: Settings) -> ChatOpenAI:

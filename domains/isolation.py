@@ -13,7 +13,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from escalade.domains.errors import EscaladeError
 
 GIVE_UP_AFTER = 16
-"""So many rows that failed by themselves, with no row answered before, and the evaluator itself counts as broken."""
+"""So many rows in a row that failed by themselves, and the evaluator itself counts as broken."""
 
 
 def failures_by_row(ask: Callable[[int, int], None], rows: int) -> dict[int, Exception]:
@@ -21,13 +21,13 @@ def failures_by_row(ask: Callable[[int, int], None], rows: int) -> dict[int, Exc
 
     ask: evaluates the rows `first` to `last`, exclusive, and keeps their answers; raises if any of them is bad.
 
-    A row fails only by an error that was raised for it alone. One bad row of B takes at most ceil(log2 B) + 2 calls
-    more than none. Where nothing can be evaluated (an endpoint that is down), the search for a good row ends after
-    `GIVE_UP_AFTER` bad ones, and the other rows share the last error.
+    A row fails by an error that was raised for it alone. One bad row of B takes at most ceil(log2 B) + 2 calls more
+    than none. Where nothing can be evaluated (an endpoint that is down, or goes down meanwhile), the search for a good
+    row ends after `GIVE_UP_AFTER` bad ones in a row, and the rows that are left share the last error.
     """
     failures: dict[int, Exception] = {}
     first, last, suspect = 0, rows, rows  # the next call is first..last; first..suspect are known to hold a bad row
-    answered = False
+    in_a_row = 0
     while first < rows:
         try:
             ask(first, last)
@@ -38,11 +38,12 @@ def failures_by_row(ask: Callable[[int, int], None], rows: int) -> dict[int, Exc
                 last = (first + last) // 2
                 continue
             failures[first] = error
-            if not answered and len(failures) == GIVE_UP_AFTER:
+            in_a_row += 1
+            if in_a_row == GIVE_UP_AFTER:
                 return failures | dict.fromkeys(range(first + 1, rows), error)
             first, last, suspect = first + 1, rows, rows
         else:
-            answered, first = True, last
+            in_a_row, first = 0, last
             if first == suspect:  # nothing is wrong with them any more
                 suspect = rows
                 last = rows

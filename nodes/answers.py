@@ -6,6 +6,7 @@ answers are none.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -19,15 +20,15 @@ from escalade.nodes.structured import Form
 from escalade.nodes.surroundings import INNER, SYNONYMS, contradicts, key_of, other_function, wraps
 
 MOST_CHARACTERS = 100_000
-"""A longer answer is none."""
+"""A longer answer, with all calls and choices in it, is none."""
 LONGEST_LONE = 200
 """Characters of a text that is taken for the lone field."""
 DEPTH = 6
 """Of what is looked into for the fields."""
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
-_HEADING = re.compile(r"^#{1,6} *([^\n]{1,40}?):? *\n+(?=.)", re.MULTILINE)
+_FENCE = re.compile(r"```\w*(.*)```", re.DOTALL)
+_HEADING = re.compile(r"^#{1,6}+ *+([^\n]{1,40}?):? *+\n+(?=.)", re.MULTILINE)
 
 
 def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bool = False) -> dict[str, Any] | None:
@@ -39,18 +40,24 @@ def answer_of(message: Any, form: Form, *, listed: Collection[str] = (), cut: bo
     """
     if not isinstance(message, AIMessage):
         return None
-    found = _of_one(message, form, listed, cut)
-    if found is None:
+    choices = [message, *_other_choices(message)]
+    if sum(map(_length, choices)) > MOST_CHARACTERS:
         return None
-    first = next(iter(form.properties))
-    others = [_of_one(one, form, listed, cut) for one in _other_choices(message)]
-    return None if any(one is not None and one[first] != found[first] for one in others) else found
+    found, *others = (_of_one(one, form, listed, cut) for one in choices)
+    if found is None or any(one is not None and one[form.key] != found[form.key] for one in others):
+        return None
+    return found
+
+
+def _length(message: AIMessage) -> int:
+    """Characters of what is read of a message."""
+    arguments = [call.get("args") for call in _all_calls(message)]
+    return len(message.text) + sum(len(one if isinstance(one, str) else json.dumps(one)) for one in arguments)
 
 
 def _of_one(message: AIMessage, form: Form, listed: Collection[str], cut: bool) -> dict[str, Any] | None:
     calls = list(_calls(message, form))
-    text = message.text[: MOST_CHARACTERS + 1]
-    text = text if len(text) <= MOST_CHARACTERS else ""
+    text = message.text
     values, around = _read(text)
     given = _in_values(values, form)
     for arguments in calls:
@@ -102,13 +109,17 @@ def _allowed(value: Any, schema: dict[str, Any]) -> bool:
 
 def _calls(message: AIMessage, form: Form) -> Iterator[Any]:
     """The arguments of the calls of the form's function, however they are written."""
+    for call in _all_calls(message):
+        if key_of(str(call.get("name")).split(":")[0].split(".")[-1]) == key_of(form.name):
+            yield call.get("args")
+
+
+def _all_calls(message: AIMessage) -> list[Any]:
     legacy = message.additional_kwargs.get("function_call")
     calls: list[Any] = [*message.tool_calls, *message.invalid_tool_calls]
     if isinstance(legacy, dict):
         calls.append({"name": legacy.get("name"), "args": legacy.get("arguments")})
-    for call in calls:
-        if key_of(str(call.get("name")).split(":")[0].split(".")[-1]) == key_of(form.name):
-            yield call.get("args")
+    return calls
 
 
 def _called(arguments: Any, form: Form, cut: bool) -> list[dict[str, Any]]:
@@ -144,9 +155,9 @@ def _hidden(message: AIMessage) -> str:
 
 
 def _candidates(value: Any, form: Form) -> Iterator[dict[str, Any]]:
-    """The objects in a value that have the form's first field, by whatever names they are wrapped in. Without any, what
+    """The objects in a value that have the form's key field, by whatever names they are wrapped in. Without any, what
     can stand for one: the items of a list field alone, or the lone field under another usual name."""
-    first, schema = next(iter(form.properties.items()))
+    first, schema = form.key, form.properties[form.key]
     found = list(_holders(value, key_of(first), key_of(form.name)))
     if found:
         yield from found
@@ -189,9 +200,9 @@ def _holders(value: Any, key: str, form: str, depth: int = 0) -> Iterator[dict[s
 
 def _fields(given: dict[str, Any], form: Form, listed: Collection[str]) -> dict[str, Any] | None:
     """The fields that fit; those of another kind, and those the form does not have, are left out. None without the
-    first field, by which the form stands."""
+    key field."""
     found = _object(given, form.properties, listed)
-    return found if next(iter(form.properties)) in found else None
+    return found if form.key in found else None
 
 
 def _object(given: dict[str, Any], properties: dict[str, Any], listed: Collection[str]) -> dict[str, Any]:
@@ -258,7 +269,7 @@ def _lone(text: str, form: Form, listed: Collection[str]) -> dict[str, Any] | No
         return None
     text = without_thinking(text).strip("\ufeff \t\r\n")
     if fenced := _FENCE.fullmatch(text):
-        text = fenced[1]
+        text = fenced[1].strip()
     text = _HEADING.sub(r"\1: ", text)
     schema = form.properties[form.lone]
     if "\n" in text and (said := announced(text, schema.get("enum", ()))):
@@ -283,9 +294,8 @@ def _one(fields: list[dict[str, Any] | None], form: Form) -> dict[str, Any] | No
     """The one answer that all say; None where one of them is no answer that can be understood, or two differ."""
     if None in fields:
         return None
-    first = next(iter(form.properties))
     found = [one for one in fields if one is not None]
-    return max(found, key=len) if all(one[first] == found[0][first] for one in found) else None
+    return max(found, key=len) if all(one[form.key] == found[0][form.key] for one in found) else None
 
 
 def cleaned(value: Any) -> Any:

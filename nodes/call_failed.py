@@ -106,7 +106,9 @@ def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
             return failure_of_body({"error": given}, 200, error, sent=sent)
         if isinstance(given, str) and "got str: " in given:
             return failure_of_body(given.partition("got str: ")[2].strip("'\""), 200, error)
-        if isinstance(error, TypeError) and isinstance(given, str) and "'choices'" in given:
+        # Its schema way, and the others, read `choices: null` so.
+        nothing = ("'choices'", "'NoneType' object is not iterable")
+        if isinstance(error, TypeError) and isinstance(given, str) and any(one in given for one in nothing):
             return CallFailed("server_error", {**details, "retry_after": 0.0})
         return CallFailed("malformed_answer", details)
     if _broke_off(error):

@@ -132,6 +132,8 @@ def _cause(report: dict[str, Any]) -> str:
     details = report.get("details") or {}
     if report["reason"] == "error" and "message" in details:
         return f"error: {details['error']}: {details['message']}"
+    if report["reason"] == "illegal_action" and "message" in details:
+        return f"illegal_action: {details['message']}"
     status = f"HTTP {details['status']}" if details.get("status") else ""
     said = ", ".join(filter(None, [status, details.get("code")]))
     return f"{report['reason']}: {said}" if said else str(report["reason"])

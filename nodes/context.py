@@ -132,7 +132,7 @@ class Limits:
             given, most = getattr(context, option), getattr(self, option)
             if given is None or most is None or given <= most:
                 continue
-            if option in context.model_fields_set:
+            if option in context.model_fields_set and given != getattr(defaults, option):
                 raise SettingsError(
                     f"option {option}: at most {most:.10g} on this server, not {given:.10g}", option=option
                 )
@@ -178,6 +178,14 @@ def refused() -> Iterator[None]:
         raise SettingsError(f"option {field}: {first['msg'].removeprefix('Value error, ')}", option=field) from None
 
 
+def _are_options(given: Mapping[str, Any]) -> bool:
+    try:
+        make_context(dict(given))
+    except SettingsError:
+        return False
+    return True
+
+
 def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
     """This run's options, whatever the runtime holds.
 
@@ -193,7 +201,8 @@ def read_context(given: Any, defaults: DecisionContext) -> DecisionContext:
     if not isinstance(given, DecisionContext):
         ours = given.get("escalade") if isinstance(given, Mapping) else getattr(given, "escalade", None)
         if ours is None:
-            if isinstance(given, Mapping) and given and OPTIONS.issuperset(given):
+            # A host's own key may be named as an option is; what it holds is then rarely one.
+            if isinstance(given, Mapping) and given and OPTIONS.issuperset(given) and _are_options(given):
                 raise SettingsError(
                     f"context: options of a decision inside another graph belong under 'escalade', as in "
                     f"{{'escalade': {{'{next(iter(given))}': …}}}}; here nobody reads them"

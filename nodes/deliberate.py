@@ -75,7 +75,7 @@ def decompose_node(resources: Resources) -> ReasoningStep:
         return {
             "goes_to": "consult",
             "began_ms": began["began_ms"],
-            "plan": fields["plan"][: 3 * REASON_CHARACTERS],
+            "plan": fields.get("plan", "")[: 3 * REASON_CHARACTERS],
             "candidates": candidates,
             "best": next(iter(candidates)),
             "checks": fields.get("checks", [])[:MOST_CHECKS],
@@ -166,6 +166,7 @@ def plan_form(names: Sequence[str], tools: Sequence[str]) -> Form:
             "candidates": {"type": "array", "items": candidate},
             "checks": {"type": "array", "items": _check(tools)},
         },
+        choice="candidates",
     )
 
 
@@ -178,7 +179,7 @@ def revision_form(names: Sequence[str], tools: Sequence[str], evaluates: bool) -
     }
     if evaluates:
         fields["evaluation"] = {"type": "number", "minimum": -1, "maximum": 1, "description": EVALUATION}
-    return Form("revise_decision", "Criticise the candidates and choose.", fields)
+    return Form("revise_decision", "Criticise the candidates and choose.", fields, choice="action")
 
 
 def _check(tools: Sequence[str]) -> dict[str, Any]:

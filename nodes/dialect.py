@@ -37,9 +37,6 @@ OF_CLIENTS = (
 """Parameters that a chat model may be set to send."""
 MOST_FITTED = 8
 """Chat models that are kept, one for each event loop that asks."""
-KNOWN = (SYSTEM, TURNS, UNSTREAMED, "response_format", "tools", *TOOL_CHOICE, "strict", *LENGTHS, *OF_CLIENTS)
-"""What a setting may name, besides other parameters."""
-
 _STREAMED = r"(?<![a-z])stream(?:ing|ed|s)?(?![a-z_])"
 _STREAM_ONLY = re.compile(
     rf"only (?:support\w*|allow\w*|accept\w*)? ?(?:the )?['\"`]?{_STREAMED}|"

@@ -39,8 +39,9 @@ class _Request(Generic[T]):
     """What one attempt can take."""
     left_behind: Bill
     """What counts where the caller leaves."""
-    used: Callable[[T], int | None]
-    billed: Callable[[T], float | None]
+    used: Callable[[T | CallFailed], int | None]
+    billed: Callable[[T | CallFailed], float | None]
+    on_failed: Callable[[CallFailed], None]
     decision: DecisionTokens
     budget: DecisionBudget
     fair_s: float
@@ -71,12 +72,13 @@ class Endpoint:
         *,
         timeout_s: float,
         tokens: int,
-        used: Callable[[T], int | None],
+        used: Callable[[T | CallFailed], int | None],
         within_s: float = math.inf,
         prompt_tokens: int | None = None,
         decision: DecisionTokens | None = None,
         usd: float = 0.0,
-        billed: Callable[[T], float | None] = lambda _: None,
+        billed: Callable[[T | CallFailed], float | None] = lambda _: None,
+        on_failed: Callable[[CallFailed], None] = lambda _: None,
         budget: DecisionBudget | None = None,
         fair_s: float = 0.0,
     ) -> tuple[T, int]:
@@ -84,9 +86,10 @@ class Endpoint:
 
         timeout_s: for one attempt, from its turn on; more where it waits at the endpoint for others of ours. within_s:
         for everything, waiting included. tokens: the most that one attempt can take, prompt and answer; prompt_tokens:
-        of these the prompt's, which count where the caller leaves. used: the tokens that an answer did take, None if
-        that is not known, and then the most counts. usd, billed: the same in money. fair_s: a time-out after less says
-        nothing about the endpoint: it was its caller who had little time.
+        of these the prompt's, which count where the caller leaves. used: the tokens that an answer did take, or a
+        failure with `usage` in its details; None if that is not known, and then the most counts. usd, billed: the same
+        in money. on_failed: is given each attempt that failed. fair_s: a time-out after less says nothing about the
+        endpoint: it was its caller who had little time.
         Raises CallFailed, for whatever `send` raises.
         """
         request = _Request(
@@ -97,6 +100,7 @@ class Endpoint:
             Bill(tokens if prompt_tokens is None else prompt_tokens, usd),
             used,
             billed,
+            on_failed,
             decision or DecisionTokens(),
             budget or DecisionBudget(),
             fair_s,
@@ -159,21 +163,29 @@ class Endpoint:
                 left = max(0.0, ends - self.clock())
                 try:
                     answer = await self._answered(request, turn, left)
-                    tokens, usd = request.used(answer), request.billed(answer)
-                    bill.tokens = most.tokens if tokens is None else tokens
-                    bill.usd = most.usd if usd is None else usd
+                    self._settle(bill, request, answer)
                     fine = True
                     self.gate.answered(turn)
                 except Exception as error:  # noqa: BLE001 -- any provider's; told apart by `failure_of`
                     failed = failure_of(error)
                     hurried = failed.reason == "timeout" and left < min(request.timeout_s, request.fair_s)
                     fine = None if hurried else self._speaks_for_it(failed.reason, turn)
-                    unbilled = failed.reason in UNBILLED and "usage" not in failed.details
-                    bill.tokens, bill.usd = (0, 0.0) if unbilled else (most.tokens, most.usd)
+                    if "usage" in failed.details:
+                        self._settle(bill, request, failed)
+                    else:
+                        unbilled = failed.reason in UNBILLED
+                        bill.tokens, bill.usd = (0, 0.0) if unbilled else (most.tokens, most.usd)
+                    request.on_failed(failed)
                     raise failed from None
                 finally:
                     self.breaker.leave(fine, trial=trial)
                 return answer
+
+    def _settle(self, bill: Bill, request: _Request[T], end: T | CallFailed) -> None:
+        """What an answer, or a failure that reports its usage, has taken; as far as that is not known, the most."""
+        tokens, usd = request.used(end), request.billed(end)
+        bill.tokens = request.most.tokens if tokens is None else tokens
+        bill.usd = request.most.usd if usd is None else usd
 
     def _speaks_for_it(self, reason: str, turn: Turn) -> bool | None:
         """What a failed call says of the endpoint: that it is in order, or out of it; None: neither."""

@@ -54,6 +54,8 @@ def human_node(resources: Resources) -> Step:
                 action = read_answer(answer, asked)
             except ActionError as error:
                 fault = str(error)
+            except RecursionError:
+                fault = "the answer is nested too deep: give {'action_name': …}"
         proposal: dict[str, Any] = {
             "rung": "human",
             "confidence": None,

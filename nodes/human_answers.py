@@ -16,6 +16,7 @@ from typing import Any
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import ActionError, EscaladeError
+from escalade.nodes.tool_arguments import as_whole
 
 DECLINED = -1
 """The person leaves the decision to the other rungs."""
@@ -55,8 +56,8 @@ def read_answer(answer: Any, asked: Asked) -> int | None:
         return None
     if isinstance(answer, str):
         return _read_text(answer, asked)
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        return _named(str(answer), asked)
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        return _named(answer, asked)
     if isinstance(answer, list | tuple):
         if len(answer) != 1:
             raise ActionError(f"the question is about one decision, and {len(answer)} answers were given: give one")
@@ -104,7 +105,7 @@ def _read_object(answer: dict[Any, Any], asked: Asked) -> int:
             raise ActionError(f"to reject a proposal, name the action to take instead: {asked.names()}")
         if isinstance(said, dict):
             return _action_of(said, asked)
-        return _named("" if said is None else str(said), asked)
+        return _named("" if said is None else said if isinstance(said, int | float) else str(said), asked)
     if kind == "ignore":
         if asked.proposed is None:
             raise ActionError(
@@ -145,9 +146,11 @@ def _action_of(given: dict[Any, Any], asked: Asked) -> int:
 
 def _named(name: Any, asked: Asked) -> int:
     """The legal action of a name; upper and lower case and white space do not matter where they tell no two apart."""
-    if not isinstance(name, str | int) or isinstance(name, bool):
+    if isinstance(name, int | float) and not isinstance(name, bool):
+        name = str(as_whole(name))
+    if not isinstance(name, str):
         raise ActionError(f"an action's name is a text, not {_shown(name)}: name one of {asked.names()}")
-    domain, text = asked.domain, str(name).strip()
+    domain, text = asked.domain, name.strip()
     try:
         action: int | None = domain.parse_action(text)
     except ActionError:

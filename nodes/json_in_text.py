@@ -30,7 +30,7 @@ _OPENS = re.compile(
 _CLOSES = re.compile(r"<\|end_thinking\|>|<channel\|>|(?:\.\.\.|…)\s*done thinking\.?|</details>", re.IGNORECASE)
 """Forms of thinking that are brought into the one of a tag: of Cohere, Gemma, Ollama and Open WebUI."""
 _ESCAPED = re.compile(rf"&lt;(/?\s*(?:{_NAMES}))\b[^&<>]{{0,80}}&gt;", re.IGNORECASE)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>\s*\w*\s*)?<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>\s*+(\w++)[^<]*+(?:<\|constrain\|>\s*+\w*+\s*+)?<\|message\|>")
 """How gpt-oss separates its analysis from the answer, where a server does not."""
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>")
 _CALL = re.compile(r"<(function|invoke)(?:=|\s+name=)\"?([\w.-]+)\"?\s*>(.{0,4000}?)</\1>", re.DOTALL)
@@ -121,7 +121,7 @@ def calls_in(text: str) -> tuple[list[dict[str, Any]], str]:
         found.append({"name": call[2], "arguments": _object(fields)})
         return OBJECT
 
-    around = _CALL.sub(taken, text)
+    around = _CALL.sub(taken, text) if "</function>" in text or "</invoke>" in text else text
     return found, around
 
 

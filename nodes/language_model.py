@@ -178,6 +178,7 @@ class LanguageModel:
         CallFailed."""
         most = self.most_tokens(question_length(question.form, question.messages))
         listed = self.listed_usd(most)
+        lost: list[CallFailed] = []
         try:
             message, tried = await self.endpoint.call(
                 lambda left: self._sent(question, way, left_out, left),
@@ -185,20 +186,23 @@ class LanguageModel:
                 within_s=max(0.0, left),
                 tokens=most,
                 prompt_tokens=most - self.max_tokens,
-                used=lambda message: total_tokens(usage_of(message)),
+                used=lambda end: total_tokens(usage_of(end)),
+                on_failed=lost.append,
                 decision=decision,
                 usd=self.costs.estimate(listed or 0.0),
-                billed=lambda message: self.billed(listed, message),
+                billed=lambda end: self.billed(listed, end),
                 budget=budget,
                 fair_s=PATIENCE * self.expected_ms / 1000,
             )
         except CallFailed as failed:
             question.attempts += failed.details.pop("attempts", 0)
+            self._note_lost(question, [one for one in lost if one is not failed])
             usage = failed.details.pop("usage", None)
             question.usages.append(usage)
             unbilled = usage is None and not failed.may_be_billed
             question.costs.append(0.0 if unbilled else self.prices.cost(usage))
             raise
+        self._note_lost(question, lost)
         usage = usage_of(message)
         question.attempts += tried
         question.usages.append(usage)
@@ -208,6 +212,12 @@ class LanguageModel:
         if fields is None or (ending is not None and not is_usable(fields, question.form)):
             raise CallFailed(ending or "malformed_answer")
         return message, fields
+
+    def _note_lost(self, question: Question, failures: Sequence[CallFailed]) -> None:
+        """What attempts took that failed before the last one, as far as they report it."""
+        usages = [one.details["usage"] for one in failures if "usage" in one.details]
+        question.usages += usages
+        question.costs += map(self.prices.cost, usages)
 
     def _other_way(self, failed: CallFailed, way: Way, tried: set[Way]) -> Way | None:
         """The way to ask in after a failure, None if none is to be tried."""

@@ -16,6 +16,7 @@ from escalade.nodes.context import DecisionContext, check_place
 from escalade.nodes.resources import Resources
 from escalade.nodes.state import MAX_ID_LENGTH, DecisionInput, DecisionState
 from escalade.nodes.step import Step, Update
+from escalade.nodes.tool_arguments import as_state
 
 
 class Parse(Step):
@@ -59,6 +60,7 @@ def canonical_text(domain: Domain[Any], source: Any) -> str:
         raise StateError("no state was given: put it in the field 'state'")
     if isinstance(source, str):  # what looks the same is the same, whichever system wrote it
         source = unicodedata.normalize("NFC", source)
+    source = as_state(domain, source)
     text, finished = guarded(domain, lambda state: (domain.format(state), domain.is_terminal(state)), source)
     if finished:
         raise StateError(f"the state '{text[:80]}' is finished: there is nothing to decide", position=len(text))

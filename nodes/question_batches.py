@@ -30,6 +30,7 @@ from escalade.nodes.guards import DecisionBudget, DecisionTokens
 from escalade.nodes.language_model import Answer, LanguageModel
 from escalade.nodes.questions import batched_choice, batched_situation, choice, is_batched, names_of, situation
 from escalade.nodes.tracing import is_traced
+from escalade.nodes.usage import total_usd
 
 ANSWER_CHARACTERS = 24
 """Of one answer, besides the action's name."""
@@ -219,12 +220,12 @@ class QuestionBatches:
                 raise
             return
         except CallFailed as failed:
-            failed.details["cost_usd"] = _sum(paid, failed.details.get("cost_usd", 0.0))
+            failed.details["cost_usd"] = total_usd(paid, failed.details.get("cost_usd", 0.0))
             _fail([one], failed)
             return
         if not one.answered.done():
             fields = {**answer.fields, "batch": told}
-            one.answered.set_result(replace(answer, fields=fields, cost_usd=_sum(paid, answer.cost_usd)))
+            one.answered.set_result(replace(answer, fields=fields, cost_usd=total_usd(paid, answer.cost_usd)))
 
 
 def batches_for(domain: Domain[Any], model: LanguageModel) -> QuestionBatches | None:
@@ -267,10 +268,6 @@ def _id(said: str) -> str:
     """The id that a model means: a number or a text of it, however it is set off."""
     found = re.fullmatch(r"\D*(\d+)(?:\.0+)?\D*", said)
     return found[1] if found else said
-
-
-def _sum(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first + second
 
 
 def _fail(batch: Sequence[_Question], failed: CallFailed) -> None:

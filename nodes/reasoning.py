@@ -28,6 +28,7 @@ from escalade.nodes.resources import Resources
 from escalade.nodes.state import DecisionState
 from escalade.nodes.step import RungStep, Update, failed, log
 from escalade.nodes.structured import Form
+from escalade.nodes.usage import total_usd
 
 ROUNDS = 3
 """At most so often the model revises."""
@@ -134,8 +135,11 @@ class ReasoningStep(RungStep):
         taken = state["elapsed_ms"] + max(0.0, self.resources.clock() - started) * 1000 - began_ms(state)
         spent: Spent | None = proposal.pop("spent", state.get("spent"))
         if spent is not None and proposal.get("outcome") == "failed":
-            proposal["cost_usd"] = added(spent["cost_usd"], proposal["cost_usd"])  # that of earlier calls is not lost
-        proposal["cost_usd"] = added(proposal["cost_usd"], self.resources.compute_cost(worked))
+            # What earlier calls have cost is not lost.
+            proposal["cost_usd"] = total_usd(
+                spent["cost_usd"], proposal["cost_usd"]
+            )  # that of earlier calls is not lost
+        proposal["cost_usd"] = total_usd(proposal["cost_usd"], self.resources.compute_cost(worked))
         proposal = {"rung": "reason", "latency_ms": max(0.0, taken), "work_ms": worked, **proposal}
         return self._end(state, {"proposal": proposal, "goes_to": "end"}, started)
 
@@ -179,11 +183,6 @@ def budget_of(state: ReasoningState, spent: Spent = NOTHING) -> DecisionBudget:
     return DecisionBudget(state.get("allowance_usd"), spent["charged_usd"])
 
 
-def added(one: float | None, other: float | None) -> float | None:
-    """A sum of costs, of which any may be unknown."""
-    return None if one is None or other is None else one + other
-
-
 async def ask(
     model: LanguageModel, state: ReasoningState, form: Form, messages: Sequence[BaseMessage], count: int = 1
 ) -> tuple[list[Answer], Spent]:
@@ -217,7 +216,7 @@ async def ask(
     if not answers:
         failures[0].details |= {"cost_usd": cost, "tokens_spent": tokens.spent, "charged_usd": budget.spent_usd}
         raise failures[0]
-    spent = with_answers(before, answers, added(before["cost_usd"], cost), tokens.spent)
+    spent = with_answers(before, answers, total_usd(before["cost_usd"], cost), tokens.spent)
     return answers, {**spent, "charged_usd": budget.spent_usd}
 
 
@@ -260,7 +259,7 @@ def with_answers(before: Spent, answers: Sequence[Answer], cost: float | None, t
 
 def after_failure(before: Spent, error: CallFailed) -> Spent:
     """What was spent in all, by a failed call too."""
-    cost = added(before["cost_usd"], error.details.get("cost_usd", 0.0))
+    cost = total_usd(before["cost_usd"], error.details.get("cost_usd", 0.0))
     taken = {"tokens": "tokens_spent", "charged_usd": "charged_usd"}
     return {**before, "cost_usd": cost, **{name: error.details.get(key, before[name]) for name, key in taken.items()}}  # type: ignore[literal-required, typeddict-item]
 

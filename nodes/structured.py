@@ -32,9 +32,16 @@ class Form:
     name: str
     description: str
     properties: dict[str, dict[str, Any]]
-    """JSON schema of each field, of the kinds that `escalade.nodes.answers.fits` knows. The first must be there."""
+    """JSON schema of each field, of the kinds that `escalade.nodes.answers.fits` knows, in the order in which a model
+    is to write them."""
     lone: str | None = None
     """The field that a text without any JSON is taken for, None if there is none."""
+    choice: str | None = None
+    """The field that must be there, and in which all that is answered must agree; None for the first."""
+
+    @property
+    def key(self) -> str:
+        return self.choice or next(iter(self.properties))
 
     @property
     def schema(self) -> dict[str, Any]:

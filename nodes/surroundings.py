@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from escalade.nodes.json_in_text import OBJECT
@@ -44,6 +45,8 @@ _CHOSEN = {
     ),
     *("override", "conclusion", "verdict", "arguments", "parameters"),
 }
+MOST_MEMBERS = 200
+"""An answer with more values than these beside the lone field is not compared, and is none."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_]+")
 _MARKUP = re.compile(r"<[^<>]{0,80}>|```\w*|\[/?[A-Z_]{3,}\]")
 _FAILURE = ("error", "errors", "failed", "failure", "refusal")
@@ -80,7 +83,10 @@ def contradicts(answer: dict[str, Any], values: list[Any], around: str, form: Fo
     if around.count("{") > around.count("}") or objected(around, chosen, names):
         return True
     others = {key_of(name) for name in form.properties if name != form.lone}
-    for name, value in _members(values):
+    members = list(islice(_members(values), MOST_MEMBERS + 1))
+    if len(members) > MOST_MEMBERS:
+        return True
+    for name, value in members:
         key = key_of(name)
         if key in others:
             continue

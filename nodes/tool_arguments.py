@@ -39,8 +39,8 @@ def state_arguments(domain: Domain[Any] | None, **more: Any) -> type[BaseModel]:
 
 
 def as_state(domain: Domain[Any] | None, given: Any) -> Any:
-    """A state as a language model wrote it. A number where a text was wanted, as in `{"state": 51}`, is that text; of a
-    domain that reads numbers it stays one."""
+    """A state as clients write it. A number where a text was wanted, as in `{"state": 51}`, or 51.0 of clients whose
+    numbers are all of one kind, is that text; of a domain that reads numbers it stays one."""
     if isinstance(given, bool) or not isinstance(given, int | float):
         return given
     if domain is not None:
@@ -50,7 +50,12 @@ def as_state(domain: Domain[Any] | None, given: Any) -> Any:
             pass
         else:
             return given
-    return str(given)
+    return str(as_whole(given))
+
+
+def as_whole(given: float) -> float | int:
+    """A number without a fraction as a whole one."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 def unfit(error: Any) -> str:

@@ -45,7 +45,9 @@ class TokenPrices:
 
 
 def usage_of(message: Any) -> Usage | None:
-    """By the record that came with an answer, None without one."""
+    """By the record that came with an answer, or with a failed call (`CallFailed`), None without one."""
+    if isinstance(found := (getattr(message, "details", None) or {}).get("usage"), dict):
+        return found
     metadata = getattr(message, "response_metadata", None) or {}
     found = usage_of_record(metadata.get("token_usage"))
     return found if found is not None else usage_of_record(getattr(message, "usage_metadata", None))
@@ -96,6 +98,11 @@ def added(parts: Sequence[Usage | None]) -> Usage | None:
     if cached := _sum(known, "cached_input_tokens"):
         total["cached_input_tokens"] = cached
     return total
+
+
+def total_usd(one: float | None, other: float | None) -> float | None:
+    """A sum of costs, of which any may be unknown."""
+    return None if one is None or other is None else one + other
 
 
 def total_tokens(usage: Usage | None) -> int | None:

@@ -113,7 +113,8 @@ class Embedded:
 
 class EmbeddedRunnable(RunnableLambda[Any, Any]):
     """A node with a decision graph in it. A `RunnableLambda`, so that LangGraph looks for subgraphs in its `deps`:
-    `get_subgraphs`, `get_state(subgraphs=True)` and `get_graph(xray=True)` of the host then show the graph."""
+    `get_subgraphs`, `get_state(subgraphs=True)` and `get_graph(xray=True)` of the host then show the graph. One on a
+    server is not among them, or they would fail while that is away."""
 
     def __init__(self, name: str, embedded: Embedded) -> None:
         super().__init__(self.invoke, self.ainvoke, name=name)
@@ -125,7 +126,7 @@ class EmbeddedRunnable(RunnableLambda[Any, Any]):
 
     @property
     def deps(self) -> list[Any]:  # there a cached property of the same meaning
-        return [self.embedded.graph]
+        return [] if isinstance(self.graph, RemoteGraph) else [self.graph]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({getattr(self.graph, 'name', None)!r})"

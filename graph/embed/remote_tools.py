@@ -61,6 +61,11 @@ class RemoteNeuralTools(NeuralTools):
         given = {"options": DecisionContext(**options)}
         # In a thread: an asynchronous client belongs to one event loop, and tools are called from any.
         decision = await asyncio.to_thread(lambda: self.remote.decide(text, None, {}, **given))
+        if decision["domain"] != self.resources.domain.name:
+            raise NoDecisionError(
+                f"the remote graph decides {decision['domain']}, not {self.resources.domain.name}: give another "
+                "RemoteGraph, or the domain that it decides"
+            )
         report = decision["rungs"][-1]
         if report["rung"] != decision["source"]:
             raise NoDecisionError(f"the remote graph did not ask '{options['ladder'][0]}'")

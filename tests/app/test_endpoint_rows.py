@@ -474,6 +474,14 @@ def usage_that_is_incomplete_and_answers_that_are_refused() -> None:
         assert made[0].source == "search"
         assert made[0].cost_usd == pytest.approx(COST * len(scripted.calls))
         assert report(made[0]).cost_usd == pytest.approx(COST * len(scripted.calls))
+    # An attempt that failed with a bill, and one after it that was answered, cost what both report.
+    for code in (503, 429):
+        failing = Reply({"error": {"code": code, "message": "busy"}, "usage": USAGE}, status=200)
+        replies = iter((failing,))
+        made, scripted, _ = alone(lambda body, replies=replies: next(replies, None) or properly(body), "51")
+        assert [one.source for one in made] == ["reason"]
+        assert len(scripted.calls) == 2
+        assert made[0].cost_usd == pytest.approx(2 * COST)
 
 
 @row(18)

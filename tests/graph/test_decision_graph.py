@@ -139,7 +139,18 @@ def test_nothing_that_can_decide_is_a_clear_error(without_model: Any) -> None:
 
 @pytest.mark.parametrize(
     ("state", "position"),
-    [("5x", 2), ("55", 2), ("142539", 6), ("14253", 5), (None, None), (51, None), ({"a": 1}, None), ([], None)],
+    [
+        ("5x", 2),
+        ("55", 2),
+        ("142539", 6),
+        ("14253", 5),
+        (None, None),
+        (55, 2),
+        (5.5, 2),
+        (True, None),
+        ({"a": 1}, None),
+        ([], None),
+    ],
 )
 def test_impossible_states_are_refused_with_the_place(without_model: Any, state: Any, position: int | None) -> None:
     with pytest.raises(StateError) as caught:

@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command, Send
+from langgraph_sdk import get_sync_client
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from escalade import Decision, DecisionContext, DecisionNode, StateError, build_decision_graph
-from escalade.domains.errors import SettingsError
+from escalade.domains.errors import NoDecisionError, SettingsError
 
 
 class Typed(TypedDict, total=False):
@@ -159,6 +161,18 @@ def test_contexts_of_a_class_hold_options_too(graph: Any, run: Any) -> None:
     assert searched(run(parent, {"board": "5"}, context={"seed": 9})["move"]) == 20  # theirs, not ours
 
 
+def test_a_host_is_drawn_and_read_while_the_server_of_a_remote_graph_is_away() -> None:
+    with get_sync_client(url="http://127.0.0.1:9") as nobody:
+        builder = StateGraph(Typed)
+        builder.add_node("decide", DecisionNode(RemoteGraph("decision", sync_client=nobody), "board", "move"))
+        builder.add_edge(START, "decide")
+        parent = builder.compile(checkpointer=InMemorySaver())
+        assert "decide" in parent.get_graph(xray=True).nodes
+        with pytest.raises(NoDecisionError, match="remote graph"):
+            parent.invoke({"board": "51"}, {"configurable": {"thread_id": "1"}})
+        assert parent.get_state({"configurable": {"thread_id": "1"}}, subgraphs=True).next == ("decide",)
+
+
 @pytest.mark.parametrize("schema", [None, Context])
 @pytest.mark.parametrize("embed", [lambda graph: DecisionNode(graph, "state", "decision"), lambda graph: graph])
 def test_options_where_nobody_reads_them_are_refused(graph: Any, run: Any, schema: Any, embed: Any) -> None:
@@ -176,7 +190,7 @@ def test_options_where_nobody_reads_them_are_refused(graph: Any, run: Any, schem
     ):
         with pytest.raises(SettingsError, match=said):
             run(parent, {"state": "51"}, context=context)
-    for context in ({"theirs": 1}, {"theirs": 1, "escalade": {}}, {}, None):
+    for context in ({"theirs": 1}, {"theirs": 1, "escalade": {}}, {"mode": "dark"}, {}, None):
         assert run(parent, {"state": "51"}, context=context)["decision"]["state"] == "51"
 
 

@@ -212,6 +212,14 @@ def test_an_answer_to_another_question_is_refused(answer: Any, fault: str) -> No
         read_answer(answer, ASKED)
 
 
+def test_numbers_are_names_with_and_without_a_fraction_of_nothing() -> None:
+    for answer in (9, 9.0, {"action_name": 9}, {"action_name": 9.0}, {"type": "response", "args": 9.0}):
+        assert read_answer(answer, ASKED) == 8
+    for answer in (9.5, float("nan"), float("inf"), True):
+        with pytest.raises(ActionError):
+            read_answer(answer, ASKED)
+
+
 def test_accept_and_ignore_need_a_proposal() -> None:
     assert read_answer({"type": "ignore"}, ASKED) == DECLINED
     for answer in ("accept", {"type": "approve"}, {"type": "ignore"}):

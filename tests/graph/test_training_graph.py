@@ -97,7 +97,7 @@ def ready_runners(root: Path) -> Iterator[Iterator[Any]]:
             process.stdout.close()
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_comes_to_the_same_end(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, kills: int
 ) -> None:

@@ -53,7 +53,7 @@ def test_what_an_undecided_run_has_cost_is_recorded_and_counted() -> None:
     assert counted("llm_tokens_total", {"kind": "output"}) == 10 * served.answered
 
 
-@pytest.mark.parametrize("state", ["x", None, 7, "\ud800", ["a"]])
+@pytest.mark.parametrize("state", ["x", None, 55, "\ud800", ["a"]])
 def test_what_is_refused_has_cost_nothing(state: Any) -> None:
     heard: list[FailedDecision] = []
     graph: Any = build_decision_graph("tic_tac_toe", failure_sinks=[heard.append])
