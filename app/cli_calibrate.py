@@ -16,7 +16,7 @@ from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, 
 from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted
 from escalade.app.measured import open_bundle, progress_bars, write_report
 from escalade.app.settings import read_settings
-from escalade.app.waiting import TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with
+from escalade.app.waiting import NOTICED_S, TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.nodes.context import make_context
 
@@ -72,7 +72,8 @@ def calibrate(
         waits = patience_with(decider.resources.language_model, patience)
 
         def wait(seconds: float) -> None:
-            tell("waiting for the endpoint, s", int(seconds), 0 if waits is None else int(waits.seconds))
+            if seconds >= NOTICED_S and waits is not None:
+                tell(f"waiting for the endpoint ({waits.reason}), s", int(seconds), int(waits.seconds))
 
         def progress(done: int, of: int) -> None:
             tell("asking the model", done, of)

@@ -100,7 +100,7 @@ def decide(
     if input is not None and output is not None:
         # Whatever may change an answer; secrets are masked in it.
         names = [decider.domain.action_name(action) for action in range(decider.domain.num_actions)]
-        answers = settings.model_dump(mode="json", exclude=WRITTEN)
+        answers = settings.model_dump(mode="json", exclude=INDIFFERENT)
         told = [domain, option, names, decider.resources.bundle_version, answers]
         with closing(decider):
             _decide_file(decider, context, input, output, told, patience)
@@ -139,8 +139,14 @@ def _audit(watch: Watch) -> None:
 
 
 STUCK_S = 60.0
-WRITTEN = {"api_keys", "experience", "ledger", "watch", "audit_share", "false_alarms"}
-"""Settings of what is kept of decisions."""
+INDIFFERENT = {
+    *("experience", "ledger", "watch", "audit_share", "false_alarms", "runs", "registry", "trace_share"),
+    *("api_keys", "domains", "max_simulations", "max_samples", "max_deadline_ms", "deadline_ms", "shutdown_s"),
+    "prometheus_multiproc_dir",
+    *("llm_api_key", "llm_base_url", "llm_timeout_s", "llm_at_once", "llm_waiting", "llm_tokens_per_hour"),
+}
+"""Settings that change no answer: what is kept of decisions, what concerns servers alone, and how an endpoint is
+reached. Whoever changes them because an endpoint failed takes up the lines that are left."""
 
 
 def _decide_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -21,6 +22,10 @@ def serve(
     ] = False,
 ) -> None:
     """Serve decisions over HTTP: POST /decide, POST /predict, GET /health, GET /metrics; /docs describes them."""
+    settings = read_settings(**({"domains": tuple(domain)} if domain else {}))
+    _ = settings.limits  # what is wrong with settings is reported before anything is loaded
+    if settings.prometheus_multiproc_dir is None:  # prometheus_client takes an empty one for the current folder
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     from escalade.app.compiling import announce_compiling
 
     announce_compiling()
@@ -29,7 +34,6 @@ def serve(
     from escalade.app.server import create_app
     from escalade.app.wiring import open_decider
 
-    settings = read_settings(**({"domains": tuple(domain)} if domain else {}))
     for name in settings.domains:  # what is wrong with them is reported here, in one sentence
         open_decider(settings, name).close()
     listener = listening(host, port, shared=reuse_port)

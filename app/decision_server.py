@@ -15,6 +15,8 @@ from escalade.training.background import flush_all
 
 ANSWERING = 0.5
 """Share of the time for ending that accepted requests have; the app's own is `escalade.app.server.CLOSING`."""
+MARGIN = 0.2
+"""Share that is left when what waits is written no more."""
 
 
 class DecisionServer(uvicorn.Server):
@@ -37,5 +39,5 @@ class DecisionServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        in_daemon_thread(partial(flush_all, self.limit_s, records_only=True))
+        in_daemon_thread(partial(flush_all, (1 - MARGIN) * self.limit_s, records_only=True, insist=True))
         await super().shutdown(sockets)

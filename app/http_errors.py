@@ -1,7 +1,7 @@
 """What a request that gets no answer is told, and what is counted and logged of it.
 
-Refused is what the sender must change (status 4xx). Failed is what this server could not do: 409 where it is not set up
-for what was asked, 503 with `Retry-After` where the same request may work later, 500 for a fault of ours.
+Refused is what the sender must change (401, 404, 413, 422). Failed is what this server could not do: 409 where it is
+not set up for what was asked, 503 with `Retry-After` where the same request may work later, 500 for a fault of ours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +31,7 @@ from escalade.domains.errors import (
     SettingsError,
     StateError,
 )
+from escalade.nodes.patience import PASSING, may_pass
 
 LOCATION_DEPTH, MOST_FAULTS = 8, 20
 """How much an answer quotes of a bad body: it must not be larger than the question."""
@@ -40,23 +41,10 @@ FIELDS: dict[type[EscaladeError], str] = {
     CatalogError: "domain",
     SettingsError: "options",
 }
-REFUSED = {400: "unreadable", 401: "unauthorized", 404: "not_kept", 422: "invalid"}
+REFUSED = {400: "unreadable", 401: "unauthorized", 404: "not_kept", 413: "too_large", 422: "invalid"}
 """Reasons of refused requests by status, besides the fields above."""
-PASSING = {
-    "breaker_open",
-    "cancelled",
-    "deadline",
-    "error",
-    "illegal_action",
-    "malformed_answer",
-    "overloaded",
-    "rate_limited",
-    "server_error",
-    "timeout",
-    "token_cap",
-    "unreachable",
-}
-"""Reasons of rungs that may be no more when the same is asked again."""
+BY_CHANCE = ("cancelled", "deadline", "illegal_action", "malformed_answer")
+"""Reasons of rungs, besides those that pass, that may be no more when the same is asked again."""
 LONGEST_S = 120
 """The longest that a client is asked to wait."""
 
@@ -64,12 +52,13 @@ log = logging.getLogger("escalade")
 
 
 class Pace:
-    """How fast requests are answered. For one event loop. clock: in seconds."""
+    """How many requests are under way, and how long decisions take. For one event loop. clock: in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, kept: int = 64) -> None:
         self.under_way = 0
         self._clock = clock
-        self._ended: deque[float] = deque(maxlen=kept)
+        self._took: deque[float] = deque(maxlen=kept)
+        self._began: dict[object, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -79,9 +68,19 @@ class Pace:
 
     def end(self) -> None:
         self.under_way -= 1
-        self._ended.append(self._clock())
         if not self.under_way:
             self._idle.set()
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Around a decision. One that ends in an error does not count: it may have been refused at once."""
+        key = object()
+        self._began[key] = self._clock()
+        try:
+            yield
+            self._took.append(self._clock() - self._began[key])
+        finally:
+            del self._began[key]
 
     async def all_ended(self, seconds: float) -> bool:
         """Wait until no request is under way, at most so many seconds. Whether none is."""
@@ -90,10 +89,11 @@ class Pace:
         return not self.under_way
 
     def seconds(self) -> float:
-        """About how long those under way will take, if they are answered as fast as the last ones were."""
-        if len(self._ended) < 2:
-            return 1.0
-        return self.under_way * (self._clock() - self._ended[0]) / len(self._ended)
+        """About how long a decision takes now: the mean of the last ones, or of those under way if these have taken
+        longer already; 1 where nothing is known."""
+        now = self._clock()
+        so_far = [now - began for began in self._began.values()]
+        return max((sum(some) / len(some) for some in (self._took, so_far) if some), default=1.0)
 
 
 def reason_of(error: Exception) -> tuple[str, bool]:
@@ -105,10 +105,8 @@ def reason_of(error: Exception) -> tuple[str, bool]:
     for kind, field in FIELDS.items():
         if isinstance(error, kind):
             return field, True
-    if isinstance(error, NoDecisionError) and _is_over_budget(error):
-        return "budget", True
     if isinstance(error, NoDecisionError):
-        return ("no_decision" if _may_pass(error) else "not_set_up"), False
+        return _undecided(error)
     if isinstance(error, OverloadedError):
         return "overloaded", False
     if isinstance(error, DeadlineError):
@@ -161,6 +159,8 @@ def _wanted(request: Request) -> str:
 async def unreadable(request: Request, error: Exception) -> JSONResponse:
     """A body that the JSON reader gives up on (too deep, numbers too long) is bad input like any other."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 413:
+        return answer({"detail": [{"loc": ["body"], "msg": error.detail, "type": "too_large"}]}, 413)
     if error.status_code == 400 and request.method == "POST":
         return answer({"detail": [{"loc": ["body"], "msg": _wanted(request), "type": "json"}]}, 422)
     return answer({"detail": error.detail}, error.status_code, error.headers)
@@ -175,12 +175,15 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
             if isinstance(error, StateError) and error.position is not None:
                 fault["position"] = error.position
             return answer({"detail": [fault]}, 422)
-    if isinstance(error, NoDecisionError) and _is_over_budget(error):
-        over = {"loc": ["body", "budget_usd"], "msg": str(error), "type": "budget"}
-        return answer({"detail": [over], "rungs": error.reports}, 422)
     if isinstance(error, NoDecisionError):
+        reason, refused = _undecided(error)
+        if refused:
+            field = "budget_usd" if reason == "budget" else reason
+            fault = {"loc": ["body", field], "msg": str(error), "type": reason}
+            return answer({"detail": [fault], "rungs": error.reports}, 422)
         content = {"detail": str(error), "rungs": error.reports}
-        return later(request, content, error.reports) if _may_pass(error) else answer(content, 409)
+        status = {"not_set_up": 409, "internal": 500}
+        return answer(content, status[reason]) if reason in status else later(request, content, error.reports)
     if isinstance(error, OverloadedError | DeadlineError):
         return later(request, {"detail": str(error)})
     kind_name = "bundle" if isinstance(error, BundleError) else "internal"
@@ -188,7 +191,7 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
 
 
 def later(request: Request, content: Any, reports: Sequence[Mapping[str, Any]] = ()) -> JSONResponse:
-    """503, with the seconds after which the same request may work: when what is under way will be done, and a language
+    """503, with the seconds after which the same request may work: as long as a decision takes, and until a language
     model's endpoint that was left alone is tried again."""
     seconds = [request.app.state.pace.seconds()]
     if any(rung["reason"] == "breaker_open" for rung in reports):
@@ -204,14 +207,19 @@ def answer(content: Any, status: int, headers: Mapping[str, str] | None = None) 
     return JSONResponse(_sendable(content), status, headers)
 
 
-def _may_pass(error: NoDecisionError) -> bool:
-    """Whether another try may end in a decision, with nothing changed on either side."""
-    return any(rung["reason"] in PASSING for rung in error.reports)
-
-
-def _is_over_budget(error: NoDecisionError) -> bool:
-    """Whether it would take more money than the request allows: its sender can change that."""
-    return not _may_pass(error) and any(rung["reason"] == "budget" for rung in error.reports)
+def _undecided(error: NoDecisionError) -> tuple[str, bool]:
+    """As `reason_of`: whether another try may end in a decision with nothing changed on either side, or what must be
+    changed, and by whom."""
+    reports = error.reports
+    reasons = {rung["reason"] for rung in reports}
+    if reasons.intersection(BY_CHANCE) or any(rung["reason"] in PASSING and may_pass(rung) for rung in reports):
+        return "no_decision", False
+    if "budget" in reasons:
+        return "budget", True
+    if "content_filter" in reasons:  # the endpoint will not answer about this state
+        return "state", True
+    broken = any(rung["reason"] == "error" and not (rung.get("details") or {}).get("status") for rung in reports)
+    return ("internal" if broken else "not_set_up"), False
 
 
 def _sendable(value: Any) -> Any:

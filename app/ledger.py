@@ -21,7 +21,7 @@ from escalade.app.counterfactual import Alone, Averages, Counterfactuals, work_s
 from escalade.app.ledger_file import AUDITS, AVERAGES, COLUMNS, FAILURES, LEDGER
 from escalade.app.sqlite_file import WRITE_WAIT_S, FileBusy, open_file, written_later
 from escalade.domains.decision import Decision, FailedDecision
-from escalade.training.background import Background, OnFate
+from escalade.training.background import CLOSING_S, Background, OnFate
 
 log = logging.getLogger("escalade")
 
@@ -107,8 +107,9 @@ class Ledger:
         if failed.outcome != "refused":
             self._background.offer((self._today(), failed))
 
-    def close(self) -> None:
-        self._background.close()
+    def close(self, seconds: float = CLOSING_S) -> None:
+        """Write what waits, as much as that time allows."""
+        self._background.close(seconds)
 
     def _today(self) -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))

@@ -83,7 +83,7 @@ class Metrics:
         )
         self.refused = Counter(
             "requests_refused",
-            "Requests that were answered with a status from 400 to 499, by what was wrong with them.",
+            "Requests that their sender must change, by what was wrong with them.",
             ["reason"],
             registry=self.registry,
         )

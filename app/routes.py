@@ -11,12 +11,15 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from escalade.app.auth import CHALLENGE, REFUSED, caller
 from escalade.app.hang_up import answered
 from escalade.app.http_errors import later, report
 
 READING = ("GET", "HEAD", "OPTIONS")
+MOST_BYTES = 1_000_000
+"""Of a request's body. A larger one is refused before it is parsed: parsing holds up everybody else."""
 CLIENT_LEFT = 499
 """No client sees this status; nginx names it so."""
 
@@ -35,12 +38,19 @@ class GuardedRoute(APIRoute):
             if request.method in READING:
                 return await handle(request)
             state = request.app.state
+
+            async def timed(request: Request) -> Response:
+                if self.path == "/outcomes":  # takes no time worth telling
+                    return await handle(request)
+                with state.pace.deciding():
+                    return await handle(request)
+
             state.pace.begin()
             state.metrics.under_way.inc()
             try:
                 if caller(request.headers, state.api_keys) is None:
                     raise HTTPException(401, REFUSED, CHALLENGE)
-                return await answered(request, handle)
+                return await answered(_limited(request), timed)
             except ClientDisconnect:
                 state.metrics.record_failed("client_left")
                 log.info("failed %s %s: client_left", request.method, self.path)
@@ -57,3 +67,25 @@ class GuardedRoute(APIRoute):
                 state.metrics.under_way.dec()
 
         return guarded
+
+
+def _limited(request: Request) -> Request:
+    """A request whose body is no larger than `MOST_BYTES`, or HTTPException is raised: here, or when it is read."""
+    told = request.headers.get("content-length", "0")
+    if told.isdecimal() and int(told) > MOST_BYTES:
+        raise _too_large()
+    read = 0
+
+    async def receive() -> Message:
+        nonlocal read
+        message = await request.receive()
+        read += len(message.get("body", b""))
+        if read > MOST_BYTES:
+            raise _too_large()
+        return message
+
+    return Request(request.scope, receive)
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the body is larger than {MOST_BYTES} bytes")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ from escalade.training.background import flush_all
 from escalade.training.outcomes import Outcome
 
 CLOSING = 0.3
-"""Share of the time for ending (`ESCALADE_SHUTDOWN_S`) that requests that were cut have to end, and then threads,
-sinks and connections to close: half of it each."""
+"""Share of the time for ending (`ESCALADE_SHUTDOWN_S`) in which requests that were cut end, a third of it at most, and
+then what waits is written and threads, sinks and connections close."""
 
 log = logging.getLogger("escalade")
 
@@ -70,10 +71,11 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
             )
             app.state.deciders[decider.domain.name] = decider
         yield
+        until = time.monotonic() + CLOSING * chosen.shutdown_s
         # What was cut still reports what it has cost, and to sinks that are open.
-        if not await app.state.pace.all_ended(CLOSING / 2 * chosen.shutdown_s):
+        if not await app.state.pace.all_ended(CLOSING / 3 * chosen.shutdown_s):
             log.error("%d requests that were cut have not ended: what they cost is lost", app.state.pace.under_way)
-        await _close(list(app.state.deciders.values()), CLOSING / 2 * chosen.shutdown_s)
+        await _close(list(app.state.deciders.values()), until)
         if chosen.prometheus_multiproc_dir is not None:
             metrics.leave(chosen.prometheus_multiproc_dir)
 
@@ -143,14 +145,23 @@ def create_app(settings: Settings | None = None, metrics: Metrics = METRICS) -> 
     return app
 
 
-async def _close(deciders: list[Decider], seconds: float) -> None:
-    """Close them all at once, in so many seconds, with what the graph on the LangGraph server has decided beside us."""
-    closing = [asyncio.wrap_future(in_daemon_thread(decider.close)) for decider in deciders]
-    if closing:
-        _, late = await asyncio.wait(closing, timeout=seconds)
-        if late:
-            log.error("%d domains could not be closed in %.0f s: what they still do is given up", len(late), seconds)
-    await asyncio.wrap_future(in_daemon_thread(flush_all))
+async def _close(deciders: list[Decider], until: float) -> None:
+    """Write what waits, that of the graph on the LangGraph server beside us too, and close the deciders, all at once
+    and by then on the monotonic clock."""
+
+    async def in_thread(work: Callable[[float], None], share: float) -> bool:
+        """Whether it has ended by itself; it is given this share of the time that is left."""
+        seconds = max(0.1, share * (until - time.monotonic()))
+        done, _ = await asyncio.wait(
+            [asyncio.wrap_future(in_daemon_thread(partial(work, seconds)))], timeout=seconds + 0.1
+        )
+        return bool(done)
+
+    await in_thread(partial(flush_all, records_only=True, insist=True), 1 / 2)
+    ended = await asyncio.gather(*(in_thread(decider.close, 1 / 2) for decider in deciders))
+    if not all(ended):
+        log.error("%d domains could not be closed in time: what they still do is given up", ended.count(False))
+    await in_thread(flush_all, 1.0)
 
 
 def _decider(request: Request, name: str | None) -> Decider:

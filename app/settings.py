@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -211,20 +211,16 @@ class Settings(BaseSettings):
             raise ValueError(f"'{given}' must be a folder that exists")
         return given
 
-    @model_validator(mode="after")
-    def _defaults_within_limits(self) -> Settings:
+    @property
+    def limits(self) -> Limits:
+        """Of what clients of a server may ask for. Raises SettingsError where the defaults are beyond them."""
         for option in ("simulations", "samples", "deadline_ms"):
             given, most = getattr(self.defaults, option), getattr(self, f"max_{option}")
             if option in self.defaults.model_fields_set and given is not None and given > most:
-                raise ValueError(
+                raise SettingsError(
                     f"ESCALADE_DEFAULTS.{option} is {given:.10g}, but a client may ask for {most:.10g} at most: raise "
                     f"ESCALADE_MAX_{option.upper()}"
                 )
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        """Of what clients of a server may ask for."""
         most_ms = self.max_deadline_ms
         return Limits(self.max_simulations, self.max_samples, most_ms, min(self.deadline_ms, most_ms))
 

@@ -61,11 +61,11 @@ class Decider:
     def domain(self) -> Domain[Any]:
         return self.resources.domain
 
-    def close(self, audits_s: float = CLOSING_S) -> None:
+    def close(self, seconds: float = CLOSING_S) -> None:
         """Stop the threads behind it, write what they still hold, and close connections. Not on an event loop.
-        audits_s: so long audits that wait are made; those left are shed."""
+        seconds: for audits that wait and for each kind of record; those left then are shed."""
         if self.watch is not None:  # first: its audits ask all the others
-            self.watch.close(audits_s)
+            self.watch.close(seconds)
         if self.resources.search is not None:
             self.resources.search.close()
         for network in {self.resources.network, self.resources.value_network}:
@@ -73,7 +73,7 @@ class Decider:
                 network.close()
         for sink in (self.experience, self.outcomes, self.ledger):
             if sink is not None:
-                sink.close()
+                sink.close(seconds)
         if self.resources.language_model is not None:
             self.resources.language_model.close()
         flush()

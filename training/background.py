@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 CLOSING_S = 10.0
 """How long closing waits for what is slow."""
+INSISTING_S = 0.2
 
 Fate = Literal["written", "shed"]
 OnFate = Callable[[Fate, int], None]
@@ -22,15 +23,18 @@ log = logging.getLogger("escalade")
 _at_work: WeakSet[Background[Any]] = WeakSet()
 
 
-def flush_all(timeout: float = 10.0, *, records_only: bool = False) -> None:
+def flush_all(timeout: float = 10.0, *, records_only: bool = False, insist: bool = False) -> None:
     """Write what waits anywhere in this process, all of it at once and in at most so many seconds: for who knows that a
     signal is about to end it, of which the hooks for its end do not hear. records_only: leave out what only has work
-    to do."""
+    to do. insist: try again, all that time, to write what a disk refuses."""
     until = time.monotonic() + timeout
     chosen = [background for background in list(_at_work) if background.records or not records_only]
-    waiting = [background for background in chosen if background.hurry()]
-    for background in waiting:
-        background.flush(max(0.0, until - time.monotonic()))
+    while waiting := [background for background in chosen if background.hurry()]:
+        for background in waiting:
+            background.flush(max(0.0, until - time.monotonic()))
+        if not insist or time.monotonic() + INSISTING_S > until:
+            return
+        time.sleep(INSISTING_S)
 
 
 class Background(Generic[T]):
@@ -65,7 +69,7 @@ class Background(Generic[T]):
         self._not_before = 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closed = self._hurry = False
+        self._closed = self._hurry = self._given_up = False
         self._next_logged = 1
 
     def offer(self, thing: T) -> bool:
@@ -111,8 +115,10 @@ class Background(Generic[T]):
             thread.join(timeout)
             atexit.unregister(self.close)
             with self._changed:
-                lost = len(self._waiting)
+                # What is in hand may be written yet, if the process lives so long; nobody will hear of it.
+                lost = len(self._waiting) + (0 if self._given_up else self._in_hand)
                 self._waiting.clear()
+                self._given_up = True
             self._count("shed", lost)
             if self._next_logged != max(1, 2 * self.shed):  # the last of them were not logged yet
                 self._next_logged = 2 * self.shed
@@ -143,7 +149,7 @@ class Background(Generic[T]):
                     self._waiting.extendleft(reversed(taken))
                     self._not_before = time.monotonic() + self._retry_seconds
                 elif refused:
-                    lost = len(taken) + len(self._waiting)
+                    lost = 0 if self._given_up else len(taken) + len(self._waiting)
                     self._waiting.clear()
             if refused and last:
                 self._count("shed", lost)

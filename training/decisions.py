@@ -14,7 +14,7 @@ import numpy as np
 from escalade.domains.base import Domain, legal_mask
 from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
-from escalade.training.background import Background, OnFate
+from escalade.training.background import CLOSING_S, Background, OnFate
 from escalade.training.rows import RowError, Rows
 from escalade.training.store import ExperienceStore
 
@@ -131,8 +131,9 @@ class ExperienceSink:
         """Decisions that left no row."""
         return self._background.shed
 
-    def close(self) -> None:
-        self._background.close()
+    def close(self, seconds: float = CLOSING_S) -> None:
+        """Write what waits, as much as that time allows."""
+        self._background.close(seconds)
 
     def _opened(self) -> ExperienceStore:
         if self._store is None:

@@ -25,7 +25,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import OverloadedError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
-from escalade.training.background import Background, OnFate
+from escalade.training.background import CLOSING_S, Background, OnFate
 from escalade.training.rows import RowError, Rows
 from escalade.training.shards import SUFFIX, ShardError
 
@@ -226,8 +226,9 @@ class OutcomeSink:
         if not self._background.offer(outcome):
             raise OverloadedError("outcomes wait faster than they are written: report this one again later")
 
-    def close(self) -> None:
-        self._background.close()
+    def close(self, seconds: float = CLOSING_S) -> None:
+        """Write what waits, as much as that time allows."""
+        self._background.close(seconds)
 
     def _write(self, outcomes: list[Outcome]) -> int:
         self.shards.add(outcomes)

@@ -18,11 +18,11 @@ import httpx
 import pytest
 from served import Served, served
 
-from escalade.app.http_errors import Pace
+from escalade.app.http_errors import Pace, reason_of
 from escalade.app.listening import listening
 from escalade.app.settings import Settings, read_settings
-from escalade.domains.errors import SettingsError
-from escalade.nodes.context import DecisionContext, Limits
+from escalade.domains.errors import NoDecisionError, SettingsError
+from escalade.nodes.context import DecisionContext, Limits, read_context
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = {"content-type": "application/json"}
@@ -195,15 +195,50 @@ def test_a_client_is_asked_to_wait_until_what_is_under_way_is_done() -> None:
     now = [0.0]
     pace = Pace(clock=lambda: now[0])
     assert pace.seconds() == 1.0
-    for _ in range(30):
-        pace.begin()
     for _ in range(10):
-        now[0] += 2.0
-        pace.end()
-    assert pace.seconds() == pytest.approx(20 * 2.0, rel=0.2)
+        with pace.deciding():
+            now[0] += 2.0
+    now[0] += 3600.0  # nobody asks
+    for _ in range(50):
+        with pytest.raises(ValueError, match="refused"), pace.deciding():
+            raise ValueError("refused")
+    assert pace.seconds() == pytest.approx(2.0)
+    with pace.deciding():
+        now[0] += 30.0
+        assert pace.seconds() == pytest.approx(30.0)
+
+
+def undecided(reason: str, **details: Any) -> tuple[str, bool]:
+    report = {"rung": "reason", "outcome": "failed", "reason": reason, "details": details}
+    skipped = {"rung": "human", "outcome": "skipped", "reason": "no_person"}
+    return reason_of(NoDecisionError("none", reports=[report, skipped]))
+
+
+def test_whoever_can_change_it_is_told() -> None:
+    """A later time, the sender, who set the server up, or we."""
+    for reason in ("timeout", "rate_limited", "breaker_open", "deadline", "malformed_answer"):
+        assert undecided(reason) == ("no_decision", False)
+    assert undecided("token_cap", cap="hour") == ("no_decision", False)
+    for reason in ("no_llm", "no_model", "unauthorized", "quota"):
+        assert undecided(reason) == ("not_set_up", False)
+    assert undecided("token_cap", cap="decision") == ("not_set_up", False)
+    assert undecided("refused", status=404) == ("not_set_up", False)
+    assert undecided("budget") == ("budget", True)
+    assert undecided("content_filter", status=400) == ("state", True)
+    assert undecided("error", error="ValueError", message="a domain's own") == ("internal", False)
 
 
 # Limits
+
+
+def test_a_body_that_is_too_large_is_refused_and_not_parsed(server: Served) -> None:
+    body = json.dumps({"state": [1] * 1_000_000}).encode()
+    for content in (body, iter([body[:600_000], body[600_000:]])):  # with its length, and in chunks
+        answer = httpx.post(f"{server.url}/decide", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        (fault,) = answer.json()["detail"]
+        assert (fault["loc"], "larger than 1000000 bytes" in fault["msg"]) == (["body"], True)
+    assert httpx.post(f"{server.url}/decide", json={"state": "51"}).status_code == 200
 
 
 def test_options_that_were_not_given_are_lowered_to_the_limits() -> None:
@@ -217,14 +252,22 @@ def test_options_that_were_not_given_are_lowered_to_the_limits() -> None:
         limits.applied(DecisionContext(simulations=101), defaults)
 
 
+def test_a_graph_s_own_default_is_lowered_and_not_blamed_on_the_client() -> None:
+    limits, defaults = Limits(100, None, None, None), DecisionContext(simulations=500)
+    assert limits.applied(read_context({}, defaults), defaults).simulations == 100
+    with pytest.raises(SettingsError, match="at most 100 on this server, not 101"):
+        limits.applied(read_context(DecisionContext(simulations=101), defaults), defaults)
+
+
 def test_the_default_deadline_is_no_longer_than_the_longest() -> None:
     assert Settings(max_deadline_ms=10.0).limits.default_deadline_ms == 10.0
 
 
-def test_defaults_above_a_limit_are_refused_when_the_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_above_a_limit_are_refused_by_servers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESCALADE_DEFAULTS", '{"simulations": 200000}')
+    assert read_settings().defaults.simulations == 200_000  # commands have no limits
     with pytest.raises(SettingsError, match=r"ESCALADE_DEFAULTS.simulations is 200000.*ESCALADE_MAX_SIMULATIONS"):
-        read_settings()
+        _ = read_settings().limits
     monkeypatch.setenv("ESCALADE_MAX_SIMULATIONS", "200000")
     assert read_settings().limits.simulations == 200_000
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere/at/all")

@@ -178,3 +178,39 @@ def test_records_are_written_while_work_still_waits() -> None:
     for background in (records, work):
         background.close()
     assert done == ["record", "work"]
+
+
+def test_what_is_still_being_written_when_the_time_is_over_counts_as_shed() -> None:
+    go, heard = threading.Event(), list[tuple[str, int]]()
+
+    def hangs(things: list[str]) -> int:
+        go.wait(20)
+        return len(things)
+
+    background: Background[str] = Background(hangs, what="records", seconds=0.0, on_fate=lambda *one: heard.append(one))
+    background.offer("first")
+    while background._in_hand == 0:
+        time.sleep(0.01)
+    background.offer("second")
+    background.close(0.1)
+    background.close(0.1)
+    assert (background.shed, heard) == (2, [("shed", 2)])
+    go.set()
+
+
+def test_who_insists_tries_until_the_disk_takes_it() -> None:
+    tries: list[int] = []
+
+    def refused_thrice(things: list[str]) -> int:
+        tries.append(len(things))
+        if len(tries) <= 3:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return len(things)
+
+    background: Background[str] = Background(refused_thrice, what="records", retry_seconds=600)
+    background.offer("record")
+    flush_all(insist=False)
+    assert background.written == 0
+    flush_all(20, insist=True)
+    assert (background.written, background.shed) == (1, 0)
+    background.close()
