@@ -12,7 +12,7 @@ setup: $(VENV)/.installed
 
 # Everything but what is marked slow: see `markers` in pyproject.toml.
 test: $(VENV)/.installed-test check
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.installed-test check
 	$(BIN)/pytest -n 2 --dist worksteal

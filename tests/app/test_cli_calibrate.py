@@ -63,6 +63,7 @@ def test_agreement_becomes_a_confidence_that_is_right_as_often_as_it_says(tmp_pa
         decider.close()
 
 
+@pytest.mark.slow
 def test_more_agreement_is_more_confidence(tmp_path: Path) -> None:
     from escalade.nodes.reason_calibration import ReasonCalibration
 

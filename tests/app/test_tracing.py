@@ -210,7 +210,7 @@ class Quoting(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
+@pytest.mark.parametrize("status", [200, 400, *(pytest.param(one, marks=pytest.mark.slow) for one in (401, 429, 500))])
 def test_what_a_provider_quotes_is_not_told(standin: Any, status: int) -> None:
     kept, environment = standin
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Quoter", (Quoting,), {"status": status}))

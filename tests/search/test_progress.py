@@ -19,7 +19,9 @@ EMPTY = C4.initial_state()
 PATIENCE = 60.0
 
 
-@pytest.mark.parametrize("domain", [C4, Plain(C4)], ids=["kernels", "plain"])
+@pytest.mark.parametrize(
+    "domain", [pytest.param(C4, id="kernels"), pytest.param(Plain(C4), id="plain", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
 def test_progress_grows_up_to_the_result(domain: Any, algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_worker, "REPORT_SECONDS", 0.0)
