@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +49,23 @@ async def answers_of(
     where some are left since the endpoint did not come back, or there was no patience with it."""
     model = decider.resources.language_model
     work = [decider.domain.name, None if model is None else model.name, context.model_dump(mode="json")]
-    results = ResultFile(path, [*work, list(labelled.states)])
     lines: dict[int, dict[str, Any]] = {}
 
     def on_line(number: int, line: dict[str, Any]) -> None:
         lines[number] = line
         tell(len(lines), len(labelled))
 
-    left = await decide_file(
-        decider.graph,
-        labelled.states,
-        context,
-        results,
-        on_line,
-        patience=patience,
-        on_wait=on_wait,
-        trace_share=decider.trace_share,
-    )
+    with closing(ResultFile(path, [*work, list(labelled.states)])) as results:
+        left = await decide_file(
+            decider.graph,
+            labelled.states,
+            context,
+            results,
+            on_line,
+            patience=patience,
+            on_wait=on_wait,
+            trace_share=decider.trace_share,
+        )
     if left:
         raise LeftOver(what_is_left(left, len(labelled), "states", decider.resources.language_model))
     return [lines[number] for number in range(len(labelled))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, 
 from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted
 from escalade.app.measured import open_bundle, progress_bars, write_report
 from escalade.app.settings import read_settings
-from escalade.app.waiting import NOTICED_S, TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with
+from escalade.app.waiting import NOTICED_S, TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with, run_asking
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.nodes.context import make_context
 
@@ -79,7 +78,8 @@ def calibrate(
             tell("asking the model", done, of)
 
         try:
-            lines = asyncio.run(answers_of(decider, context, labelled, folder / ANSWERS, progress, waits, wait))
+            asking = answers_of(decider, context, labelled, folder / ANSWERS, progress, waits, wait)
+            lines = run_asking(asking, decider.resources.language_model)
         except LeftOver as left:
             typer.echo(str(left), err=True)
             raise typer.Exit(TEMPORARY_FAILURE) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections import Counter
@@ -37,7 +36,14 @@ from escalade.app.cli_person import decide_with_person
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
 from escalade.app.tracing import sampled
-from escalade.app.waiting import TEMPORARY_FAILURE, PatienceOption, patience_with, shown_waiting, what_is_left
+from escalade.app.waiting import (
+    TEMPORARY_FAILURE,
+    PatienceOption,
+    patience_with,
+    run_asking,
+    shown_waiting,
+    what_is_left,
+)
 from escalade.domains.catalog import load_domain
 from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
@@ -111,7 +117,8 @@ def decide(
         if human:
             decision = decide_with_person(decider, state, context)
         else:
-            decision = decided(asyncio.run(decider.graph.ainvoke({"state": state}, context=context)))
+            work = decider.graph.ainvoke({"state": state}, context=context)
+            decision = decided(run_asking(work, decider.resources.language_model))
     if as_json:
         typer.echo(json.dumps(decision, allow_nan=False))
     else:
@@ -163,49 +170,49 @@ def _decide_file(
     if source.resolve() == target.resolve():
         raise SettingsError(f"--output '{target}' is the input file: give another")
     states = read_states(source)
-    results = ResultFile(target, [options, context.model_dump(mode="json"), states])
-    if len(results):
-        typer.echo(f"taking up after {len(results)} lines of an earlier run", err=True)
-    patience = patience_with(decider.resources.language_model, seconds)
-    sources: Counter[str] = Counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("deciding", total=len(states))
+    with closing(ResultFile(target, [options, context.model_dump(mode="json"), states])) as results:
+        if len(results):
+            typer.echo(f"taking up after {len(results)} lines of an earlier run", err=True)
+        patience = patience_with(decider.resources.language_model, seconds)
+        sources: Counter[str] = Counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("deciding", total=len(states))
 
-        def on_line(_: int, line: dict[str, Any]) -> None:
-            sources["refused" if "error" in line else str(line["source"])] += 1
-            progress.advance(bar)
+            def on_line(_: int, line: dict[str, Any]) -> None:
+                sources["refused" if "error" in line else str(line["source"])] += 1
+                progress.advance(bar)
 
-        work = decide_file(
-            decider.graph,
-            states,
-            context,
-            results,
-            on_line,
-            patience=patience,
-            on_wait=shown_waiting(progress, bar, "deciding", patience),
-            trace_share=decider.trace_share,
-        )
-        try:
-            left = asyncio.run(work)
-        except KeyboardInterrupt:
-            progress.stop()
-            typer.echo(
-                f"stopped after {sources.total()} of {len(states)} lines; the same command goes on there", err=True
+            work = decide_file(
+                decider.graph,
+                states,
+                context,
+                results,
+                on_line,
+                patience=patience,
+                on_wait=shown_waiting(progress, bar, "deciding", patience),
+                trace_share=decider.trace_share,
             )
-            raise typer.Exit(130) from None
-    told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
-    if left:
-        typer.echo(f"nothing to {target} yet: {told or 'no line is done'}", err=True)
-        typer.echo(what_is_left(left, len(states), "lines", decider.resources.language_model), err=True)
-    else:
-        typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
-    if decider.watch is not None:
-        _audit(decider.watch)
-    if left:
-        raise typer.Exit(TEMPORARY_FAILURE)
-    if sources["refused"]:
-        raise typer.Exit(1)
+            try:
+                left = run_asking(work, decider.resources.language_model)
+            except KeyboardInterrupt:
+                progress.stop()
+                typer.echo(
+                    f"stopped after {sources.total()} of {len(states)} lines; the same command goes on there", err=True
+                )
+                raise typer.Exit(130) from None
+        told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
+        if left:
+            typer.echo(f"nothing to {target} yet: {told or 'no line is done'}", err=True)
+            typer.echo(what_is_left(left, len(states), "lines", decider.resources.language_model), err=True)
+        else:
+            typer.echo(f"{len(states)} lines to {target}: {told or 'nothing to decide'}", err=True)
+        if decider.watch is not None:
+            _audit(decider.watch)
+        if left:
+            raise typer.Exit(TEMPORARY_FAILURE)
+        if sources["refused"]:
+            raise typer.Exit(1)
 
 
 def solve(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Annotated
 
 import typer
 
-from escalade.app.settings import read_settings
+from escalade.app.settings import drop_empty_folder, read_settings
 
 
 def serve(
@@ -24,8 +23,7 @@ def serve(
     """Serve decisions over HTTP: POST /decide, POST /predict, GET /health, GET /metrics; /docs describes them."""
     settings = read_settings(**({"domains": tuple(domain)} if domain else {}))
     _ = settings.limits  # what is wrong with settings is reported before anything is loaded
-    if settings.prometheus_multiproc_dir is None:  # prometheus_client takes an empty one for the current folder
-        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    drop_empty_folder()
     from escalade.app.compiling import announce_compiling
 
     announce_compiling()

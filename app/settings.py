@@ -278,3 +278,9 @@ def read_settings(**overrides: Any) -> Settings:
         named = re.search(r'field "(\w+)"', str(error))
         name = f"ESCALADE_{named[1].upper()}" if named else "a setting"
         raise SettingsError(f"{name} must be JSON; docs/settings.md shows how each is written") from None
+
+
+def drop_empty_folder() -> None:
+    """Unset `PROMETHEUS_MULTIPROC_DIR` where it is empty: prometheus_client takes that for the current folder."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR") == "":
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from escalade.app.waiting import run_asking
 from escalade.domains.base import Domain, legal_mask
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.domains.evaluator import AnyEvaluator
@@ -115,7 +115,7 @@ class LanguageModelTeacher:
         where the endpoint does not come back."""
         states = [self.domain.parse(text) for text in rows.state.tolist()]
         asking = ask_rankings(self.model, self.domain, states, on_answer=self.bill.add)
-        rankings = asyncio.run(while_patient(self.model.endpoint.patience, asking, self.on_wait))
+        rankings = run_asking(while_patient(self.model.endpoint.patience, asking, self.on_wait), self.model)
         told = np.array([bool(ranking.actions) for ranking in rankings], np.bool_)
         if not told.any():
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.bill.failed.most_common())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.progress import Progress, TaskID
@@ -15,6 +16,8 @@ from escalade.domains.errors import EscaladeError, SettingsError
 if TYPE_CHECKING:
     from escalade.nodes.language_model import LanguageModel
     from escalade.nodes.patience import Patience
+
+T = TypeVar("T")
 
 PATIENCE_S = 600.0
 TEMPORARY_FAILURE = 75
@@ -37,6 +40,19 @@ PatienceOption = Annotated[
         show_default=f"{PATIENCE_S:g}",
     ),
 ]
+
+
+def run_asking(work: Coroutine[Any, Any, T], model: LanguageModel | None) -> T:
+    """What `work` returns, on an event loop of its own, with the connections to the model closed before that ends."""
+
+    async def whole() -> T:
+        try:
+            return await work
+        finally:
+            if model is not None:
+                await model.close_here()
+
+    return asyncio.run(whole())
 
 
 def patience_with(model: LanguageModel | None, seconds: float | None) -> Patience | None:

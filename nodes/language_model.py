@@ -283,6 +283,12 @@ class LanguageModel:
             if self.close_chat is not None and loop.is_running():
                 asyncio.run_coroutine_threadsafe(self._closed(chat), loop).result(CLOSING_S)
 
+    async def close_here(self) -> None:
+        """Close the connections of the running event loop, which is about to end."""
+        chat = self._chats.pop(asyncio.get_running_loop(), None)
+        if chat is not None and self.close_chat is not None:
+            await self.close_chat(chat)
+
     async def _closed(self, chat: BaseChatModel) -> None:
         assert self.close_chat is not None
         await self.close_chat(chat)

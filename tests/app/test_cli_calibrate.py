@@ -77,6 +77,7 @@ def test_more_agreement_is_more_confidence(tmp_path: Path) -> None:
     assert low < middle < high
 
 
+@pytest.mark.slow
 def test_what_cannot_be_learned_from_is_said(tmp_path: Path) -> None:
     down = SimulatedModel(TicTacToe(), exact, Simulation(latency_ms=0, error_rate=1.0))
     for seconds in ("0", "2"):

@@ -30,7 +30,7 @@ from escalade.nodes.daemon import wait_for
 from escalade.nodes.guards import Breaker
 from escalade.nodes.language_model import LanguageModel
 from escalade.nodes.llm_prior import ask_rankings
-from escalade.nodes.structured import Ways
+from escalade.nodes.structured import WAYS, Ways
 
 ESCALADE = str(Path(sys.executable).with_name("escalade"))
 STATES = ["5", "51", "517", "1", "15", "159", "3", "35", "357", "2"]
@@ -184,10 +184,10 @@ def test_a_simulation_of_nonsense_is_refused(field: str) -> None:
 
 
 def decided(
-    url: str, count: int, *, breaker: Breaker | None = None, **options: Any
+    url: str, count: int, *, breaker: Breaker | None = None, timeout_s: float = 30.0, **options: Any
 ) -> tuple[list[Decision], list[float]]:
     """So many decisions of one domain, 16 at once, and how long each took, in ms."""
-    model: Any = open_language_model(settings_for(url))
+    model: Any = open_language_model(settings_for(url, llm_timeout_s=timeout_s))
     model.endpoint.breaker = breaker or model.endpoint.breaker
     graph = build_decision_graph("tic_tac_toe", language_model=model)
     context = DecisionContext(**options)
@@ -224,23 +224,23 @@ def test_it_fills_the_forms_of_a_whole_reasoning_too() -> None:
     assert sum(right) / len(right) > 0.6
 
 
-def test_a_thousand_decisions_get_a_legal_answer_whatever_the_endpoint_does() -> None:
+def test_hundreds_of_decisions_get_a_legal_answer_whatever_the_endpoint_does() -> None:
     domain = load_domain("tic_tac_toe")
     simulation = Simulation(latency_ms=5, error_rate=0.3, hang_rate=0.02, garbage_rate=0.1)
     simulated = SimulatedModel(domain, exact, simulation)
     # One that rests shortly lets the endpoint do its worst throughout, however slow this machine is.
     breaker = Breaker(rest_s=0.05, most_s=0.2)
     with served(simulated) as url:
-        decisions, _ = decided(url, 1000, breaker=breaker, deadline_ms=2000, simulations=50)
-    assert len(decisions) == 1000
+        decisions, _ = decided(url, 600, breaker=breaker, timeout_s=1.0, simulations=50)
+    assert len(decisions) == 600
     for decision in decisions:
         assert decision.action in domain.legal_actions(domain.parse(decision.state))
         attempts = [report.details.get("attempts", 1) for report in decision.rungs if report.rung == "reason"]
-        assert max(attempts) <= 3  # two of one way, and one that tells that it is no way
+        assert max(attempts) <= 2 * len(WAYS)  # until the endpoint has shown which way works
     ends = Counter(report.reason for decision in decisions for report in decision.rungs if report.rung == "reason")
     assert ends["trusted"] > 20
-    assert sum(ends.values()) == 1000
-    assert sum(simulated.bill.calls.values()) <= 2 * 1000 + 2
+    assert sum(ends.values()) == 600
+    assert sum(simulated.bill.calls.values()) <= 2 * 600 + 2 * 16 * len(WAYS)
 
 
 def test_the_breaker_spares_an_endpoint_that_is_down() -> None:

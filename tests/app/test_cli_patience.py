@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import escalade
 
 from tests.loopback_llm import Call, Loopback, Reply, loopback
 
@@ -49,10 +50,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 
 def run(folder: Path, url: str, *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = arguments(folder, *more)
-    return subprocess.run(
-        command, env=environment(url, **settings), capture_output=True, text=True, timeout=300, check=False
-    )
+    return escalade(*arguments(folder, *more)[1:], **environment(url, **settings))
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
@@ -102,14 +100,7 @@ def test_an_outage_that_passes_costs_no_line_and_no_fallback(texts: Path, status
     with loopback(script) as served:
         files = ["--input", str(texts / "in.txt"), "--output", str(texts / "out.jsonl")]
         options = ["--ladder", "reason,search", "--simulations", "10"]
-        done = subprocess.run(
-            [PROGRAM, "decide", "tic_tac_toe", *files, *options],
-            env=environment(served.url),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = escalade("decide", "tic_tac_toe", *files, *options, **environment(served.url))
     assert done.returncode == 0, done.stderr
     assert [(line["state"], line["source"]) for line in lines_of(texts)] == [(state, "reason") for state in states]
     assert status in served.statuses
@@ -151,7 +142,8 @@ def test_when_patience_ends_the_rest_is_left_and_a_second_run_decides_only_that(
     assert "17 of 30 lines are left" in done.stderr
     assert not (texts / "out.jsonl").exists()
     with loopback(port=port) as second:
-        done = run(texts, second.url, "--patience", "1.5", ESCALADE_LEDGER=str(ledger))
+        # What concerns the endpoint alone may have been changed meanwhile, as the message suggests.
+        done = run(texts, second.url, "--patience", "1.5", ESCALADE_LEDGER=str(ledger), ESCALADE_LLM_AT_ONCE="3")
     assert done.returncode == 1  # one line is no state
     assert (first.answered, second.answered) == (12, 17)
     assert "taking up after 13 lines" in done.stderr
@@ -236,14 +228,8 @@ def test_a_killed_run_pays_for_little_twice(texts: Path, port: int) -> None:
 def test_a_single_decision_does_not_wait(texts: Path) -> None:
     with loopback(lambda _: Reply(429, headers={"retry-after": "3000"})) as served:
         began = time.monotonic()
-        done = subprocess.run(
-            [PROGRAM, "decide", "tic_tac_toe", "51", "--ladder", "reason,search", "--json"],
-            env=environment(served.url),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        rungs = ["--ladder", "reason,search", "--json"]
+        done = escalade("decide", "tic_tac_toe", "51", *rungs, **environment(served.url))
         assert time.monotonic() - began < 120
         assert json.loads(done.stdout)["source"] == "search"
         refused = run(texts, served.url, "--patience", "-1")
@@ -253,12 +239,10 @@ def test_a_single_decision_does_not_wait(texts: Path) -> None:
 def test_labelling_by_a_language_model_waits_too_and_goes_on_where_it_stopped(texts: Path, port: int) -> None:
     (texts / "in.txt").write_text("".join(f"text {number}\n" for number in range(40)))
     files = ["-o", f"labels={texts / 'labels.csv'}", "--input", str(texts / "in.txt"), "--store", str(texts / "store")]
-    command = [PROGRAM, "data", "label", "intents", "--teacher", "llm", *files, "--json", "--patience"]
+    command = ["data", "label", "intents", "--teacher", "llm", *files, "--json", "--patience"]
 
     def labelled(url: str, seconds: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, seconds], env=environment(url), capture_output=True, text=True, timeout=300, check=False
-        )
+        return escalade(*command, seconds, **environment(url))
 
     with loopback(lambda call: Reply() if call.number < 16 else Reply(503), port=port) as first:
         stopped = labelled(first.url, "1.5")
@@ -278,6 +262,6 @@ def test_patience_is_refused_where_nothing_waits(texts: Path) -> None:
         ["decide", "tic_tac_toe", "51", "--patience", "5"],
         ["data", "label", "tic_tac_toe", "--teacher", "solver", "--count", "1", "--patience", "5"],
     ):
-        done = subprocess.run([PROGRAM, *arguments_], capture_output=True, text=True, timeout=300, check=False)
+        done = escalade(*arguments_)
         assert done.returncode == 2
         assert "--patience is for" in done.stderr

@@ -85,8 +85,10 @@ def test_there_are_enough_of_them() -> None:
     assert len(set(TEXTS)) >= 200
 
 
-@pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("batch_ms", [0.0, 5.0])
+@pytest.mark.parametrize(
+    ("batch_ms", "samples"),
+    [(0.0, 3), (5.0, 1), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((0.0, 1), (5.0, 3)))],
+)
 @pytest.mark.parametrize("way", ["json_schema", "function", "text"])
 def test_the_answer_stays_among_the_legal_actions(way: Any, batch_ms: float, samples: int) -> None:
     domain = load_domain("intents", {"labels": LABELS})
