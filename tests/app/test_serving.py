@@ -54,11 +54,14 @@ def test_a_connection_that_is_kept_waits_for_no_delayed_acknowledgement(server: 
 
 
 def test_connections_of_its_socket_send_at_once() -> None:
-    for host in ("127.0.0.1", "localhost"):
+    for host in ("127.0.0.1", "localhost", ""):
         with listening(host, 0) as listener:
             assert listener.proto == socket.IPPROTO_TCP
     with pytest.raises(SettingsError, match=r"--host nowhere\.invalid --port 1 cannot be listened on"):
         listening("nowhere.invalid", 1)
+    for host in ("a..b", "x" * 300):
+        with pytest.raises(SettingsError, match="is not the name of a host"):
+            listening(host, 0)
     with listening("127.0.0.1", 0) as listener, pytest.raises(SettingsError, match="cannot be listened on"):
         listening("127.0.0.1", listener.getsockname()[1])
 
