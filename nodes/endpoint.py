@@ -169,7 +169,7 @@ class Endpoint:
                 except Exception as error:  # noqa: BLE001 -- any provider's; told apart by `failure_of`
                     failed = failure_of(error)
                     hurried = failed.reason == "timeout" and left < min(request.timeout_s, request.fair_s)
-                    fine = None if hurried else self._speaks_for_it(failed.reason, turn)
+                    fine = None if hurried else self._speaks_for_it(failed.reason, turn, min(left, request.timeout_s))
                     if "usage" in failed.details:
                         self._settle(bill, request, failed)
                     else:
@@ -187,10 +187,12 @@ class Endpoint:
         bill.tokens = request.most.tokens if tokens is None else tokens
         bill.usd = request.most.usd if usd is None else usd
 
-    def _speaks_for_it(self, reason: str, turn: Turn) -> bool | None:
+    def _speaks_for_it(self, reason: str, turn: Turn, left: float) -> bool | None:
         """What a failed call says of the endpoint: that it is in order, or out of it; None: neither."""
-        if reason in ("rate_limited", "timeout"):
+        if reason == "rate_limited":
             self.gate.too_many(turn)
+        if reason == "timeout":
+            self.gate.too_many(turn, left)
         if reason == "timeout" and self.gate.is_queued(turn):
             return None
         return reason not in OUT_OF_ORDER
@@ -208,7 +210,7 @@ class Endpoint:
                 nonlocal check
                 if limit.expired():
                     return
-                self.gate.too_many(turn)
+                self.gate.too_many(turn, timeout_s)
                 if self.gate.is_queued(turn):
                     check = loop.call_later(timeout_s, late)
                 else:

@@ -1,6 +1,7 @@
 """Turns for the calls to one endpoint. How many it does well with at once is learnt, as TCP learns how much a network
 takes (V. Jacobson, "Congestion avoidance and control", SIGCOMM 1988): halved when a call is late or is refused as one
-too many, one more for each round of answers in time, up to the configured ceiling.
+too many, one more for each round of answers in time, up to the configured ceiling. A call that is late while others are
+answered in no time hangs by itself, and teaches nothing.
 
 A call that is late may be waiting in the endpoint's own queue, among others of ours. As long as these come back, and
 not twice as many as there were, its turn at the endpoint is yet to come, and it speaks against nobody.
@@ -18,6 +19,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from escalade.nodes.call_failed import CallFailed
+
+CONGESTED = 0.5
+"""Where calls are late because there are too many, the last answers took at least this share of the same time."""
 
 
 @dataclass(eq=False)
@@ -46,6 +50,7 @@ class Gate:
         self._limit = float(at_once)
         self._shrunk_at = self._answered_at = -1.0
         self._answers = self._under_way = 0
+        self._took = 0.0  # seconds, of the last call that was answered
         self._waiting: deque[Future[None]] = deque()
         self._turns: set[Turn] = set()
 
@@ -118,19 +123,24 @@ class Gate:
         with self._lock:
             self._answers += 1
             self._answered_at = self._clock()
+            self._took = self._answered_at - turn.began
             # What is not used up is no evidence that more would do.
             if not turn.late and self._under_way >= self.limit:
                 self._limit = min(float(self.at_once), self._limit + 1 / self._limit)
             turns = self._admitted()
         self._begin(turns)
 
-    def too_many(self, turn: Turn) -> None:
-        """The endpoint was too slow for this call, or refused it as one too many. Of all that were under way together
-        one counts."""
+    def too_many(self, turn: Turn, late_s: float = 0.0) -> None:
+        """The endpoint refused this call as one too many, or has not answered it for so many seconds. Of all that were
+        under way together one counts."""
         with self._lock:
             turn.late = True
+            if late_s and self._answers > turn.answers and self._took < CONGESTED * late_s:
+                return
             if turn.began > self._shrunk_at:
-                self._limit, self._shrunk_at = max(1.0, self._limit / 2), self._clock()
+                # A limit on calls a minute is kept by waiting: fewer at once than these would not keep it better.
+                least = 1.0 if late_s else max(1.0, self.at_once / 4)
+                self._limit, self._shrunk_at = min(self._limit, max(least, self._limit / 2)), self._clock()
 
     def is_queued(self, turn: Turn) -> bool:
         """Whether a call that is late is likely to wait at the endpoint for others of ours: some were answered since it

@@ -116,6 +116,33 @@ def test_the_limit_is_halved_once_a_round_and_grows_with_answers() -> None:
     assert gate.limit == before
 
 
+def test_a_call_that_hangs_among_fast_ones_teaches_nothing() -> None:
+    now = [0.0]
+    gate = Gate(16, 100, clock=lambda: now[0])
+    hanging, fast = Turn(0.0, 1, 0, 0.0), Turn(0.9, 1, 0, 0.9)
+    now[0] = 1.0
+    gate.answered(fast)
+    gate.too_many(hanging, 1.0)
+    assert gate.limit == 16
+    slow = Turn(0.2, 1, 1, 0.2)
+    gate.answered(slow)  # as long as a call may take, nearly
+    gate.too_many(hanging, 1.0)
+    assert gate.limit == 8
+
+
+def test_calls_refused_as_too_many_in_a_time_leave_some_at_once() -> None:
+    now = [0.0]
+    gate = Gate(16, 100, clock=lambda: now[0])
+    for _ in range(10):
+        now[0] += 1.0
+        gate.too_many(Turn(now[0], 0, 0, now[0]))
+    assert gate.limit == 4
+    for _ in range(10):
+        now[0] += 1.0
+        gate.too_many(Turn(now[0], 0, 0, now[0]), 1.0)
+    assert gate.limit == 1
+
+
 def asked(url: str, count: int, *, timeout_s: float) -> tuple[Any, list[Any]]:
     """So many questions at once, in a process that knows nothing of the endpoint yet."""
     model: Any = open_language_model(Settings(llm_model="m", llm_base_url=url, llm_timeout_s=timeout_s))
