@@ -35,7 +35,9 @@ UNBILLED = (
 """What a provider does not bill, unless it reports tokens; what other failures cost, if anything, is not known."""
 
 
-_BROKEN_OFF = re.compile(r"incomplete (?:chunked )?read|complete message body|payload is not completed|IncompleteRead")
+BROKEN_OFF = "broken_off"
+"""Code of an answer that began and did not come to its end."""
+_BREAKS_OFF = re.compile(r"incomplete (?:chunked )?read|complete message body|payload is not completed|IncompleteRead")
 
 
 class CallFailed(EscaladeError):
@@ -119,7 +121,7 @@ def _without_status(error: Exception, sent: Sequence[str]) -> CallFailed:
 
 def broken_off(error: Exception, status: int = 200) -> CallFailed:
     """An answer that began and did not come to its end. Its provider may bill it, so it is not `unreachable`."""
-    details = {"error": type(error).__name__, "status": status, "code": "broken_off", "retry_after": 0.0}
+    details = {"error": type(error).__name__, "status": status, "code": BROKEN_OFF, "retry_after": 0.0}
     return CallFailed("server_error", details)
 
 
@@ -128,7 +130,7 @@ def _broke_off(error: BaseException | None) -> bool:
     for _ in range(4):
         if error is None:
             return False
-        if _BROKEN_OFF.search(str(error)):
+        if _BREAKS_OFF.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

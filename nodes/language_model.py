@@ -19,7 +19,7 @@ from langgraph.constants import TAG_NOSTREAM
 from escalade.domains.base import Domain
 from escalade.nodes.answers import answer_of, is_usable
 from escalade.nodes.call_costs import CallCosts
-from escalade.nodes.call_failed import CallFailed, failure_of
+from escalade.nodes.call_failed import BROKEN_OFF, CallFailed, failure_of
 from escalade.nodes.dialect import Dialect, merged, refused_parts
 from escalade.nodes.endings import ending_of, setting_for
 from escalade.nodes.endpoint import Endpoint
@@ -214,10 +214,12 @@ class LanguageModel:
         return message, fields
 
     def _note_lost(self, question: Question, failures: Sequence[CallFailed]) -> None:
-        """What attempts took that failed before the last one, as far as they report it."""
-        usages = [one.details["usage"] for one in failures if "usage" in one.details]
-        question.usages += usages
-        question.costs += map(self.prices.cost, usages)
+        """What attempts took that failed before the last one: what they report, and for an answer that broke off it is
+        not known. Other failures without a report are taken for free."""
+        for one in failures:
+            if "usage" in one.details or one.details.get("code") == BROKEN_OFF:
+                question.usages.append(one.details.get("usage"))
+                question.costs.append(self.prices.cost(one.details.get("usage")))
 
     def _other_way(self, failed: CallFailed, way: Way, tried: set[Way]) -> Way | None:
         """The way to ask in after a failure, None if none is to be tried."""

@@ -361,6 +361,12 @@ def test_an_answer_that_breaks_off_may_be_billed(cut: str, body: Any) -> None:
     assert (told.details["status"], told.details["code"]) == (200, "broken_off")
 
 
+def test_the_cost_of_an_answer_that_broke_off_is_not_known_though_the_next_one_came() -> None:
+    replies = iter((Reply(said(ANSWER).body, cut="reset"),))
+    made, scripted, _ = alone(lambda body: next(replies, None) or properly(body), "51")
+    assert (made[0].source, made[0].cost_usd, len(scripted.calls)) == ("reason", None, 2)
+
+
 def test_an_answer_that_breaks_off_takes_of_the_budget_what_it_may_have_cost() -> None:
     answer = lambda _: Reply(said(ANSWER).body, cut="chunked")  # noqa: E731
     made, scripted, _ = alone(answer, "51", budget_usd=0.004, llm_max_tokens=512)
