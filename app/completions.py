@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from escalade.nodes.call_failed import CallFailed, failure_of_body
+from escalade.nodes.call_failed import CallFailed, broken_off, failure_of_body
 from escalade.nodes.usage import usage_of_record
 
 DONE = "[DONE]"
@@ -29,6 +29,8 @@ def completion_of(text: str) -> dict[str, Any]:
     """
     text = text.strip("\ufeff \t\r\n")
     body = _of_events(text) if is_stream(text) else _json(text)
+    if body is None and text.startswith("{") and not text.endswith("}"):
+        raise broken_off(ValueError())
     if body is None:
         raise failure_of_body(text, 200)
     if not isinstance(body, dict):

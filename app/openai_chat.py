@@ -54,6 +54,7 @@ class DiscreetChatOpenAI(ChatOpenAI):
             result = self._create_chat_result(completion)
         except Exception as error:  # noqa: BLE001 -- any client's
             lost = isinstance(error, APIConnectionError) or _is_a(error, "TransportError")
+            lost = lost or _is_a(error, "DecodingError")
             if begun and lost and not (isinstance(error, APITimeoutError) or _is_a(error, "TimeoutException")):
                 raise broken_off(error, begun[-1]) from None
             raise self._discreet(failure_of(error, sent=[one.text for one in messages])) from None
@@ -65,6 +66,8 @@ class DiscreetChatOpenAI(ChatOpenAI):
 
     async def _text(self, payload: dict[str, Any]) -> str:
         """The body of the response. A stream is read to the event that ends it, not until the connection closes."""
+        if not payload.get("stream"):  # what means nothing can be refused
+            payload.pop("stream", None)
         async with self.async_client.with_streaming_response.create(**payload) as reply:
             body = bytearray()
             async for piece in reply.http_response.aiter_bytes():

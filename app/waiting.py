@@ -96,6 +96,7 @@ def what_is_left(left: Counter[str], total: int, what: str, model: LanguageModel
     reasons = ", ".join(f"{reason} {count}" for reason, count in left.most_common())
     status = model.endpoint.last_status if model is not None else None
     setting = next((SETTINGS[reason] for reason, _ in left.most_common() if reason in SETTINGS), None)
+    setting = setting or (model.endpoint.last_setting if model is not None else None)
     told = [f"the endpoint said HTTP {status}"] if status else []
     told += [f"look at {setting}"] if setting else []
     more = f"; {': '.join(told)}" if told else ""

@@ -9,6 +9,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
 from pydantic import BaseModel
 
 from escalade.domains.base import Domain
@@ -40,7 +41,7 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
         return self._checked(input, await super().ainvoke(input, config, **options))
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
-        chunks: Any = super().stream(input, config, **options)
+        chunks: Any = super().stream(_resumed(input), config, **options)
         try:
             while True:
                 with self._about(input):
@@ -52,7 +53,7 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
             chunks.close()
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
-        chunks: Any = super().astream(input, config, **options)
+        chunks: Any = super().astream(_resumed(input), config, **options)
         try:
             while True:
                 with self._about(input):
@@ -83,6 +84,12 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
             domain = cast(DecisionStateGraph, self.builder).domain
             check_about(domain, given, result["decision"]["state"])
         return result
+
+
+def _resumed(input: Any) -> Any:
+    """The input; none at all, which asks the open question again, for an answer that is none. LangGraph 1.2 ends such a
+    run with an UnboundLocalError."""
+    return None if input == Command(resume=None) else input
 
 
 def _state_in(input: Any) -> Any:

@@ -68,8 +68,8 @@ def failure_of(error: Exception, *, formed: bool = False, sent: Sequence[str] = 
     if (
         failed.reason == "server_error"
         and said is not None
-        and said.status in (500, 501)
-        and ((formed and said.of_form) or said.of_messages)
+        and said.status in (500, 501, 503)
+        and ((formed and said.of_form) or said.of_messages or said.of_arguments)
     ):
         failed.reason = "refused"
         failed.details.pop("retry_after", None)

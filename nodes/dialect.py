@@ -128,7 +128,11 @@ def refused_parts(
         if named:
             return [_next_choice(left_out) if named[0][1] == "tool_choice" else named[0][1]]
     lengths = [name for name in LENGTHS if name in sent]
-    return lengths if _LENGTH.search(f"{parameter} {words}") else []
+    if _LENGTH.search(f"{parameter} {words}"):
+        return lengths
+    # Whatever language it is in: what is left out in vain is sent again (`Dialect.forget`).
+    clear = [name for name in sent if (name in DISTINCT or "_" in name) and _named(name, words) is not None]
+    return clear if len(clear) == 1 and said.status in (400, 422) else []
 
 
 def _next_choice(left_out: frozenset[str]) -> str:

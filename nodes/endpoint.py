@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from escalade.nodes.call_failed import OUT_OF_ORDER, RETRIED, UNBILLED, CallFailed, failure_of
+from escalade.nodes.endings import setting_for
 from escalade.nodes.gate import Gate, Turn
 from escalade.nodes.guards import Bill, Breaker, Clock, DecisionBudget, DecisionTokens, HourlyTokens, reserved
 from escalade.nodes.patience import OF_ONE_CALL, OWN_FAULTS, PASSING, Patience
@@ -61,6 +62,9 @@ class Endpoint:
     """For what it last failed, or "" since it answered."""
     last_status: int | None = field(default=None, init=False, repr=False)
     """HTTP status of its last failure; None if there was none, or no answer at all."""
+
+    last_setting: str | None = field(default=None, init=False, repr=False)
+    """Name of the setting to look at after its last failure; None if there was none that a setting mends."""
 
     def refuses(self) -> bool:
         """Whether a call would be refused now, since the endpoint is out of order."""
@@ -117,9 +121,11 @@ class Endpoint:
                 may_be_billed |= failed.reason not in UNBILLED
                 failed.may_be_billed = may_be_billed
                 asked = failed.details.pop("retry_after", None)
-                if failed.reason in OUT_OF_ORDER:
+                if failed.reason in (*OUT_OF_ORDER, "refused"):
                     self.last_status = failed.details.get("status")
+                if failed.reason in OUT_OF_ORDER:
                     self._fails = failed.reason
+                self.last_setting = setting_for(failed) or self.last_setting
                 if self.patience is not None and self._is_waited_for(failed.reason, asked):
                     if failed.reason in OF_ONE_CALL and self.patience.answers > others:
                         own_faults += 1

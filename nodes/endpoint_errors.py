@@ -127,7 +127,7 @@ class EndpointError:
         """Whether it refuses the way in which an answer was to be held to its form; None if that may be."""
         words = f"{self.parameter or ''} {self.words}"
         if self.status is not None and self.status >= 500:
-            return bool(self.status in (500, 501) and _FORM_OF_500.search(words))
+            return bool(self.status in (500, 501, 503) and _FORM_OF_500.search(words))
         if _TOO_LONG.search(words) or _WRONG_PLACE.search(words):
             return False
         if _FORM.search(words) and ("support" in words or not _NO_MODEL.search(words)):
@@ -152,6 +152,11 @@ class EndpointError:
         return bool(_ROLES.search(said) or _ONLY_ROLES.search(said)) and not _IN_A_ROW.search(said)
 
     @property
+    def of_arguments(self) -> bool:
+        """Whether the server's own code does not know a parameter that was sent."""
+        return "unexpected keyword argument" in self.words
+
+    @property
     def is_foreign(self) -> bool:
         """Whether it comes from something before the endpoint, such as a gateway, or from no chat endpoint at all."""
         return self.code in ("html_page", "no_json")
@@ -161,7 +166,7 @@ class EndpointError:
         """The setting to look at for a request that was refused."""
         if self.of_length:
             return "ESCALADE_LLM_MAX_TOKENS"
-        if self.is_foreign or self.status == 405 or _WRONG_PLACE.search(self.words):
+        if self.is_foreign or self.status == 405 or 300 <= (self.status or 0) < 400 or _WRONG_PLACE.search(self.words):
             return "OPENAI_BASE_URL"
         if _NO_MODEL.search(self.words) or (self.status == 404 and "model" in self.words):
             return "ESCALADE_LLM_MODEL"
@@ -171,6 +176,8 @@ class EndpointError:
 def _reason(status: int | None, words: str) -> str:
     in_answer = status is None or status < 400
     status = status or 200
+    if 300 <= status < 400:  # that way leads elsewhere, and always will
+        return "refused"
     if _FILTERED.search(words) and (in_answer or status in (400, 403, 422, 451)) and not _TOO_MANY.search(words):
         return "content_filter"
     if status == 500 and _FILTERED_500.search(words):

@@ -18,6 +18,8 @@ OF_ONE_CALL = ("server_error", "unreachable", "timeout")
 """What one question may bring about by itself, while others are answered."""
 OF_THE_ACCOUNT = (401, 402, 403, 404)
 """Statuses that a setting mends, not the question."""
+OF_ANOTHER_SERVER = ("html_page", "no_json")
+"""Codes of what a page says that no chat endpoint wrote: that of a wrong address, or of a proxy for a while."""
 OWN_FAULTS = 8
 """A call that fails so often while others are answered is itself at fault."""
 FIRST_S, MOST_S = 0.25, 5.0
@@ -107,5 +109,5 @@ def may_pass(report: dict[str, Any]) -> bool:
     if reason == "token_cap":
         return bool(details.get("cap") == "hour")
     if reason in ("refused", "error"):
-        return details.get("status") in OF_THE_ACCOUNT
+        return details.get("status") in OF_THE_ACCOUNT or details.get("code") in OF_ANOTHER_SERVER
     return reason in PASSING or reason in ("unauthorized", "quota")

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from in_process import escalade
 
+from tests.endpoints import Reply as PageReply
+from tests.endpoints import served as endpoint
 from tests.loopback_llm import Call, Loopback, Reply, loopback
 
 
@@ -161,6 +163,17 @@ def test_without_patience_what_failed_is_left_too(texts: Path, port: int) -> Non
     with loopback(port=port) as served:
         assert run(texts, served.url, "--patience", "0").returncode == 0
     assert served.answered == 8
+
+
+def test_a_page_where_answers_should_be_leaves_the_lines_and_names_the_setting(texts: Path) -> None:
+    (texts / "in.txt").write_text("".join(f"text {number}\n" for number in range(5)))
+    page = b"<html><h1>Welcome to nginx</h1></html>"
+    with endpoint(lambda _: PageReply(page, kind="text/html")) as scripted:
+        done = run(texts, scripted.url, "--patience", "1")
+    assert done.returncode == 75
+    assert "5 of 5 lines are left" in done.stderr
+    assert "look at OPENAI_BASE_URL" in done.stderr
+    assert not (texts / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize("status", [401, slow(404)])

@@ -224,7 +224,7 @@ ADAPTED: dict[str, tuple[str, Answer, int]] = {
     ),
     "options of a stream": (
         "text",
-        lambda body: refused("streaming is required: set stream=true") if not body["stream"]
+        lambda body: refused("streaming is required: set stream=true") if not body.get("stream")
         else refused("Unknown field: stream_options") if "stream_options" in body
         else events(delta(content=properly(body).body["choices"][0]["message"]["content"])),
         3,
@@ -359,6 +359,51 @@ def test_an_answer_that_breaks_off_may_be_billed(cut: str, body: Any) -> None:
     told = report(made[0])
     assert (told.reason, told.cost_usd, made[0].cost_usd, len(scripted.calls)) == ("server_error", None, None, 2)
     assert (told.details["status"], told.details["code"]) == (200, "broken_off")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Le paramètre temperature n'est pas pris en charge",
+        "El parámetro «temperature» no es compatible con este modelo",
+        "O parâmetro temperature não é suportado",
+        "Il parametro temperature non è supportato",
+        "temperature: this model wants no such field",
+        "Parametr temperature jest zbędny",
+    ],
+)
+def test_a_parameter_that_a_refusal_names_is_left_out_in_whatever_language(message: str) -> None:
+    made, scripted, _ = alone(refuses(lambda body: "temperature" in body, refused(message)), "51")
+    assert (made[0].source, len(scripted.calls)) == ("reason", 2)
+
+
+def test_what_the_server_s_own_code_does_not_know_is_left_out() -> None:
+    said_so = refused("got an unexpected keyword argument 'max_completion_tokens'", 500)
+    made, scripted, _ = alone(refuses(lambda body: "max_completion_tokens" in body, said_so), "51")
+    assert (made[0].source, len(scripted.calls)) == ("reason", 2)
+    form = refused("Failed to compile json schema", 503)
+    made, scripted, _ = alone(refuses(lambda body: "response_format" in body, form), "51", way="json_schema")
+    assert (made[0].source, len(scripted.calls)) == ("reason", 2)
+
+
+def test_nobody_is_told_that_nothing_is_streamed() -> None:
+    _, scripted, _ = alone(properly, "51")
+    assert all("stream" not in body for body in scripted.calls)
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-encoding": "gzip"}])
+def test_half_of_a_body_is_a_connection_that_broke_off(headers: dict[str, str]) -> None:
+    broken = json.dumps(said(ANSWER).body)[:60].encode()
+    replies = iter((Reply(broken, headers=headers),))
+    made, scripted, _ = alone(lambda body: next(replies, None) or properly(body), "51")
+    assert (made[0].source, made[0].cost_usd, len(scripted.calls)) == ("reason", None, 2)
+
+
+def test_what_leads_elsewhere_is_a_wrong_address() -> None:
+    made, scripted, _ = alone(lambda _: Reply("moved", 301), "51")
+    told = report(made[0])
+    assert (told.reason, told.details["status"], told.details["setting"]) == ("refused", 301, "OPENAI_BASE_URL")
+    assert len(scripted.calls) == 1
 
 
 def test_the_cost_of_an_answer_that_broke_off_is_not_known_though_the_next_one_came() -> None:

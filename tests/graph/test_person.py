@@ -87,7 +87,7 @@ def test_a_wrong_answer_asks_again_with_the_fault_and_a_right_one_decides(run: R
 
 def test_none_and_unknown_interrupts_leave_the_question_open(run: Run) -> None:
     asked = question(run({"state": "51"}, ALONE))
-    for answer in ({asked.id: None}, {"0123456789abcdef0123456789abcdef": "9"}, {}):
+    for answer in (None, {asked.id: None}, {"0123456789abcdef0123456789abcdef": "9"}, {}):
         left = question(run(Command(resume=answer), ALONE))
         assert left.value == asked.value
     assert question(run(None, ALONE)).value == asked.value
