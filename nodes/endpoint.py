@@ -23,6 +23,8 @@ from escalade.nodes.patience import OF_ONE_CALL, OWN_FAULTS, PASSING, Patience
 
 ATTEMPTS = 2
 BACK_OFF_S = 0.2
+STALLED_S = 0.1
+"""A timer that fires so much too late shows that its event loop was held up."""
 UNSENT = ("breaker_open", "overloaded", "token_cap", "budget")
 """What ends a call before it is sent."""
 
@@ -209,20 +211,26 @@ class Endpoint:
         loop, timeout_s = asyncio.get_running_loop(), request.timeout_s
         most = min(left, timeout_s * (self.gate.at_once + 1))
         check: asyncio.TimerHandle | None = None
+        due = loop.time() + timeout_s
         # The client's own time-out starts anew with every byte; this one does not.
         async with asyncio.timeout(most) as limit:
 
             def late() -> None:
-                nonlocal check
+                nonlocal check, due
                 if limit.expired():
+                    return
+                if (lag := loop.time() - due) > STALLED_S:  # this loop was held up, not the endpoint: time to catch up
+                    due = loop.time() + min(lag, timeout_s)
+                    check = loop.call_at(due, late)
                     return
                 self.gate.too_many(turn, timeout_s)
                 if self.gate.is_queued(turn):
-                    check = loop.call_later(timeout_s, late)
+                    due = loop.time() + timeout_s
+                    check = loop.call_at(due, late)
                 else:
                     limit.reschedule(loop.time())
 
-            check = loop.call_later(timeout_s, late)
+            check = loop.call_at(due, late)
             try:
                 return await request.send(most)
             finally:

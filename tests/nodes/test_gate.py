@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -171,10 +172,25 @@ def test_a_slow_endpoint_answers_all_and_its_breaker_stays_closed(at_once: int |
 
 
 def test_one_that_hangs_is_given_up_while_others_are_answered() -> None:
-    with loopback(lambda call: Reply(after_s=8.0 if call.number == 3 else 0.02)) as served:
-        model, ended = asked(served.url, 40, timeout_s=0.5)
+    with loopback(lambda call: Reply(after_s=20.0 if call.number == 3 else 0.02)) as served:
+        model, ended = asked(served.url, 40, timeout_s=2.0)
     assert [one.reason for one in ended if isinstance(one, CallFailed)] == ["timeout"]
     assert model.endpoint.breaker.state == "closed"
+
+
+def test_a_loop_that_is_held_up_is_not_the_endpoint_s_fault() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+
+        async def answers(_: float) -> str:
+            await asyncio.sleep(0.3)
+            asyncio.get_running_loop().call_soon(time.sleep, 1.0)  # then all that is due is late
+            await asyncio.sleep(0.35)
+            return "fine"
+
+        assert await endpoint.call(answers, timeout_s=0.6, tokens=1, used=lambda _: 1) == ("fine", 1)
+
+    asyncio.run(main())
 
 
 def test_an_endpoint_that_hangs_opens_the_breaker() -> None:
