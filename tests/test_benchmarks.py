@@ -50,9 +50,6 @@ SMOKE: dict[str, list[str]] = {
 """Arguments of each script. POSITIONS stands for a file of solved positions, TEXTS for a folder of labelled texts, OUT
 for an empty folder."""
 
-SLOW = dict.fromkeys(("tracing", "self_play"), pytest.mark.slow)
-"""They start processes, or play whole games, however little is asked for."""
-
 ELSEWHERE = {
     "abandoned": "nodes/test_abandoned.py",
     "checkpoint_size": "graph/test_checkpoint_size.py",
@@ -137,7 +134,7 @@ def test_every_benchmark_has_a_smoke_run() -> None:
 # A script is a process that ends with its work: what it leaves open is closed then.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.usefixtures("importable")
-@pytest.mark.parametrize("script", [pytest.param(name, marks=SLOW.get(name, ())) for name in SMOKE])
+@pytest.mark.parametrize("script", SMOKE)
 def test_it_runs_on_a_tiny_size(
     script: str,
     arguments: Callable[[list[str]], list[str]],
