@@ -89,7 +89,8 @@ class DecisionGraph(CompiledStateGraph[DecisionState, DecisionContext, DecisionI
 def _resumed(input: Any) -> Any:
     """The input; none at all, which asks the open question again, for an answer that is none. LangGraph 1.2 ends such a
     run with an UnboundLocalError."""
-    return None if input == Command(resume=None) else input
+    empty = isinstance(input, Command) and input.resume is None and not input.update and not input.goto
+    return None if empty else input
 
 
 def _state_in(input: Any) -> Any:
