@@ -163,10 +163,8 @@ def test_contexts_of_a_class_hold_options_too(graph: Any, run: Any) -> None:
 
 def test_a_host_is_drawn_and_read_while_the_server_of_a_remote_graph_is_away() -> None:
     with get_sync_client(url="http://127.0.0.1:9") as nobody:
-        builder = StateGraph(Typed)
-        builder.add_node("decide", DecisionNode(RemoteGraph("decision", sync_client=nobody), "board", "move"))
-        builder.add_edge(START, "decide")
-        parent = builder.compile(checkpointer=InMemorySaver())
+        remote = RemoteGraph("decision", sync_client=nobody)
+        parent = host(Typed, DecisionNode(remote, "board", "move"), checkpointer=InMemorySaver())
         assert "decide" in parent.get_graph(xray=True).nodes
         with pytest.raises(NoDecisionError, match="remote graph"):
             parent.invoke({"board": "51"}, {"configurable": {"thread_id": "1"}})
@@ -305,11 +303,8 @@ def test_a_host_may_have_keys_named_like_options() -> None:
         mode: str
         decision: dict[str, Any]
 
-    host = StateGraph(Host)
-    host.add_node("decide", build_decision_graph("tic_tac_toe"))
-    host.add_edge(START, "decide")
-    host.add_edge("decide", END)
-    assert host.compile().invoke({"state": "51", "mode": "dark"})["decision"]["domain"] == "tic_tac_toe"
+    parent = host(Host, build_decision_graph("tic_tac_toe"))
+    assert parent.invoke({"state": "51", "mode": "dark"})["decision"]["domain"] == "tic_tac_toe"
 
 
 def test_events_of_a_graph_that_is_a_node_by_itself_reach_the_host_s_stream() -> None:
@@ -317,11 +312,8 @@ def test_events_of_a_graph_that_is_a_node_by_itself_reach_the_host_s_stream() ->
         state: str
         decision: dict[str, Any]
 
-    host = StateGraph(Host)
-    host.add_node("decide", build_decision_graph("tic_tac_toe"))
-    host.add_edge(START, "decide")
-    host.add_edge("decide", END)
-    events = list(host.compile().stream({"state": "51"}, stream_mode="custom"))
+    parent = host(Host, build_decision_graph("tic_tac_toe"))
+    events = list(parent.stream({"state": "51"}, stream_mode="custom"))
     assert [event["rung"] for event in events if event["event"] == "rung"][-1] == "search"
 
 

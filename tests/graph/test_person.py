@@ -318,6 +318,14 @@ def test_an_answer_that_names_another_state_asks_again_in_a_parallel_node() -> N
     assert all("the answer is for the state" in one.value["error"] for one in again)
 
 
+def of_one_node(node: Any) -> tuple[Any, Any]:
+    """A graph of one node, and a thread of it."""
+    parent = StateGraph(Parent)
+    parent.add_node("node", node)
+    parent.add_edge(START, "node")
+    return parent.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+
+
 async def test_a_call_that_is_resumed_with_another_call_s_checkpoint_raises() -> None:
     """Two calls in one node, which come in another order when the node runs again."""
     inner = build_decision_graph("tic_tac_toe", defaults=ALONE)
@@ -326,11 +334,7 @@ async def test_a_call_that_is_resumed_with_another_call_s_checkpoint_raises() ->
     async def both(state: Parent) -> Parent:
         return {"verdicts": [await inner.ainvoke({"state": text}) for text in order]}
 
-    parent = StateGraph(Parent)
-    parent.add_node("both", both)
-    parent.add_edge(START, "both")
-    graph = parent.compile(checkpointer=InMemorySaver())
-    config: Any = {"configurable": {"thread_id": "1"}}
+    graph, config = of_one_node(both)
     order[:] = ["51", "14"]
     asked = question(await graph.ainvoke({}, config))
     assert asked.value["state"] == "51"
@@ -361,11 +365,7 @@ async def test_a_streamed_call_does_not_take_another_call_s_answer(how: str) -> 
             verdicts.append(chunks[-1])
         return {"verdicts": verdicts}
 
-    parent = StateGraph(Parent)
-    parent.add_node("both", both)
-    parent.add_edge(START, "both")
-    graph = parent.compile(checkpointer=InMemorySaver())
-    config: Any = {"configurable": {"thread_id": "1"}}
+    graph, config = of_one_node(both)
     order[:] = ["51", "14"]
     assert question(await graph.ainvoke({}, config)).value["state"] == "51"
     order.reverse()
