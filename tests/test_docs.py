@@ -18,14 +18,16 @@ from escalade import Decision, RungReport
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-GUIDES = "".join(
-    (ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "certificates", "language_models", "embedding")
-)
+PAGES = {"README": README} | {
+    name: (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("training", "certificates", "language_models", "embedding")
+}
 DECISION = (ROOT / "docs" / "decision.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?s)```{language}\n(.*?)```", README + GUIDES)
+def blocks(language: str, *pages: str) -> list[str]:
+    text = "\n".join(PAGES[page] for page in pages or PAGES)
+    return re.findall(rf"(?s)```{language}\n(.*?)```", text)
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))
@@ -51,16 +53,16 @@ def test_there_are_snippets_to_run() -> None:
     assert len(blocks("sh")) >= 2
 
 
-@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.strip().splitlines()])
-def test_every_command_runs(line: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    place = tmp_path_factory.getbasetemp() / "readme"  # one folder for all: later lines use what earlier ones wrote
-    place.mkdir(exist_ok=True)
-    program, *arguments = shlex.split(line)
-    if program == ".venv/bin/escalade":
-        done = escalade(*arguments, cwd=place)
-    else:
-        done = subprocess.run(["bash", "-c", line], cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks("sh", page)])
+def test_every_command_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    """In one folder and in order: later lines use what earlier ones wrote."""
+    for line in (line for block in blocks("sh", page) for line in block.strip().splitlines()):
+        program, *arguments = shlex.split(line)
+        if program == ".venv/bin/escalade":
+            done = escalade(*arguments, cwd=tmp_path)
+        else:
+            done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout + done.stderr)
 
 
 def test_every_make_target_of_the_readme_is_there() -> None:
