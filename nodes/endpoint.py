@@ -25,6 +25,8 @@ ATTEMPTS = 2
 BACK_OFF_S = 0.2
 STALLED_S = 0.1
 """A timer that fires so much too late shows that its event loop was held up."""
+LOOKS = 8
+"""Timers in the time that a call may take: a loop that is held up between two of them is seen to be."""
 UNSENT = ("breaker_open", "overloaded", "token_cap", "budget")
 """What ends a call before it is sent."""
 
@@ -211,27 +213,35 @@ class Endpoint:
         loop, timeout_s = asyncio.get_running_loop(), request.timeout_s
         most = min(left, timeout_s * (self.gate.at_once + 1))
         check: asyncio.TimerHandle | None = None
-        due = loop.time() + timeout_s
+        looked = loop.time()
+        due = looked + timeout_s
         # The client's own time-out starts anew with every byte; this one does not.
         async with asyncio.timeout(most) as limit:
 
-            def late() -> None:
-                nonlocal check, due
+            def look() -> None:
+                nonlocal due
                 if limit.expired():
                     return
-                if (lag := loop.time() - due) > STALLED_S:  # this loop was held up, not the endpoint: time to catch up
-                    due = loop.time() + min(lag, timeout_s)
-                    check = loop.call_at(due, late)
-                    return
-                self.gate.too_many(turn, timeout_s)
-                if self.gate.is_queued(turn):
+                # This loop was held up, not the endpoint: time to catch up, whenever in the call that was.
+                lag = loop.time() - looked
+                if lag > STALLED_S:
+                    due += lag
+                if loop.time() >= due:
+                    self.gate.too_many(turn, timeout_s)
+                    if not self.gate.is_queued(turn):
+                        limit.reschedule(loop.time())
+                        return
                     due = loop.time() + timeout_s
-                    check = loop.call_at(due, late)
-                else:
-                    limit.reschedule(loop.time())
+                again()
 
-            check = loop.call_at(due, late)
+            def again() -> None:
+                nonlocal check, looked
+                looked = min(due, loop.time() + timeout_s / LOOKS)
+                check = loop.call_at(looked, look)
+
+            again()
             try:
                 return await request.send(most)
             finally:
-                check.cancel()
+                if check is not None:
+                    check.cancel()

@@ -162,8 +162,8 @@ def asked(url: str, count: int, *, timeout_s: float) -> tuple[Any, list[Any]]:
 
 @pytest.mark.parametrize(("at_once", "count"), [(None, 32), (8, 32), (4, 20), (2, 10), (1, 6)])
 def test_a_slow_endpoint_answers_all_and_its_breaker_stays_closed(at_once: int | None, count: int) -> None:
-    with loopback(lambda _: Reply(after_s=1.2), at_once=at_once) as served:
-        model, ended = asked(served.url, count, timeout_s=2.0)
+    with loopback(lambda _: Reply(after_s=1.6), at_once=at_once) as served:
+        model, ended = asked(served.url, count, timeout_s=3.0)
     assert [one for one in ended if isinstance(one, BaseException)] == []
     assert served.answered == count  # none was given up and asked again
     assert model.endpoint.breaker.state == "closed"
@@ -178,14 +178,16 @@ def test_one_that_hangs_is_given_up_while_others_are_answered() -> None:
     assert model.endpoint.breaker.state == "closed"
 
 
-def test_a_loop_that_is_held_up_is_not_the_endpoint_s_fault() -> None:
+@pytest.mark.parametrize("after_s", [0.0, 0.3], ids=["early", "as it is due"])
+def test_a_loop_that_is_held_up_is_not_the_endpoint_s_fault(after_s: float) -> None:
     async def main() -> None:
         endpoint = Endpoint()
 
         async def answers(_: float) -> str:
-            await asyncio.sleep(0.3)
-            asyncio.get_running_loop().call_soon(time.sleep, 1.0)  # then all that is due is late
-            await asyncio.sleep(0.35)
+            await asyncio.sleep(after_s)
+            asyncio.get_running_loop().call_soon(time.sleep, 1.0 if after_s else 0.4)  # then all that is due is late
+            await asyncio.sleep(0)  # held up here
+            await asyncio.sleep(0.25)
             return "fine"
 
         assert await endpoint.call(answers, timeout_s=0.6, tokens=1, used=lambda _: 1) == ("fine", 1)
