@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
-from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted
+from escalade.app.labelling import ReferenceOption, StatesOption, StoreOfDecisionsOption, Wanted, mention
 from escalade.app.measured import open_bundle, progress_bars, write_report
 from escalade.app.settings import read_settings
 from escalade.app.waiting import NOTICED_S, TEMPORARY_FAILURE, LeftOver, PatienceOption, patience_with, run_asking
@@ -49,9 +49,10 @@ def calibrate(
     is resumed by the same command.
     """
     from escalade.app.calibrating import answers_of, is_simulated, learned_from, some_of
-    from escalade.app.wiring import open_decider
+    from escalade.app.wiring import NO_BUNDLE, open_decider
     from escalade.nodes.reason_calibration import ReasonCalibration
     from escalade.training.certified_report import draw_reliability
+    from escalade.training.untaught import untaught
 
     settings = read_settings()
     if settings.llm_model is None:
@@ -63,10 +64,14 @@ def calibrate(
     folder.mkdir(parents=True, exist_ok=True)
     with closing(decider), progress_bars() as tell:
         opened: Any = None
-        if (reference or "").startswith("search:"):
-            opened = open_bundle(bundle, loaded, settings, "--bundle")
+        source = bundle or settings.bundles.get(domain) or settings.bundles.get(loaded.name)
+        if (reference or "").startswith("search:") or source not in (None, NO_BUNDLE):
+            opened = open_bundle(source, loaded, settings, "--bundle")
         wanted = Wanted(reference, states, count, experience, seed, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
+        if opened is not None:
+            labelled, left = untaught(loaded, opened, labelled)
+            mention(left)
         labelled = some_of(labelled, count, seed)
         waits = patience_with(decider.resources.language_model, patience)
 

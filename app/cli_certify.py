@@ -20,6 +20,7 @@ from escalade.app.labelling import (
     StatesOption,
     StoreOfDecisionsOption,
     Wanted,
+    mention,
 )
 from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import Settings, read_settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from escalade.training.certify_config import Promise
     from escalade.training.intervals import Calibration
     from escalade.training.reference import Labelled
+    from escalade.training.untaught import LeftOut
 
 BUNDLE, REPORT, DIAGRAM = "bundle", "report.json", "reliability.png"
 
@@ -92,11 +94,12 @@ def certify(
     a report beside it. Exits with code 1 if any of the requested certificates could not be issued.
     """
     from escalade.training.certified_report import draw_reliability, measured, reliability
+    from escalade.training.certify import CertificationError, split
     from escalade.training.certify import certify as prove
-    from escalade.training.certify import split
     from escalade.training.certify_config import Promise
     from escalade.training.recorded import record
     from escalade.training.reference import apart
+    from escalade.training.untaught import untaught
 
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
@@ -121,10 +124,17 @@ def certify(
             given = Wanted(reference, path, count, experience, seed, folder)
             return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
 
-        labelled = labels(states)
+        labelled, left = untaught(loaded, opened, labels(states))
+        mention(left)
+        if not len(labelled):
+            raise CertificationError(f"nothing is left to prove by: {left}")
         if states is not None:
             _doubt_copies(labelled)
-        fresh = None if test is None else apart(loaded, labels(test), labelled)  # what is wrong with it is said first
+        fresh = None
+        if test is not None:  # what is wrong with it is said first
+            fresh, _ = untaught(loaded, opened, apart(loaded, labels(test), labelled))
+            if not len(fresh):
+                raise SettingsError(f"--test: every state of '{test}' had a part in the bundle: give other states")
         recorded = record(
             loaded,
             opened,
@@ -134,24 +144,27 @@ def certify(
             on_progress=lambda rung, done, of: tell(f"asking {rung}", done, of),
         )
         unproven: dict[str, str] = {}
-        made = prove(
-            opened,
-            recorded,
-            promises,
-            folder / BUNDLE,
-            domain=loaded,
-            labelled=labelled,
-            simulations=simulations,
-            seed=seed,
-            on_unproven=(lambda one, why: unproven.update({one.name: why})) if len(promises) > 1 else None,
-        )
+        try:
+            made = prove(
+                opened,
+                recorded,
+                promises,
+                folder / BUNDLE,
+                domain=loaded,
+                labelled=labelled,
+                simulations=simulations,
+                seed=seed,
+                on_unproven=(lambda one, why: unproven.update({one.name: why})) if len(promises) > 1 else None,
+            )
+        except CertificationError as error:
+            raise (CertificationError(f"{error} ({left})") if left.count else error) from None
         _, calibrate = split(recorded, seed)
         calibrations = reliability(made, calibrate, seed)
         tested: list[Measured] = []
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested, unproven)
+    report = _write(folder, made, opened, calibrations, tested, unproven, left)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -200,6 +213,7 @@ def _write(
     calibrations: dict[str, Calibration],
     tested: list[Measured],
     unproven: dict[str, str],
+    left: LeftOut,
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -209,6 +223,7 @@ def _write(
         "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
         "tested": [dataclasses.asdict(one) for one in tested],
         "unproven": unproven,
+        "left_out": left.to_json(),
     }
     write_report(report, folder / REPORT)
     return report

@@ -18,6 +18,7 @@ from escalade.app.labelling import (
     StatesOption,
     StoreOfDecisionsOption,
     Wanted,
+    mention,
 )
 from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
 from escalade.app.settings import read_settings
@@ -60,6 +61,7 @@ def frontier(
     from escalade.training.frontier import draw, plain, write_csv
     from escalade.training.frontier import frontier as sweep
     from escalade.training.recorded import record
+    from escalade.training.untaught import untaught
 
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
@@ -69,8 +71,11 @@ def frontier(
     with progress_bars() as tell:
         wanted = Wanted(reference, states, count, experience, seed + HELD_OUT, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
+        labelled, left = untaught(loaded, opened, labelled, "bundle")
+        mention(left)
         if len(set(labelled.group.tolist())) < 2 * FEWEST:
-            raise SettingsError(f"{len(labelled)} states are too few to sweep on: give at least {2 * FEWEST}")
+            why = f" ({left})" if left.count else ""
+            raise SettingsError(f"{len(labelled)} states are too few to sweep on: give at least {2 * FEWEST}{why}")
         recorded = record(
             loaded,
             opened,
@@ -84,7 +89,7 @@ def frontier(
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(found, folder / TABLE)
-    report = {"schema_version": 1, "bundle": opened.version, **plain(found)}
+    report = {"schema_version": 1, "bundle": opened.version, "left_out": left.to_json(), **plain(found)}
     write_report(report, folder / REPORT)
     try:
         draw(found, folder / PLOT)

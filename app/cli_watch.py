@@ -29,17 +29,18 @@ def watch(
 
     Audits are made if ESCALADE_WATCH names a file.
     """
-    from escalade.app.watch_file import pending, watched
+    from escalade.app.watch_file import left_out, pending, watched
 
     path = file or read_settings().watch
     if path is None:
         raise SettingsError("nothing is watched: name the watch's FILE, or set ESCALADE_WATCH")
     if not path.exists():
         raise SettingsError(f"there is no watch '{path}' yet: audits are made where ESCALADE_WATCH names it")
-    found, waiting = watched(path, domain), pending(path, domain)
+    found, waiting, taught = watched(path, domain), pending(path, domain), left_out(path, domain)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(one) for one in found]))
-    elif not found and not waiting:
+        known = [{**dataclasses.asdict(one), "left_out": taught.get(one.domain, 0)} for one in found]
+        typer.echo(json.dumps(known))
+    elif not found and not waiting and not taught:
         typer.echo("no audits yet" if domain is None else f"no audits yet of a domain '{domain}'")
     else:
         console = Console()
@@ -53,6 +54,9 @@ def watch(
             console.print(table)
         for name, count in waiting.items():
             console.print(f"{escape(name)}: {count:,} audits wait for their outcome (POST /outcomes)", highlight=False)
+        for name, count in taught.items():
+            told = f"{escape(name)}: {count:,} audits left out, of states that taught the bundle"
+            console.print(told, highlight=False)
         for one in found:
             if one.problem is not None:
                 told = f"[red]broken:[/] {escape(one.domain)}, alpha {one.alpha:g}: {escape(one.problem)}"

@@ -17,6 +17,7 @@ from escalade.domains.errors import SettingsError
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
     from escalade.training.reference import Labelled
+    from escalade.training.untaught import LeftOut
 
 ReferenceOption = Annotated[
     str | None,
@@ -50,6 +51,12 @@ StoreOfDecisionsOption = Annotated[
 BehindOption = Annotated[
     int, typer.Option("--simulations", min=1, help="MCTS simulations of the search rung behind the networks.")
 ]
+
+
+def mention(left: LeftOut) -> None:
+    """Report the states that are left out, or that this could not be checked, on standard error."""
+    if left.count != 0 or not left.complete:
+        typer.echo(f"{'warning: ' if left.count is None else ''}{left}", err=True)
 
 
 @dataclass(frozen=True)

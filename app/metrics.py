@@ -101,7 +101,7 @@ class Metrics:
         )
         self.audits = Counter(
             "audits",
-            "Audits of decisions that a certificate is about: right, wrong, failed, pending or shed.",
+            "Audits of decisions that a certificate is about: right, wrong, failed, pending, shed or taught.",
             ["domain", "result"],
             registry=self.registry,
         )

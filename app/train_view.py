@@ -73,6 +73,9 @@ class TrainView:
     def _problem(self, event: dict[str, Any]) -> None:
         self.console.print(f"[yellow]{escape(event['text'])}[/]", highlight=False, soft_wrap=True)
 
+    def _note(self, event: dict[str, Any]) -> None:
+        self.console.print(event["text"], highlight=False, soft_wrap=True, markup=False)
+
     def _plan(self, event: dict[str, Any]) -> None:
         self.iterations = event["iterations"]
         self._now = {"iteration": event["iteration"], "games": 0, "rows": 0}

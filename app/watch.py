@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from escalade.app.sqlite_file import written_later
-from escalade.app.watch_file import WATCH, open_watch_file, problem_of, problems_in
+from escalade.app.watch_file import WATCH, count_left_out, open_watch_file, problem_of, problems_in
 from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
@@ -44,7 +44,7 @@ NeuralReports = Callable[[str], Sequence[RungReport]]
 Reported = tuple[str, int]
 """A decision's id, and the action that would have been right."""
 OnAudit = Callable[[str], None]
-"""Hears of each audit: right, wrong, failed, pending or shed."""
+"""Hears of each audit: right, wrong, failed, pending, shed, or taught, which is left out."""
 
 log = logging.getLogger("escalade")
 
@@ -115,6 +115,7 @@ class Watch:
         reports: NeuralReports,
         config: WatchConfig | None = None,
         *,
+        taught: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.time,
         on_audit: OnAudit | None = None,
         on_alarm: Callable[[Certificate], None] | None = None,
@@ -122,9 +123,11 @@ class Watch:
     ) -> None:
         self.path, self.domain, self.certificates = path, domain, tuple(certificates)
         self._keys = {id(one): certificate_key(one) for one in self.certificates}
-        self._acceptable, self._reports = acceptable, reports
+        self._acceptable, self._reports, self._taught = acceptable, reports, taught
         self.config, self._clock = config or WatchConfig(), clock
         self._on_audit, self._on_alarm = on_audit or _unheard, on_alarm or _unheard
+        self._census = any(one.census for one in self.certificates)
+        self._left_out = 0  # and not yet counted in the file
         self._problems: dict[str, str] = {}
         self._asked: dict[str, Audit | None] = {}
         with closing(open_watch_file(path)) as database:
@@ -182,7 +185,9 @@ class Watch:
                     told += self._late(database, *thing)
                 elif thing is not None and (audit := self._asked[thing.decision_id]) is not None:
                     told += self._enter(database, audit)
+            count_left_out(database, self.domain.name, self._left_out)
             problems = problems_in(database)
+        self._left_out = 0
         self._asked.clear()
         self._looked = time.monotonic()
         for result in told:
@@ -196,8 +201,13 @@ class Watch:
         return len(things)
 
     def _ask(self, decision: Decision) -> Audit | None:
-        """None where no promise is about the decision, or the reference failed."""
+        """None where no promise is about the decision, or the reference failed, or the state taught the bundle, which
+        may know its answer by heart."""
         try:
+            if not self._census and self._taught is not None and self._taught(decision.state):
+                self._left_out += 1
+                self._on_audit("taught")
+                return None
             # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what
             # is learned of another one must not.
             reports = self._reports(decision.state)

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS pending (
 CREATE TABLE IF NOT EXISTS early (
   number INTEGER PRIMARY KEY, domain TEXT NOT NULL, decision TEXT NOT NULL, action INTEGER NOT NULL,
   UNIQUE (domain, decision));
+CREATE TABLE IF NOT EXISTS taught (domain TEXT PRIMARY KEY, audits INTEGER NOT NULL) WITHOUT ROWID;
 """
 WATCH = FileKind("watch", "ESCALADE_WATCH", _TABLES, version=3)
 
@@ -77,6 +78,22 @@ def pending(path: Path, domain: str | None = None) -> dict[str, int]:
             "SELECT domain, count(*) FROM pending WHERE domain = coalesce(?, domain) GROUP BY domain", (domain,)
         ).fetchall()
     return dict(rows)
+
+
+def count_left_out(database: sqlite3.Connection, domain: str, audits: int) -> None:
+    """Add audits that were left out, since their states had taught the bundle."""
+    if audits:
+        statement = (
+            "INSERT INTO taught VALUES (?, ?) ON CONFLICT (domain) DO UPDATE SET audits = audits + excluded.audits"
+        )
+        database.execute(statement, (domain, audits))
+
+
+def left_out(path: Path, domain: str | None = None) -> dict[str, int]:
+    """How many audits were left out, since their states had taught the bundle, by domain."""
+    with closing(open_watch_file(path)) as database:
+        rows = database.execute("SELECT domain, audits FROM taught WHERE domain = coalesce(?, domain)", (domain,))
+        return dict(rows.fetchall())
 
 
 def open_watch_file(path: Path) -> sqlite3.Connection:

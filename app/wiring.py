@@ -112,9 +112,10 @@ def open_decider(
     prices = read_prices(settings.prices)
     usd_per_hour = compute_price(settings, prices)
     language_model = language_model or open_language_model(settings, prices, metrics)
+    folder = registered_folder(bundle, settings) if isinstance(bundle, str) else bundle
     resources = make_resources(
         domain,
-        bundle=registered_folder(bundle, settings) if isinstance(bundle, str) else bundle,
+        bundle=folder,
         language_model=language_model,
         evaluator=rollouts,
         reason_calibration=read_calibration(settings, domain),
@@ -126,15 +127,15 @@ def open_decider(
     )
     experience, outcomes = None, None
     if settings.experience is not None:
-        folder = settings.experience / domain.name
+        store = settings.experience / domain.name
         experience = ExperienceSink(
-            folder,
+            store,
             domain,
             model=resources.bundle_version or "rollouts",
             on_fate=partial(metrics.record_experience, domain.name, "decisions"),
         )
-        outcomes = OutcomeSink(folder, domain, on_fate=partial(metrics.record_experience, domain.name, "outcomes"))
-        known = RecordedDecisions(folder, domain)
+        outcomes = OutcomeSink(store, domain, on_fate=partial(metrics.record_experience, domain.name, "outcomes"))
+        known = RecordedDecisions(store, domain)
         resources = replace(resources, sinks=(*resources.sinks, experience), similar=known)
     ledger = None
     if settings.ledger is not None:
@@ -142,7 +143,7 @@ def open_decider(
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices), on_fate=on_fate)
         failures = (*resources.failure_sinks, ledger.failed)
         resources = replace(resources, sinks=(*resources.sinks, ledger), failure_sinks=failures)
-    watch = open_watch(settings, resources, metrics, ledger) if settings.watch is not None else None
+    watch = open_watch(settings, resources, metrics, ledger, folder) if settings.watch is not None else None
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
     graph = wire(resources).compile(name=f"decide_{domain.name}")
@@ -169,13 +170,21 @@ def read_calibration(settings: Settings, domain: Domain[Any]) -> ReasonCalibrati
 
 
 def open_watch(
-    settings: Settings, resources: Resources, metrics: Metrics, ledger: Ledger | None = None
+    settings: Settings,
+    resources: Resources,
+    metrics: Metrics,
+    ledger: Ledger | None = None,
+    bundle: str | Path | None = None,
 ) -> Watch | None:
-    """What audits the decisions that certificates let networks make; None where there is no certificate."""
+    """What audits the decisions that certificates let networks make; None where there is no certificate. bundle: whose
+    certificates they are, so that states that taught it are left out."""
     assert settings.watch is not None
     held, domain = resources.certificates, resources.domain
     if not held:
         return None
+    from escalade.neural.sources import bundle_folder
+    from escalade.training.untaught import teaches
+
     auditor = Auditor(resources, held[0].reference, None if ledger is None else ledger.audited)
     watch = Watch(
         settings.watch,
@@ -184,6 +193,7 @@ def open_watch(
         auditor.acceptable,
         auditor.neural_reports,
         WatchConfig(settings.audit_share, settings.false_alarms),
+        taught=None if bundle is None else teaches(domain, bundle_folder(bundle)),
         on_audit=partial(metrics.record_audit, domain.name),
         on_alarm=lambda certificate: metrics.record_alarm(domain.name, certificate.alpha, True),
     )

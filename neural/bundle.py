@@ -1,4 +1,5 @@
-"""Model bundles: one immutable directory that holds `weights.safetensors` and `bundle.json`, and nothing else.
+"""Model bundles: one immutable directory that holds `weights.safetensors`, `bundle.json` and, but for older ones,
+`taught.safetensors` (which states taught it, `escalade.neural.taught`), and nothing else.
 
 Nothing in a bundle can run code: weights are safetensors, the rest is JSON, and any other file is refused. A bundle
 is written to a hidden sibling directory and renamed into place, so whoever looks sees a whole one or none; one that
@@ -39,10 +40,12 @@ from escalade.neural.manifest import MAX_MANIFEST_BYTES, DomainStamp, Manifest, 
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
 from escalade.neural.novelty import Novelty
 from escalade.neural.spec import NetworkSpec, ValueSpec
+from escalade.neural.taught import TAUGHT_FILE, Taught, TaughtSpec
 
 MANIFEST_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
 _FILES = (MANIFEST_FILE, WEIGHTS_FILE)
+_MAY_HOLD = (*_FILES, TAUGHT_FILE)
 _PREFIXES = ("network", "value_network")
 _NOVELTY = "novelty"
 # safetensors keeps names and shapes in a JSON header; far more than the largest spec needs.
@@ -81,6 +84,11 @@ class Bundle:
         """Figures measured when it was made."""
         return self.manifest.metrics
 
+    def taught(self) -> Taught | None:
+        """Digests of the states that taught or chose it, read anew; None for an older bundle, which records none.
+        Raises BundleError if the file is not the one that was written."""
+        return _taught_of(self.path, self.manifest)
+
     def calibrator(self, rung: str) -> Calibrator:
         """The calibrator of a rung, "policy" or "value"; identity where none was recorded."""
         return self.calibrators.get(rung, IdentityCalibrator())
@@ -94,6 +102,7 @@ def write_bundle(
     value_network: ValueNetwork | None = None,
     calibrators: Mapping[str, Calibrator] | None = None,
     novelty: Novelty | None = None,
+    taught: Taught | None = None,
     certificates: Sequence[Certificate] = (),
     metrics: Mapping[str, float] | None = None,
     created: datetime | None = None,
@@ -102,6 +111,7 @@ def write_bundle(
 
     calibrators: by rung, "policy", "value" or "search"; identity where left out.
     novelty: how to tell states that the neural rungs are to leave to others; None: there are none such.
+    taught: the states that taught or chose it, which no proof may rest on; None: nothing is known of them.
     certificates: those made for a bundle of the same identity.
     metrics: finite numbers by name.
     created: aware time; None is now.
@@ -117,6 +127,7 @@ def write_bundle(
     kept = {f"{_NOVELTY}.{name}": torch.from_numpy(t) for name, t in (novelty.tensors() if novelty else {}).items()}
     try:
         weights = save(_stored(tensors) | kept)
+        digests = b"" if taught is None else taught.to_bytes()
         manifest = Manifest.model_construct(
             domain=DomainStamp.of(domain),
             network=network.spec,
@@ -125,6 +136,7 @@ def write_bundle(
             weights_bytes=len(weights),
             calibrators={rung: calibrator.to_json() for rung, calibrator in (calibrators or {}).items()},
             novelty=novelty.spec if novelty else None,
+            taught=_taught_spec(taught, digests) if taught is not None else None,
             certificates=tuple(certificates),
             metrics={name: float(figure) for name, figure in (metrics or {}).items()},
             created=created or datetime.now(UTC),
@@ -144,7 +156,8 @@ def write_bundle(
         raise BundleError(f"bundle '{path}' cannot be written: {first_fault(error)}") from None
     except BundleError as error:
         raise BundleError(f"bundle '{path}' cannot be written: {error}") from None
-    _write_atomically(path, {WEIGHTS_FILE: weights, MANIFEST_FILE: text})
+    files = {WEIGHTS_FILE: weights, MANIFEST_FILE: text}
+    _write_atomically(path, files if taught is None else {**files, TAUGHT_FILE: digests})
     return read_bundle(path, domain)
 
 
@@ -157,6 +170,7 @@ def read_bundle(path: str | Path, domain: Domain[Any] | None = None) -> Bundle:
     try:
         _check_files(path)
         manifest = parse_manifest(_read(path / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        _check_taught(path / TAUGHT_FILE, manifest)
         if domain is not None and (difference := manifest.domain.difference(DomainStamp.of(domain))):
             raise BundleError(difference)
         calibrators: dict[str, Calibrator] = {
@@ -170,6 +184,15 @@ def read_bundle(path: str | Path, domain: Domain[Any] | None = None) -> Bundle:
     except OSError as error:
         raise BundleError(f"bundle '{path}' cannot be read: {error.strerror or error}") from None
     return Bundle(path, manifest, network, value_network, calibrators, novelty)
+
+
+def read_taught(path: str | Path) -> Taught | None:
+    """As `Bundle.taught`, of the bundle directory `path`, without its weights."""
+    path = Path(path)
+    try:
+        return _taught_of(path, parse_manifest(_read(path / MANIFEST_FILE, MAX_MANIFEST_BYTES)))
+    except OSError as error:
+        raise BundleError(f"bundle '{path}' cannot be read: {error.strerror or error}") from None
 
 
 # Reading
@@ -186,14 +209,51 @@ def _check_files(path: Path) -> None:
         if not stat.S_ISREG((path / name).stat().st_mode):
             raise BundleError(f"{name} is not a regular file")
     for name in found:
-        if name not in _FILES:
-            raise BundleError(f"it holds '{name}', and a bundle is {' and '.join(_FILES)} alone")
+        if name not in _MAY_HOLD:
+            raise BundleError(f"it holds '{name}', and a bundle is {', '.join(_MAY_HOLD)} alone")
+
+
+def _check_taught(path: Path, manifest: Manifest) -> None:
+    """That the file is there if and only if the manifest says so; its contents are checked when they are read."""
+    if manifest.taught is None:
+        if path.exists():
+            raise BundleError(f"it holds '{path.name}', of which {MANIFEST_FILE} says nothing")
+        return
+    if not path.exists():
+        raise BundleError(f"{path.name} is missing")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BundleError(f"{path.name} is not a regular file")
+    if path.stat().st_size != manifest.taught.bytes:
+        raise BundleError(f"{path.name} is not the file that was written: its size differs from {MANIFEST_FILE}'s")
+
+
+def _taught_spec(taught: Taught, digests: bytes) -> TaughtSpec:
+    return TaughtSpec(
+        weights=len(taught.weights),
+        proof=len(taught.proof),
+        complete=taught.complete,
+        sha256=hashlib.sha256(digests).hexdigest(),
+        bytes=len(digests),
+    )
 
 
 def _read(path: Path, limit: int) -> bytes:
     """The file's bytes, one more than `limit` at most."""
     with path.open("rb") as file:
         return file.read(limit + 1)
+
+
+def _taught_of(path: Path, manifest: Manifest) -> Taught | None:
+    spec = manifest.taught
+    if spec is None:
+        return None
+    try:
+        raw = _read(path / TAUGHT_FILE, spec.bytes)
+    except OSError as error:
+        raise BundleError(f"bundle '{path}': {TAUGHT_FILE} cannot be read: {error.strerror or error}") from None
+    if len(raw) != spec.bytes or hashlib.sha256(raw).hexdigest() != spec.sha256:
+        raise BundleError(f"bundle '{path}': {TAUGHT_FILE} is not the file that was written")
+    return Taught.from_bytes(raw, spec)
 
 
 def _load_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:

@@ -109,6 +109,8 @@ class Certificate(BaseModel):
     measured_on: str = ""
     created: AwareDatetime
     max_cost_s: FiniteFloat | None = None
+    census: bool = False
+    """Whether tune and calibrate are all states there are, so that they may be those that taught too."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Certificate:

@@ -3,6 +3,7 @@
 One object: `schema_version` 1, `domain` (name, num_actions, observation_shape, actions_sha256), `network` and
 `value_network` (their specs; the latter may be null), `weights_sha256` and `weights_bytes` of `weights.safetensors`,
 `calibrators` by rung, `novelty` (null, or how to tell states unlike those seen; its tensors lie with the weights),
+`taught` (what is recorded of the states that taught it, which `taught.safetensors` holds; null in older bundles),
 `certificates` (what was proven; the router uses those of this identity), `certificates_sha256`, `metrics`, `created`,
 `made_with`, and `hash`, the identity of everything that decides (see `Manifest.identity`).
 """
@@ -22,10 +23,14 @@ from escalade.domains.errors import BundleError
 from escalade.neural.certificate import Certificate
 from escalade.neural.novelty import NoveltySpec
 from escalade.neural.spec import NetworkSpec, ValueSpec
+from escalade.neural.taught import TaughtSpec
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 2**31
+
+_NEWER = {"covers": "all", "census": False}
+"""Fields that certificates did not have at first, and what they are where these have none."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 CalibratedRung = Literal["policy", "value", "search"]
@@ -80,6 +85,7 @@ class Manifest(BaseModel):
     weights_bytes: int = Field(ge=1, le=MAX_WEIGHTS_BYTES)
     calibrators: dict[CalibratedRung, dict[str, Any]] = Field(default_factory=dict)
     novelty: NoveltySpec | None = None
+    taught: TaughtSpec | None = None
     certificates: tuple[Certificate, ...] = ()
     certificates_sha256: Sha256 | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
@@ -102,8 +108,9 @@ class Manifest(BaseModel):
             return None
         told = [one.model_dump(mode="json") for one in self.certificates]
         for one in told:
-            if one["covers"] == "all":  # older certificates know nothing of it
-                del one["covers"]
+            for name, default in _NEWER.items():  # older certificates know nothing of them
+                if one[name] == default:
+                    del one[name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="before")

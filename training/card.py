@@ -55,6 +55,7 @@ def export_champion(run: Run, folder: Path, evaluation: Evaluation, command: str
         value_network=bundle.value_network,
         calibrators=bundle.calibrators,
         novelty=bundle.novelty,
+        taught=bundle.taught(),
         certificates=bundle.certificates,
         metrics=metrics,
         created=bundle.manifest.created,

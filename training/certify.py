@@ -30,6 +30,7 @@ from escalade.training.certify_config import Promise
 from escalade.training.recorded import Recorded
 from escalade.training.reference import Labelled
 from escalade.training.threshold_path import Answers, decide, pareto_path
+from escalade.training.untaught import digests_of
 
 GAMES_NOTE = " (where they have a game or conversation, of so many of those)"
 FEWEST_TUNE = 100
@@ -68,6 +69,7 @@ def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path:
         value_network=bundle.value_network,
         calibrators=calibrators,
         novelty=fit_novelty(tune.observations, tune.states),
+        taught=bundle.taught(),
         metrics=bundle.metrics,
         created=bundle.manifest.created,
     )
@@ -126,6 +128,7 @@ def certificate_of(
         measured_on=f"one core of {os.cpu_count()} ({platform.machine()})",
         created=datetime.now(UTC),
         max_cost_s=promise.max_cost_s,
+        census=labelled.census,
     )
 
 
@@ -168,6 +171,7 @@ def certify(
         if not certificates:
             raise CertificationError("; ".join(reasons))
         folder.parent.mkdir(parents=True, exist_ok=True)
+        taught = drafted.taught()
         return write_bundle(
             folder,
             domain=domain,
@@ -175,6 +179,7 @@ def certify(
             value_network=drafted.value_network,
             calibrators=drafted.calibrators,
             novelty=drafted.novelty,
+            taught=None if taught is None else taught.with_proof(digests_of(domain, recorded.states)),
             certificates=certificates,
             metrics=drafted.metrics,
             created=drafted.manifest.created,

@@ -15,6 +15,7 @@ from escalade.training.judge import is_better
 from escalade.training.recorded import record
 from escalade.training.reference import exact_labels
 from escalade.training.run import Run, Tell, silent
+from escalade.training.untaught import untaught
 
 
 def certify_iteration(run: Run, iteration: int, *, last: bool, tell: Tell = silent) -> dict[str, Any]:
@@ -74,6 +75,11 @@ def _certified(run: Run, iteration: int, config: CertifyConfig, tell: Tell) -> t
         folder=run.folder / "evaluation",
         on_progress=lambda done, of: heard("solving for the certificate", done, of),
     )
+    labelled, left = untaught(run.domain, bundle, labelled)
+    if left.count:
+        tell({"event": "note", "text": str(left)})
+    if not len(labelled):
+        return (), {"all": str(left)}
     recorded = record(
         run.domain,
         bundle,

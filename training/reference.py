@@ -67,6 +67,8 @@ class Labelled:
     group: IntArray
     reference: str
     source: str
+    census: bool = False
+    """Whether these are all states there are, each once, so that nothing is inferred from them for others."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -105,7 +107,7 @@ def exact_labels(
         return of_positions(read_positions(path, domain), path.name)
     if hasattr(exact_solver(domain), "reachable_positions"):
         every = solved_positions(domain, on_progress=on_progress)
-        return of_positions(every, every.source)
+        return replace(of_positions(every, every.source), census=True)
     kept = None if folder is None else folder / f"decisions-{count}-{seed}.csv"
     if kept is not None and kept.exists():
         found = read_positions(kept, domain)

@@ -25,6 +25,7 @@ from typing import Any
 from escalade.domains.errors import RegistryError
 from escalade.neural.bundle import MANIFEST_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from escalade.neural.files import sync_directory, write_whole
+from escalade.neural.taught import TAUGHT_FILE
 from escalade.training.mlflow_store import alone, begin_database, database_file, open_client, told
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -236,7 +237,8 @@ class Registry:
             partial = self.bundles_folder / f".{identity}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            for name in (WEIGHTS_FILE, MANIFEST_FILE):
+            names = [WEIGHTS_FILE, MANIFEST_FILE] + ([TAUGHT_FILE] if bundle.manifest.taught else [])
+            for name in names:
                 contents = (bundle.path / name).read_bytes()
                 write_whole(partial / name, lambda file, contents=contents: file.write(contents))  # type: ignore[misc]
             read_bundle(partial)

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.base import legal_mask
+from escalade.neural.bundle import read_bundle
 from escalade.neural.networks import PolicyValueNetwork
+from escalade.neural.taught import Digests, Taught
 from escalade.training.exact import ExactPositions
 from escalade.training.packed import compact
 from escalade.training.rows import Rows, joined
 from escalade.training.run import Run, RunError
+from escalade.training.store import ExperienceStore
 from escalade.training.td import shared_td_values
-from escalade.training.window import Targets, position_keys, split
+from escalade.training.untaught import digests, digests_of
+from escalade.training.window import PROOF, Targets, is_for_proof, position_keys, split
 
 
-def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targets, Targets]:
-    """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
-    wants some. Raises RunError if nothing was collected."""
-    parts = _own(run, iteration)
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What an iteration learns from (`learned`) and what it validates by (`held`). met: digests of the states of both.
+    kept: rows that were kept apart for proof."""
+
+    learned: Targets
+    held: Targets
+    met: Digests
+    kept: int
+
+
+def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
+    """The window of an iteration. network: what TD(0) targets are made with, if the recipe wants some. Raises RunError
+    if nothing was collected."""
+    parts, kept = _own(run, iteration), 0
     others = run.elsewhere()
     for store in others:
         other = store.recent(run.recipe.rows)
         if other is not None:
-            parts.append(_small(other))
+            proof = kept_for_proof(store, other, run)
+            kept += int(proof.sum())
+            parts.append(_small(other.take(~proof)))
     if not parts:
         looked = ", ".join(f"'{store.folder}'" for store in (run.store, *others))
         raise RunError(f"there is no experience to learn from in {looked}")
@@ -36,7 +54,33 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targe
     if excluded:
         rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
     config = run.recipe.window
-    return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
+    met = np.unique(digests(run.domain, rows.observation, rows.legal))
+    learned, held = split(
+        rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None
+    )
+    return Window(learned, held, met, kept)
+
+
+def kept_for_proof(store: ExperienceStore, rows: Rows, run: Run) -> NDArray[np.bool_]:
+    """`[N]` bool: rows of another store that nothing is learned from, so that a certificate can be proven on them:
+    those of a share of its games (`WindowConfig.proof`)."""
+    share = run.recipe.window.proof
+    if share is None:
+        share = 0.0 if run.domain.has_simulator else PROOF
+    kept = is_for_proof(rows.game, share)
+    return np.zeros_like(kept) if kept.all() else kept  # there are few, and they are to teach
+
+
+def taught_by(run: Run, iteration: int, met: Digests) -> Taught:
+    """The states that taught or chose the networks of an iteration, which met those of `met` (`Window`)."""
+    before = run.bundle(iteration - 1)
+    taught: Taught | None = Taught()
+    if before is not None:
+        taught = read_bundle(before, run.domain).taught()
+    judged = run.positions()
+    chose = [] if judged is None else [digests_of(run.domain, judged.states)]
+    known = taught or Taught(complete=False)
+    return Taught(known.weights, complete=known.complete).with_weights([met, *chose])
 
 
 def _own(run: Run, iteration: int) -> list[Rows]:

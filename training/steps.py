@@ -20,7 +20,7 @@ from escalade.training.collect import CollectTask
 from escalade.training.learner import Learner, Pass
 from escalade.training.recipe import Recipe
 from escalade.training.run import Run, Tell, silent
-from escalade.training.run_window import window
+from escalade.training.run_window import taught_by, window
 from escalade.training.validation import Validation
 
 # Collect
@@ -115,7 +115,11 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
     learner = Learner(spec, run.recipe.learner, seed=seed, device=training_device(), start=start)
     if iteration > 1:
         learner.load(run.iteration(iteration - 1) / "learner.safetensors")
-    learned, held = window(run, iteration, learner.averaged)  # TD(0) asks it as it was before the fit
+    found = window(run, iteration, learner.averaged)  # TD(0) asks it as it was before the fit
+    learned, held = found.learned, found.held
+    if found.kept and iteration == 1:
+        text = f"{found.kept:,} rows of --experience teach nothing: `escalade certify` can prove by them (window.proof)"
+        tell({"event": "note", "text": text})
     run.tell_problems(tell)
     partial = folder / "partial.safetensors"
     state: dict[str, Any] = {"lines": [], "best": None, "seconds": 0.0}
@@ -155,7 +159,8 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
         if run.bundle(iteration) is None:
             network = learner.kept.cpu()
             network = halved(network) if run.recipe.half_weights else network
-            write_bundle(run.plain_bundle(iteration), domain=run.domain, network=network)
+            taught = taught_by(run, iteration, found.met)
+            write_bundle(run.plain_bundle(iteration), domain=run.domain, network=network, taught=taught)
         done = {**state, "best": state["best"] + 1, "seconds": state["seconds"] + time.perf_counter() - began}
         run.write(folder / "fit.json", done)
         partial.unlink(missing_ok=True)

@@ -24,6 +24,8 @@ from escalade.training.rows import Rows
 
 PHASE = 10
 """Plies of a game that are one kind of states."""
+PROOF = 0.2
+"""Share of other stores' games that are kept for proof where no game can be played to prove by."""
 
 
 class Targets(NamedTuple):
@@ -57,6 +59,8 @@ class WindowConfig:
     gamma: what a value one ply later counts in it.
     balance: phases of a game (PHASE plies each) count as they were met at 0, and each as much as any other at 1; in
         between, a phase with n times the weight keeps n to the power of 1 - balance.
+    proof: share of the games of other stores (`escalade train --experience`) that no one learns from, so that a
+        certificate can be proven on them; None: PROOF without a simulator, else none, as new games can be played.
     """
 
     outcome_weight: float = 0.5
@@ -65,9 +69,12 @@ class WindowConfig:
     td: float = 0.0
     gamma: float = 1.0
     balance: float = 0.0
+    proof: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("outcome_weight", "validation", "duplicate_power", "td", "gamma", "balance"):
+        for name in ("outcome_weight", "validation", "duplicate_power", "td", "gamma", "balance", "proof"):
+            if name == "proof" and self.proof is None:
+                continue
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be in [0, 1], not {getattr(self, name)!r}")
 
@@ -75,8 +82,17 @@ class WindowConfig:
 def is_validation(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
     """Which of games `[N]` belong to validation: by a hash of the name, so the same in every process. Of a name such as
     "run/00000012" only the end counts: what a run is called changes nothing of what it learns."""
+    return _chosen(games, share, b"")
+
+
+def is_for_proof(games: NDArray[np.str_], share: float) -> NDArray[np.bool_]:
+    """Which of games `[N]` are kept for proof: by another hash of the name."""
+    return _chosen(games, share, b"proof/")
+
+
+def _chosen(games: NDArray[np.str_], share: float, salt: bytes) -> NDArray[np.bool_]:
     unique, inverse = np.unique(games, return_inverse=True)
-    ends = [game.rsplit("/", 1)[-1].encode() for game in unique.tolist()]
+    ends = [salt + game.rsplit("/", 1)[-1].encode() for game in unique.tolist()]
     chosen = [int.from_bytes(hashlib.sha256(end).digest()[:8]) < share * 2**64 for end in ends]
     return np.array(chosen, np.bool_)[inverse]
 

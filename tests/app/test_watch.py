@@ -79,6 +79,30 @@ def test_good_decisions_raise_no_alarm(tmp_path: Path) -> None:
     assert (found[0.05].audits, found[0.05].wrong, found[0.05].problem) == (200, 0, None)
 
 
+def test_states_that_taught_are_left_out_and_counted(tmp_path: Path) -> None:
+    heard: list[str] = []
+    watch = opened(tmp_path / "w", on_audit=heard.append, taught=lambda text: text == "1")
+    for number in range(30):
+        watch(decision(number))
+        watch(decision(100 + number, state="2"))
+    watch.close()
+    assert sorted(heard) == ["right"] * 30 + ["taught"] * 30
+    assert [one.audits for one in watched(tmp_path / "w")] == [30, 30]
+    shown = CliRunner().invoke(app, ["watch", str(tmp_path / "w")])
+    assert "30 audits left out" in shown.stdout
+
+
+def test_where_every_state_taught_and_was_looked_at_none_is_left_out(tmp_path: Path) -> None:
+    heard: list[str] = []
+    census = certificate(0.05, policy=0.8, value=0.7, census=True)
+    watch = Watch(
+        tmp_path / "w", DOMAIN, (census,), always_four, said(), EVERY, on_audit=heard.append, taught=lambda _: True
+    )
+    watch(decision(1))
+    watch.close()
+    assert heard == ["right"]
+
+
 def test_bad_decisions_raise_one_and_it_survives_a_restart(tmp_path: Path) -> None:
     alarms: list[Certificate] = []
     watch = opened(tmp_path / "w", on_alarm=alarms.append, reports=said(action=0))
