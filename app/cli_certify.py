@@ -93,8 +93,9 @@ def certify(
     One half of the states tunes the thresholds, the other half certifies them. Writes a new bundle to FOLDER/bundle and
     a report beside it. Exits with code 1 if any of the requested certificates could not be issued.
     """
+    from escalade.neural.fixed_sequence import least_count
     from escalade.training.certified_report import draw_reliability, measured, reliability
-    from escalade.training.certify import CertificationError, split
+    from escalade.training.certify import CertificationError, split, states_for
     from escalade.training.certify import certify as prove
     from escalade.training.certify_config import Promise
     from escalade.training.recorded import record
@@ -121,7 +122,8 @@ def certify(
     with progress_bars() as tell:
 
         def labels(path: Path | None) -> Labelled:
-            given = Wanted(reference, path, count, experience, seed, folder)
+            least = max(states_for(least_count(one.alpha, one.delta)) for one in promises)
+            given = Wanted(reference, path, count, experience, seed, folder, least)
             return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
 
         labelled, left = untaught(loaded, opened, labels(states))

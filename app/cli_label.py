@@ -284,6 +284,7 @@ def _least_sure(
     from escalade.app.teachers import unlabelled
     from escalade.neural.actions import action_probabilities
     from escalade.neural.confidence import policy_features
+    from escalade.training.production import LEAST_SURE
 
     found: dict[str, tuple[float, str, str, int]] = {}
     columns = (TextColumn("asking the network"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -301,7 +302,8 @@ def _least_sure(
     def chosen(numbers: range) -> Rows:
         some = [least[number] for number in numbers]
         states = [domain.parse(text) for _, text, _, _ in some]
-        return unlabelled(domain, states, [game for _, _, game, _ in some], [ply for _, _, _, ply in some])
+        games = [f"{LEAST_SURE}/{game}" for _, _, game, _ in some]
+        return unlabelled(domain, states, games, [ply for _, _, _, ply in some])
 
     return len(least), chosen
 

@@ -44,7 +44,8 @@ StoreOfDecisionsOption = Annotated[
     typer.Option(
         "--experience",
         metavar="FOLDER",
-        help="Experience store with recorded decisions; for the references llm and person.",
+        help="Experience store with recorded decisions: audits, or, before a network decided, what the llm or person "
+        "did.",
         show_default="ESCALADE_EXPERIENCE/DOMAIN",
     ),
 ]
@@ -69,18 +70,20 @@ class Wanted:
     experience: Path | None
     seed: int
     folder: Path
+    least: int = 0
+    """Audits that are needed; with fewer, what was decided before a network decided is taken instead."""
 
     def labelled(
         self, domain: Domain[Any], bundle: Bundle, settings: Settings, on_progress: Callable[[int, int], None]
     ) -> Labelled:
         """Those states, labelled. Raises SettingsError for options that do not fit together."""
         from escalade.search.solvers import exact_solver
+        from escalade.training.production import recorded_labels
         from escalade.training.reference import (
             RECORDED,
             SEARCH,
             exact_labels,
             file_labels,
-            recorded_labels,
             search_labels,
         )
 
@@ -90,6 +93,9 @@ class Wanted:
                 f"--reference: domain '{domain.name}' has no exact solver, so say what is right: labels, "
                 "search:N, llm or person"
             )
+        size = re.fullmatch(SEARCH, name)
+        if self.experience is not None and self.path is None and (name in ("exact", "labels") or size):
+            return recorded_labels(domain, self.experience, name, least=self.least, seed=self.seed)
         if name == "exact":
             if self.path is None and exact_solver(domain) is None:
                 raise SettingsError(
@@ -109,8 +115,7 @@ class Wanted:
             kept = self.experience or (settings.experience / domain.name if settings.experience else None)
             if kept is None:
                 raise SettingsError(f"--reference {name} needs --experience FOLDER, a store with their decisions")
-            return recorded_labels(domain, kept, name)
-        size = re.fullmatch(SEARCH, name)
+            return recorded_labels(domain, kept, name, least=self.least, seed=self.seed)
         if size is None:
             raise SettingsError(f"--reference '{name}' must be exact, labels, search:N, llm or person")
         return search_labels(

@@ -65,7 +65,7 @@ class Metrics:
         )
         self.experience = Counter(
             "experience_rows",
-            "Decisions and outcomes to learn from, by whether they were written or shed.",
+            "Decisions, outcomes and audits to learn from or prove by, by whether they were written or shed.",
             ["domain", "kind", "fate"],
             registry=self.registry,
         )
@@ -157,7 +157,7 @@ class Metrics:
         self.confidence.labels("policy").observe(confidence)
 
     def record_experience(self, domain: str, kind: str, fate: str, rows: int) -> None:
-        """kind: decisions or outcomes. fate: written or shed."""
+        """kind: decisions, outcomes or audits. fate: written or shed."""
         self.experience.labels(domain, kind, fate).inc(rows)
 
     def record_ledger(self, domain: str, fate: str, entries: int) -> None:

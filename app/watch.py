@@ -27,6 +27,7 @@ from escalade.domains.base import Domain
 from escalade.domains.decision import Decision, RungReport
 from escalade.neural.certificate import Certificate
 from escalade.neural.e_detector import EDetector, limit_for
+from escalade.training.audits import AuditRow
 from escalade.training.background import CLOSING_S, Background
 
 HORIZON = 100_000
@@ -37,6 +38,8 @@ EARLY = 10_000
 """Outcomes that came before their audit and are kept for it, at most; the oldest go first."""
 LOOK_SECONDS = 5.0
 """How often is looked for alarms that other processes raised."""
+DECIDES = {"llm": "reason", "person": "human"}
+"""References, and the rung that decides as they would: such a decision needs no audit to be asked of them."""
 Acceptable = Callable[[str], set[int] | None]
 """The actions that the reference holds for right in a state's text; None where only an outcome can tell."""
 NeuralReports = Callable[[str], Sequence[RungReport]]
@@ -51,13 +54,13 @@ log = logging.getLogger("escalade")
 
 @dataclass(frozen=True)
 class Audit:
-    """A decision that was looked into. accepted: what each certificate would have had the networks do, by key. right:
-    what the reference holds for right, None where only an outcome can tell."""
+    """A decision that was looked into."""
 
-    decision: str
-    action: int
+    decision: Decision
     accepted: dict[str, int]
+    """What each certificate would have had the networks do, by key."""
     right: set[int] | None
+    """What the reference holds for right, None where only an outcome can tell."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,12 @@ def _unheard(what: Any) -> None: ...
 
 class Watch:
     """A decision sink, and what tells the router which certificates still hold. Close it; audits that wait when the
-    process is killed are not made."""
+    process is killed are not made.
+
+    taught: whether a state taught the bundle; such audits are left out. keep: is given what each audit found, whatever
+    the certificates, so that later ones can be proven on it; then every decision that is drawn is audited. reference:
+    who is asked, as these name it.
+    """
 
     def __init__(
         self,
@@ -116,6 +124,8 @@ class Watch:
         config: WatchConfig | None = None,
         *,
         taught: Callable[[str], bool] | None = None,
+        keep: Callable[[AuditRow], None] | None = None,
+        reference: str = "",
         clock: Callable[[], float] = time.time,
         on_audit: OnAudit | None = None,
         on_alarm: Callable[[Certificate], None] | None = None,
@@ -124,6 +134,7 @@ class Watch:
         self.path, self.domain, self.certificates = path, domain, tuple(certificates)
         self._keys = {id(one): certificate_key(one) for one in self.certificates}
         self._acceptable, self._reports, self._taught = acceptable, reports, taught
+        self._keep, self._reference = keep, reference
         self.config, self._clock = config or WatchConfig(), clock
         self._on_audit, self._on_alarm = on_audit or _unheard, on_alarm or _unheard
         self._census = any(one.census for one in self.certificates)
@@ -179,16 +190,20 @@ class Watch:
             if isinstance(thing, Decision) and thing.decision_id not in self._asked:
                 self._asked[thing.decision_id] = self._ask(thing)
         told: list[str] = []
+        found: list[AuditRow] = []
         with written_later(self.path, WATCH) as database:  # other processes read and write the same detectors
             for thing in things:
                 if isinstance(thing, tuple):
-                    told += self._late(database, *thing)
+                    told += self._late(database, *thing, found)
                 elif thing is not None and (audit := self._asked[thing.decision_id]) is not None:
-                    told += self._enter(database, audit)
+                    told += self._enter(database, audit, found)
             count_left_out(database, self.domain.name, self._left_out)
             problems = problems_in(database)
         self._left_out = 0
         self._asked.clear()
+        if self._keep is not None:
+            for row in found:
+                self._keep(row)
         self._looked = time.monotonic()
         for result in told:
             self._on_audit(result)
@@ -201,48 +216,57 @@ class Watch:
         return len(things)
 
     def _ask(self, decision: Decision) -> Audit | None:
-        """None where no promise is about the decision, or the reference failed, or the state taught the bundle, which
-        may know its answer by heart."""
+        """None where there is nothing to learn from the decision, or the reference failed."""
         try:
-            if not self._census and self._taught is not None and self._taught(decision.state):
-                self._left_out += 1
-                self._on_audit("taught")
+            accepted = self._accepted(decision.state)
+            if not accepted and self._keep is None:
                 return None
-            # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what
-            # is learned of another one must not.
-            reports = self._reports(decision.state)
-            accepted: dict[str, int] = {}
-            for one in self.certificates:
-                chosen = accepted_action(one, reports)
-                if chosen is not None:
-                    accepted[self._keys[id(one)]] = chosen
-            if not accepted:
-                return None
-            right = self._acceptable(decision.state)
-            if right is None and decision.source == "human":
-                right = {decision.action}  # a person decided, which is what would be waited for
-            return Audit(decision.decision_id, decision.action, accepted, right)
+            right = self._acceptable(decision.state) if decision.source != DECIDES.get(self._reference) else None
+            if right is None and decision.source in ("human", DECIDES.get(self._reference)):
+                right = {decision.action}  # who decided is who would be asked, or waited for
+            return Audit(decision, accepted, right)
         except Exception as error:  # noqa: BLE001 -- a reference's own; the next audit may go well
             log.warning("an audit failed: %s: %s", type(error).__name__, error)
             self._on_audit("failed")
             return None
 
-    def _enter(self, database: sqlite3.Connection, audit: Audit) -> list[str]:
-        """Take an audit in; what to tell of it."""
+    def _accepted(self, state: str) -> dict[str, int]:
+        """What the certificates would have had the networks decide, by key; nothing where the state taught the bundle,
+        which may know its answer by heart."""
+        if not self.certificates:
+            return {}
+        if not self._census and self._taught is not None and self._taught(state):
+            self._left_out += 1
+            self._on_audit("taught")
+            return {}
+        # Asked anew, of every network: whom the decision asked depends on the certificate it was made by, and what is
+        # learned of another one must not.
+        reports = self._reports(state)
+        found = {self._keys[id(one)]: accepted_action(one, reports) for one in self.certificates}
+        return {key: action for key, action in found.items() if action is not None}
+
+    def _enter(self, database: sqlite3.Connection, audit: Audit, found: list[AuditRow]) -> list[str]:
+        """Take an audit in; what to report of it. found: is given what it found."""
+        decision = audit.decision
+        known = {"state": decision.state, "source": decision.source, "action": decision.action}
         if audit.right is not None:
-            return [self._learn(database, audit.action, audit.accepted, audit.right)]
-        name = (self.domain.name, audit.decision)
+            found.append(self._row(decision.decision_id, known, audit.right))
+            return self._learn(database, decision.action, audit.accepted, audit.right)
+        name = (self.domain.name, decision.decision_id)
         early = database.execute("SELECT action FROM early WHERE domain = ? AND decision = ?", name).fetchone()
         if early is not None:
             database.execute("DELETE FROM early WHERE domain = ? AND decision = ?", name)
-            return ["pending", self._learn(database, audit.action, audit.accepted, {early[0]})]
-        known = json.dumps({"action": audit.action, "accepted": audit.accepted})
-        database.execute("INSERT OR IGNORE INTO pending (domain, decision, document) VALUES (?, ?, ?)", (*name, known))
+            found.append(self._row(decision.decision_id, known, {early[0]}))
+            return ["pending", *self._learn(database, decision.action, audit.accepted, {early[0]})]
+        document = json.dumps({**known, "accepted": audit.accepted})
+        database.execute(
+            "INSERT OR IGNORE INTO pending (domain, decision, document) VALUES (?, ?, ?)", (*name, document)
+        )
         database.execute("DELETE FROM pending WHERE number <= (SELECT max(number) FROM pending) - ?", (PENDING,))
         return ["pending"]
 
-    def _late(self, database: sqlite3.Connection, decision: str, action: int) -> list[str]:
-        """Take in what would have been right in a decision; what to tell of it."""
+    def _late(self, database: sqlite3.Connection, decision: str, action: int, found: list[AuditRow]) -> list[str]:
+        """Take in what would have been right in a decision; what to report of it."""
         name = (self.domain.name, decision)
         row = database.execute("SELECT document FROM pending WHERE domain = ? AND decision = ?", name).fetchone()
         if row is None:  # another process may still be at its audit; or no promise is about it
@@ -251,15 +275,30 @@ class Watch:
             return []
         database.execute("DELETE FROM pending WHERE domain = ? AND decision = ?", name)
         known = json.loads(row[0])
-        return [self._learn(database, known["action"], known["accepted"], {action})]
+        if "state" in known:  # not so in files of older versions
+            found.append(self._row(decision, known, {action}))
+        return self._learn(database, known["action"], known["accepted"], {action})
 
-    def _learn(self, database: sqlite3.Connection, done: int, accepted: Mapping[str, int], right: set[int]) -> str:
-        """Tell every certificate that would have accepted an action, by key. done: the action that was taken."""
+    def _row(self, decision: str, known: Mapping[str, Any], right: set[int]) -> AuditRow:
+        return AuditRow(
+            decision,
+            known["state"],
+            tuple(sorted(right)),
+            self._reference,
+            known["source"],
+            self.config.share,
+            self._clock(),
+        )
+
+    def _learn(
+        self, database: sqlite3.Connection, done: int, accepted: Mapping[str, int], right: set[int]
+    ) -> list[str]:
+        """Update every certificate that would have accepted an action, by key. done: the action that was taken."""
         for certificate in self.certificates:
             action = accepted.get(self._keys[id(certificate)])
             if action is not None:
                 self._update(database, certificate, action not in right)
-        return "right" if done in right else "wrong"
+        return ["right" if done in right else "wrong"]
 
     def _update(self, database: sqlite3.Connection, certificate: Certificate, wrong: bool) -> None:
         key, now, limit = self._keys[id(certificate)], self._clock(), self.config.limit

@@ -34,6 +34,8 @@ from escalade.nodes.reason_calibration import ReasonCalibration
 from escalade.nodes.resources import FailureSink, Resources, Sink
 from escalade.nodes.structured import FORMED_BY, Ways
 from escalade.search.evaluators import RolloutEvaluator
+from escalade.search.solvers import exact_solver
+from escalade.training.audits import AuditSink
 from escalade.training.background import CLOSING_S
 from escalade.training.decisions import ExperienceSink
 from escalade.training.outcomes import OutcomeSink
@@ -45,9 +47,9 @@ NO_BUNDLE = "none"
 
 @dataclass(frozen=True)
 class Decider:
-    """One domain, ready to decide. experience, outcomes, ledger, watch: where its decisions go, what becomes of them,
-    what they cost, and how true its certificates are; None where the settings name no place for it. trace_share: of
-    its decisions, see `escalade.app.tracing`."""
+    """One domain, ready to decide. experience, outcomes, audits, ledger, watch: where its decisions go, what becomes of
+    them, what would have been right, what they cost, and how true its certificates are; None where the settings name no
+    place for it. trace_share: of its decisions, see `escalade.app.tracing`."""
 
     resources: Resources
     graph: DecisionGraph
@@ -56,6 +58,7 @@ class Decider:
     ledger: Ledger | None = None
     watch: Watch | None = None
     trace_share: float = 1.0
+    audits: AuditSink | None = None
 
     @property
     def domain(self) -> Domain[Any]:
@@ -71,7 +74,7 @@ class Decider:
         for network in {self.resources.network, self.resources.value_network}:
             if network is not None:
                 network.close()
-        for sink in (self.experience, self.outcomes, self.ledger):
+        for sink in (self.experience, self.outcomes, self.audits, self.ledger):
             if sink is not None:
                 sink.close(seconds)
         if self.resources.language_model is not None:
@@ -125,7 +128,7 @@ def open_decider(
         compute_usd_per_hour=usd_per_hour,
         limits=limits,
     )
-    experience, outcomes = None, None
+    experience, outcomes, audits = None, None, None
     if settings.experience is not None:
         store = settings.experience / domain.name
         experience = ExperienceSink(
@@ -135,6 +138,8 @@ def open_decider(
             on_fate=partial(metrics.record_experience, domain.name, "decisions"),
         )
         outcomes = OutcomeSink(store, domain, on_fate=partial(metrics.record_experience, domain.name, "outcomes"))
+        if settings.watch is not None:
+            audits = AuditSink(store, domain, on_fate=partial(metrics.record_experience, domain.name, "audits"))
         known = RecordedDecisions(store, domain)
         resources = replace(resources, sinks=(*resources.sinks, experience), similar=known)
     ledger = None
@@ -143,11 +148,13 @@ def open_decider(
         ledger = Ledger(settings.ledger, counterfactuals_of(resources, prices), on_fate=on_fate)
         failures = (*resources.failure_sinks, ledger.failed)
         resources = replace(resources, sinks=(*resources.sinks, ledger), failure_sinks=failures)
-    watch = open_watch(settings, resources, metrics, ledger, folder) if settings.watch is not None else None
+    watch = None
+    if settings.watch is not None:
+        watch = open_watch(settings, resources, metrics, ledger, folder, audits)
     if watch is not None:
         resources = replace(resources, sinks=(*resources.sinks, watch), watch=watch)
     graph = wire(resources).compile(name=f"decide_{domain.name}")
-    return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share)
+    return Decider(resources, graph, experience, outcomes, ledger, watch, settings.trace_share, audits)
 
 
 def read_calibration(settings: Settings, domain: Domain[Any]) -> ReasonCalibration | None:
@@ -175,17 +182,20 @@ def open_watch(
     metrics: Metrics,
     ledger: Ledger | None = None,
     bundle: str | Path | None = None,
+    keep: AuditSink | None = None,
 ) -> Watch | None:
-    """What audits the decisions that certificates let networks make; None where there is no certificate. bundle: whose
-    certificates they are, so that states that taught it are left out."""
+    """What audits decisions, by the reference of the certificates or, without any, by the best there is; None where
+    there is nothing to watch: no network, or neither a certificate nor anybody who keeps what audits find. bundle:
+    whose certificates they are, so that states that taught it are left out."""
     assert settings.watch is not None
     held, domain = resources.certificates, resources.domain
-    if not held:
+    if not held and (keep is None or resources.network is None):
         return None
     from escalade.neural.sources import bundle_folder
     from escalade.training.untaught import teaches
 
-    auditor = Auditor(resources, held[0].reference, None if ledger is None else ledger.audited)
+    reference = held[0].reference if held else reference_of(resources)
+    auditor = Auditor(resources, reference, None if ledger is None else ledger.audited)
     watch = Watch(
         settings.watch,
         domain,
@@ -194,12 +204,22 @@ def open_watch(
         auditor.neural_reports,
         WatchConfig(settings.audit_share, settings.false_alarms),
         taught=None if bundle is None else teaches(domain, bundle_folder(bundle)),
+        keep=keep,
+        reference=reference,
         on_audit=partial(metrics.record_audit, domain.name),
         on_alarm=lambda certificate: metrics.record_alarm(domain.name, certificate.alpha, True),
     )
     for one in held:
         metrics.record_alarm(domain.name, one.alpha, watch.problem(one) is not None)
     return watch
+
+
+def reference_of(resources: Resources) -> str:
+    """Who names what is right where no certificate says: an exact solver, a language model, or whoever reports outcomes
+    ("labels")."""
+    if exact_solver(resources.domain) is not None:
+        return "exact"
+    return "llm" if resources.language_model is not None else "labels"
 
 
 def compute_price(settings: Settings, prices: Prices) -> float:

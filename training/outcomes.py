@@ -1,15 +1,11 @@
 """What became of decisions, learned late: how it ended, or which action would have been right.
 
-Shards of their own in the store's folder `outcomes/`, joined to the rows by the decision's id. They are immutable
-Parquet, compressed with zstd, written whole; a shard's name ends with a hash of its contents, so that every damage
-shows. Of several reports on one decision the last one counts, for the outcome and for the right action apart.
+Reports (`escalade.training.report_shards`) in the store's folder `outcomes/`, joined to the rows by the decision's id.
+Of several reports on one decision the last one counts, for the outcome and for the right action apart.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,24 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from escalade.domains.base import Domain
 from escalade.domains.errors import OverloadedError
-from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
 from escalade.training.background import CLOSING_S, Background, OnFate
+from escalade.training.report_shards import AT, ReportShards, report_schema
 from escalade.training.rows import RowError, Rows
-from escalade.training.shards import SUFFIX, ShardError
 
 if TYPE_CHECKING:
     from escalade.training.store import Damage, ExperienceStore
 
-SCHEMA_VERSION = 1
 LONGEST_NAME = 200
 """Characters of a decision's id, and of who reports."""
-_FORM = b"escalade.outcomes"
 
 
 @dataclass(frozen=True)
@@ -65,32 +57,13 @@ class Outcome:
             raise RowError(f"value must be in [-1, 1], not {self.value!r}")
 
 
-def outcome_schema(stamp: DomainStamp) -> pa.Schema:
-    """The columns of the shards: decision, outcome, action, at (UTC), by."""
-    form = {"schema_version": SCHEMA_VERSION, "domain": stamp.model_dump(mode="json")}
-    return pa.schema(
-        [
-            pa.field("decision", pa.string(), nullable=False),
-            pa.field("outcome", pa.float32()),
-            pa.field("action", pa.int32()),
-            pa.field("at", pa.timestamp("us"), nullable=False),
-            pa.field("by", pa.string()),
-        ],
-        metadata={_FORM: json.dumps(form, sort_keys=True).encode()},
-    )
-
-
-class OutcomeShards:
-    """The shards in one folder. set_aside: is given the path of a damaged one, and the reason; without it, such a shard
-    stays where it is, unread."""
+class OutcomeShards(ReportShards):
+    """Those in one folder. set_aside: as `ReportShards`."""
 
     def __init__(
         self, folder: Path, stamp: DomainStamp, set_aside: Callable[[Path, str], list[Damage]] | None = None
     ) -> None:
-        self.folder = folder
-        self.stamp = stamp
-        self._set_aside = set_aside
-        self._tables: dict[str, pa.Table] = {}
+        super().__init__(folder, stamp, outcome_schema(stamp), set_aside)
 
     def add(self, outcomes: Sequence[Outcome], clock: Callable[[], float] = time.time) -> Path:
         """Write at least one as a new shard. Those without a time get that of `clock`. Raises RowError for an action
@@ -99,69 +72,26 @@ class OutcomeShards:
             if each.action is not None and not 0 <= each.action < self.stamp.num_actions:
                 raise RowError(f"action must be in 0 .. {self.stamp.num_actions - 1}, not {each.action!r}")
         now = clock()
-        columns = [
+        columns: list[list[Any]] = [
             [each.decision for each in outcomes],
             [each.value for each in outcomes],
             [each.action for each in outcomes],
             [int((each.at or now) * 1e6) for each in outcomes],
             [each.by or None for each in outcomes],
         ]
-        schema = outcome_schema(self.stamp)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        buffer = io.BytesIO()
-        table = pa.Table.from_arrays(arrays, schema=schema)
-        pq.write_table(table, buffer, compression="zstd", row_group_size=len(outcomes), write_page_checksum=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{int(now * 1e9):020d}-{_digest(buffer.getvalue())}{SUFFIX}"
-        write_whole(path, lambda file: file.write(buffer.getvalue()))
-        return path
-
-    def refresh(self) -> list[Damage]:
-        """Read shards that are new. Returns what was set aside."""
-        found = {path.name: path for path in self.folder.glob(f"*{SUFFIX}") if path.is_file()}
-        damages: list[Damage] = []
-        tables: dict[str, pa.Table] = {}
-        for name, path in sorted(found.items()):
-            try:
-                tables[name] = self._tables[name] if name in self._tables else self._read(path)
-            except FileNotFoundError:
-                continue  # another process has set it aside
-            except ShardError as error:
-                damages += self._set_aside(path, str(error)) if self._set_aside else []
-        self._tables = tables
-        return damages
-
-    def check(self) -> list[Damage]:
-        """Read every shard again. Returns what was set aside."""
-        self._tables = {}
-        return self.refresh()
-
-    def table(self) -> pa.Table:
-        """All reports that are there now, the earliest first."""
-        self.refresh()
-        if not self._tables:
-            return outcome_schema(self.stamp).empty_table()
-        return pa.concat_tables(self._tables.values()).sort_by("at")
-
-    def _read(self, path: Path) -> pa.Table:
-        raw = path.read_bytes()
-        if not path.stem.endswith(_digest(raw)):
-            raise ShardError(f"shard '{path.name}' is damaged: its contents are not those it was named for")
-        try:
-            table = pq.read_table(io.BytesIO(raw), page_checksum_verification=True)
-            form = json.loads((table.schema.metadata or {}).get(_FORM, b"null"))
-            difference = DomainStamp.model_validate(form["domain"]).difference(self.stamp)
-        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
-            raise ShardError(f"shard '{path.name}' is damaged: {error}") from None
-        if form.get("schema_version") != SCHEMA_VERSION or not table.schema.equals(outcome_schema(self.stamp)):
-            raise ShardError(f"shard '{path.name}' has other columns than this version reads")
-        if difference is not None:
-            raise ShardError(f"shard '{path.name}' is of another domain: {difference}")
-        return table
+        return self.write(columns, now)
 
 
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()[:32]
+def outcome_schema(stamp: DomainStamp) -> pa.Schema:
+    """The columns of the shards: decision, outcome, action, at (UTC), by."""
+    fields = [
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("outcome", pa.float32()),
+        pa.field("action", pa.int32()),
+        AT,
+        pa.field("by", pa.string()),
+    ]
+    return report_schema(stamp, "outcomes", fields)
 
 
 def with_outcomes(rows: Rows, table: pa.Table) -> Rows:

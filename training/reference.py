@@ -3,7 +3,8 @@
 - `exact`: the domain's exact solver, on casual games of its own or on a file of positions with exact scores.
 - `labels`: a CSV file of states and the action that is right in each.
 - `search:N`: a search of N simulations with the bundle's own network; on a file of states, or casual games.
-- `llm`, `person`: what a language model or a person decided, from an experience store.
+- `llm`, `person`: what a language model or a person decided, from an experience store
+  (`escalade.training.production`).
 
 Whatever a reference thinks as good as its own choice counts as right. Only the first two are the truth; with the
 others what is proven is agreement, and so named.
@@ -38,7 +39,6 @@ from escalade.training.exact import (
     solved_positions,
     write_positions,
 )
-from escalade.training.store import ExperienceStore
 from escalade.training.window import position_keys
 
 STATE_COLUMNS = ("state", "moves", "text")
@@ -49,7 +49,7 @@ AT_ONCE = 500
 AS_GOOD = 0.02
 """Actions that a search values so close to its choice, in [-1, 1], are as good to it."""
 RECORDED = {"llm": "llm", "person": "human"}
-"""References, and the source of their rows in an experience store."""
+"""References that are recorded, and the source of their rows in an experience store."""
 SEARCH = r"search:([1-9]\d{0,8})"
 """A search of so many simulations as reference."""
 SEED = 0xCE47
@@ -229,28 +229,6 @@ def search_labels(
     return Labelled(texts, acceptable, group, f"search:{simulations}", source)
 
 
-def recorded_labels(domain: Domain[Any], folder: Path, reference: str) -> Labelled:
-    """What a language model ("llm") or a person ("person") decided, from the experience store in `folder`.
-    Raises SettingsError if it holds no such decision, or there is none."""
-    source = RECORDED[reference]
-    if not folder.is_dir():  # to open one is to begin one
-        raise SettingsError(f"there is no store '{folder}': give another by --experience")
-    store = ExperienceStore(folder, domain)
-    found: list[tuple[str, int, str]] = []
-    for entry in store.entries:
-        rows = store.read(entry.name) if entry.sources.get(source) else None
-        if rows is None:
-            continue
-        for place in np.flatnonzero((rows.source == source) & (rows.action >= 0)).tolist():
-            found.append((str(rows.state[place]), int(rows.action[place]), str(rows.game[place])))
-    if not found:
-        raise SettingsError(f"the store '{folder}' holds no decision of a {reference}: give another by --experience")
-    texts, actions, games = zip(*found, strict=True)
-    acceptable = np.zeros((len(found), domain.num_actions), np.bool_)
-    acceptable[np.arange(len(found)), actions] = True
-    return Labelled(texts, acceptable, _numbered(games), reference, f"decisions in {folder.name}")
-
-
 def _read(
     domain: Domain[Any], path: Path, *, wants_action: bool
 ) -> tuple[tuple[str, ...], NDArray[np.int64], IntArray]:
@@ -276,7 +254,7 @@ def _read(
     if not found:
         raise SettingsError(f"states '{path}': there are none in it")
     texts, actions, games = zip(*found, strict=True)
-    return texts, np.array(actions, np.int64), _numbered(games)
+    return texts, np.array(actions, np.int64), numbered(games)
 
 
 def _parsed(
@@ -306,6 +284,6 @@ def _column(path: Path, names: Sequence[str], known: Sequence[str]) -> str:
     raise SettingsError(f"states '{path}': a column is missing, one of {', '.join(known)}")
 
 
-def _numbered(names: Sequence[str]) -> IntArray:
+def numbered(names: Sequence[str]) -> IntArray:
     """`[N]` int64: equal names, equal numbers."""
     return np.unique(np.array(names, np.str_), return_inverse=True)[1].astype(np.int64)

@@ -63,7 +63,10 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
 
 def kept_for_proof(store: ExperienceStore, rows: Rows, run: Run) -> NDArray[np.bool_]:
     """`[N]` bool: rows of another store that nothing is learned from, so that a certificate can be proven on them:
-    those of a share of its games (`WindowConfig.proof`)."""
+    decisions that were audited or, where none was, those of a share of its games (`WindowConfig.proof`)."""
+    audited = store.audits.decisions()
+    if len(audited):
+        return np.isin(rows.decision, audited)
     share = run.recipe.window.proof
     if share is None:
         share = 0.0 if run.domain.has_simulator else PROOF

@@ -2,6 +2,7 @@
 
     shards/     immutable Parquet files, in order of time (training/shards.py)
     outcomes/   what became of decisions, learned late (training/outcomes.py)
+    audits/     what would have been right in decisions drawn at random (training/audits.py)
     damaged/    those that could not be read, set aside with the reason beside each, and the reason alone for those gone
     manifest.json   what is known of each shard
 
@@ -27,6 +28,7 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
+from escalade.training.audits import AuditShards
 from escalade.training.outcomes import OutcomeShards, with_outcomes
 from escalade.training.packed import compact
 from escalade.training.rows import Rows, joined
@@ -79,6 +81,7 @@ class ExperienceStore:
         """What was found damaged or gone since this object was made, in that order."""
         self.shards_folder.mkdir(parents=True, exist_ok=True)
         self.outcomes = OutcomeShards(self.folder / "outcomes", self.stamp, self._set_aside)
+        self.audits = AuditShards(self.folder / "audits", self.stamp, self._set_aside)
         self._entries: dict[str, ShardEntry] = self._read_manifest()
         if refresh or not self._manifest.exists():  # which says whose store it is
             self.refresh()
@@ -143,7 +146,7 @@ class ExperienceStore:
                 on_shard(entry)
         if damages:
             self._write_manifest()
-        return damages + self.outcomes.check()
+        return damages + self.outcomes.check() + self.audits.check()
 
     def rebuild(self) -> list[Damage]:
         """Make the manifest anew from the shards alone. Returns what is damaged or gone."""
@@ -279,7 +282,7 @@ class ExperienceStore:
             (self.damaged_folder / f"{name}.reason").unlink(missing_ok=True)
 
     def _forget_abandoned(self) -> None:
-        for folder in (self.folder, self.shards_folder, self.outcomes.folder):
+        for folder in (self.folder, self.shards_folder, self.outcomes.folder, self.audits.folder):
             for path in folder.glob(".*.partial"):
                 with suppress(FileNotFoundError):  # it has just been finished
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:

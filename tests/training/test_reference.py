@@ -13,7 +13,8 @@ from escalade.neural.sources import bundle_folder
 from escalade.training import reference
 from escalade.training.decisions import decision_rows
 from escalade.training.exact import solved_positions
-from escalade.training.reference import apart, exact_labels, file_labels, recorded_labels, search_labels
+from escalade.training.production import recorded_labels
+from escalade.training.reference import apart, exact_labels, file_labels, search_labels
 from escalade.training.store import ExperienceStore
 
 DOMAIN = load_domain("tic_tac_toe")
