@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     )
     watch: Path | None = Field(
         default=None,
-        description="SQLite file of the audits; if not set, no audits are made and certificates are not monitored. With "
-        "ESCALADE_EXPERIENCE, audits are also recorded there, so that later certificates can be proven on them.",
+        description="SQLite file of the audits; if not set, no audits are made and certificates are not monitored. "
+        "With ESCALADE_EXPERIENCE, audits are also recorded there, so that later certificates can be proven on them.",
     )
     audit_share: float = Field(
         default=0.05, gt=0, le=1, allow_inf_nan=False, description="Share of the decisions to audit, drawn at random."

@@ -32,6 +32,7 @@ from escalade.domains.connect_four_boards import (
     zugzwang_bounds,
 )
 from escalade.domains.line_game import LineState
+from escalade.search.opening_book import opening_book
 
 _COLUMN = 63
 _CENTRE_FIRST = (21, 14, 28, 7, 35, 0, 42)  # the bit at which each column starts
@@ -53,9 +54,12 @@ class ConnectFourSolver:
     """Exact scores of any position. Threads may share it, and work at the same time.
 
     What a call learns stays in a table and helps the next ones: `2 ** table_bits` entries of 8 bytes and 1 MiB more.
+    book: whether openings are looked up (`escalade.search.opening_book`); without it the empty board takes half a
+    minute.
     """
 
-    def __init__(self, table_bits: int = 23) -> None:
+    def __init__(self, table_bits: int = 23, *, book: bool = True) -> None:
+        self._book = opening_book() if book else None
         self._game = ConnectFour()
         self._table_bits = table_bits
         self._allocation = threading.Lock()
@@ -64,7 +68,7 @@ class ConnectFourSolver:
     def scores(self, state: LineState, on_progress: Callable[[int], None] | None = None) -> list[float | None]:
         """Exact score of every action, None where illegal. on_progress hears how many actions are solved.
 
-        Takes milliseconds from 14 plies on, a fraction of a second at 8, half a minute for the empty board.
+        Takes milliseconds from 14 plies on, a fraction of a second at 8; earlier positions are in the opening book.
         """
         found: list[float | None] = [None] * WIDTH
         guess = 0
@@ -80,7 +84,14 @@ class ConnectFourSolver:
         """Sign of the exact score for the player to move; a finished state's outcome. Needs less than the scores."""
         return float(self._score(state, 0, 1))
 
+    def score(self, state: LineState) -> int:
+        """Exact score for the player to move."""
+        return self._score(state, 0, _BEST)
+
     def _score(self, state: LineState, guess: int, limit: int) -> int:
+        known = None if self._book is None else self._book.score(state)
+        if known is not None:
+            return max(-limit, min(known, limit))
         with self._allocation:
             if self._table is None:
                 self._table = np.zeros((1 << self._table_bits) + (1 << _NEAR_BITS), np.int64)

@@ -35,6 +35,7 @@ SMOKE: dict[str, list[str]] = {
         *("--domain", "tic_tac_toe", "--bundle", "builtin:tic_tac_toe", "--states", "1200", "--fit", "200"),
         *("--simulations", "4", "--certifications", "2", "--tune", "200", "--calibrate", "200", "--folder", "OUT"),
     ],
+    "same_store": ["TEXTS", "--seeds", "1", "--passes", "1", "--alpha", "0.5"],
     "search": [
         *("--repeats", "1", "--turn", "0", "--trees", "1", "4", "--requests", "4", "--plot", "OUT/search.png"),
         "--no-peers",
@@ -94,6 +95,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = csv.writer(file)
         rows.writerow(["text", "category"])
         rows.writerows((f"my {name} is {word}", name) for name in ("card", "loan") for word in ("lost", "late", "new"))
+    with (folder / "train.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "category"])
+        rows.writerows((f"my {name} of {number} is lost", name) for name in ("card", "loan") for number in range(700))
     return folder
 
 
