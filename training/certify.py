@@ -67,7 +67,7 @@ def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path:
         network=bundle.network,
         value_network=bundle.value_network,
         calibrators=calibrators,
-        novelty=fit_novelty(tune.observations, tune.states),
+        novelty=fit_novelty(tune.observations, tune.states, group=tune.group),
         metrics=bundle.metrics,
         created=bundle.manifest.created,
     )

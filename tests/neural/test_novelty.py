@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalade.domains.catalog import load_domain
-from escalade.neural.novelty import Novelty, fit_novelty
+from escalade.neural.novelty import fit_novelty, restored
 from escalade.training.casual import casual_positions
 
 
@@ -82,6 +82,6 @@ def test_one_state_is_too_few() -> None:
 def test_what_a_bundle_keeps_gives_the_same_distances() -> None:
     seen = drawn(100, 0)
     novelty = fit_novelty(seen, same(seen))
-    again = Novelty(novelty.spec, **novelty.tensors())
+    again = restored(novelty.spec, novelty.tensors())
     fresh = drawn(50, 1)
     assert (again.distances(fresh, same(fresh)) == novelty.distances(fresh, same(fresh))).all()
