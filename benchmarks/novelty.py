@@ -23,6 +23,7 @@ import csv
 import json
 import random
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 from escalade.domains.base import FloatArray
 from escalade.domains.intents import Intents
 from escalade.neural.novelty import Novelty, fit_novelty
-from escalade.training.intervals import wilson
 
-MONEY = frozenset(
-    """account_blocked application_status apr balance bill_balance bill_due card_declined credit_limit
-    credit_limit_change credit_score damaged_card direct_deposit exchange_rate expiration_date freeze_account
-    improve_credit_score interest_rate international_fees min_payment new_card order_checks pay_bill pin_change
-    redeem_rewards replacement_card_duration report_fraud report_lost_card rewards_balance routing spending_history
-    transactions transfer""".split()
-)
+# fmt: off
+MONEY = frozenset((
+    "account_blocked", "application_status", "apr", "balance", "bill_balance", "bill_due", "card_declined",
+    "credit_limit", "credit_limit_change", "credit_score", "damaged_card", "direct_deposit", "exchange_rate",
+    "expiration_date", "freeze_account", "improve_credit_score", "interest_rate", "international_fees",
+    "min_payment", "new_card", "order_checks", "pay_bill", "pin_change", "redeem_rewards",
+    "replacement_card_duration", "report_fraud", "report_lost_card", "rewards_balance", "routing",
+    "spending_history", "transactions", "transfer",
+))
+# fmt: on
 """CLINC150's intents that a bank's customers may well mean."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -125,9 +128,7 @@ def main() -> None:
     sets = {name: read(texts) for name, texts in sets_of(column(options.fresh), options.other).items()}
     rows: list[dict[str, Any]] = []
     sizes = sorted({min(size, len(known)) for size in options.fit})
-    for size, quantile, smoothing in (
-        (size, quantile, smoothing) for size in sizes for quantile in options.quantile for smoothing in options.smoothing
-    ):
+    for size, quantile, smoothing in product(sizes, options.quantile, options.smoothing):
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
         draws = 1 if size == len(known) else options.draws
         for turn in range(draws):
@@ -147,8 +148,14 @@ def main() -> None:
         }
         for name, (states, _) in sets.items():
             share, area = np.mean(found[name], axis=0).tolist()
-            low, high = wilson(round(share * len(states)), len(states))
-            row[name] = {"count": len(states), "share": share, "low": low, "high": high, "auroc": area}
+            ends = binomtest(round(share * len(states)), len(states)).proportion_ci(0.95, "wilson")
+            row[name] = {
+                "count": len(states),
+                "share": share,
+                "low": float(ends.low),
+                "high": float(ends.high),
+                "auroc": area,
+            }
         rows.append(row)
     if options.json:
         print(json.dumps(rows))
