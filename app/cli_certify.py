@@ -73,7 +73,7 @@ def certify(
             metavar="SHARE",
             help="Share of states like these that may count as novel and go past the networks: a larger one finds more "
             "of what is unlike them.",
-            show_default="0.01 for sparse observations such as texts, 0.001 for others",
+            show_default="0.01 for texts, 0.001 for others",
         ),
     ] = None,
     test: Annotated[

@@ -134,7 +134,9 @@ def main() -> None:
         for turn in range(draws):
             taken = np.random.default_rng((options.seed, size, turn)).permutation(len(known))[:size]
             texts = [known[place] for place in taken]
-            novelty = fit_novelty(known_seen[taken], texts, quantile=quantile, smoothing=smoothing)
+            novelty = fit_novelty(
+                known_seen[taken], texts, bag_of_features=True, quantile=quantile, smoothing=smoothing
+            )
             far = {name: novelty.distances(seen, states) for name, (states, seen) in sets.items()}
             for name, distances in far.items():
                 found[name].append((float((distances > novelty.spec.limit).mean()), auroc(far["fresh"], distances)))

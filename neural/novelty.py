@@ -1,17 +1,17 @@
 """Novelty: how far a state is from those that thresholds were proven on. A certificate says nothing of states unlike
 them, so the neural rungs leave those to the dear ones.
 
-There are two kinds, chosen by the observations alone:
+There are two kinds, and a domain says which its observations ask for (`Domain.bag_of_features`):
 
 - `PrincipalNovelty`, for dense observations such as boards. A state is as novel as its observation is unlikely under a
   Gaussian on the main directions of those seen and a spherical one on all the rest (M. Tipping, C. Bishop, "Mixtures of
   probabilistic principal component analysers", Neural Computation 1999): the Mahalanobis distance in the former, plus
   what the former cannot explain over its usual size.
-- `RarityNovelty`, for sparse observations such as hashed n-grams of a text. A feature that no state had before has no
-  variance, so a Gaussian sees nothing odd in it; it is counted instead. A state is as novel as its features are rare:
-  the mean of `smoothing / (df + smoothing)` over its non-zero features, df being how many of the states seen had that
-  feature with that sign (document frequency, K. Spärck Jones, Journal of Documentation 1972; of the features that
-  share a column by hashing, half have the other sign, K. Weinberger et al., ICML 2009).
+- `RarityNovelty`, for bags of features such as hashed n-grams of a text: few of very many are not zero. A feature that
+  no state had before has no variance, so a Gaussian sees nothing odd in it; it is counted instead. A state is as novel
+  as its features are rare: the mean of `smoothing / (df + smoothing)` over its non-zero features, df being how many of
+  the states seen had that feature with that sign (document frequency, K. Spärck Jones, Journal of Documentation 1972;
+  of the features that share a column by hashing, half have the other sign, K. Weinberger et al., ICML 2009).
 
 A state whose text is shorter or longer than any that was seen (a game of fewer or more moves, a message of more words)
 is infinitely far.
@@ -31,8 +31,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, T
 
 from escalade.domains.base import FloatArray, IntArray
 
-SPARSE_SIZE, SPARSE_SHARE = 256, 0.05
-"""Observations are sparse if they have at least so many numbers, of which on average at most this share is not 0."""
 PRINCIPAL_QUANTILE, RARITY_QUANTILE = 0.999, 0.99
 """Where no quantile is given."""
 
@@ -75,7 +73,10 @@ def _kind(spec: Any) -> str:
 
 
 NoveltySpec = Annotated[
-    Annotated[PrincipalSpec, Tag("principal")] | Annotated[RaritySpec, Tag("rarity")], Discriminator(_kind)
+    Annotated[PrincipalSpec, Tag("principal")] | Annotated[RaritySpec, Tag("rarity")],
+    Discriminator(
+        _kind, custom_error_type="novelty_kind", custom_error_message="kind must be rarity, or not be given at all"
+    ),
 ]
 
 
@@ -99,7 +100,7 @@ class Novelty(ABC):
 
     def distances(self, observations: FloatArray, texts: Sequence[str]) -> NDArray[np.float64]:
         """`[B]`: how far states are: observations `[B, *O]` float32, and the texts of the same B states. In squared
-        standard deviations where observations are dense, in [0, 1] where they are sparse. Raises ValueError for
+        standard deviations, or in [0, 1] for bags of features. Raises ValueError for
         observations of another size."""
         flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
         if flat.shape[1] != self.size:
@@ -180,14 +181,15 @@ def fit_novelty(
     observations: FloatArray,
     texts: Sequence[str],
     *,
+    bag_of_features: bool = False,
     quantile: float | None = None,
     group: IntArray | None = None,
     rank: int = 32,
     smoothing: float = 4.0,
 ) -> Novelty:
-    """From the states it is to know, at least 2: observations `[N, *O]` float32, and N texts. Sparse observations (see
-    SPARSE_SIZE) give a `RarityNovelty`, others a `PrincipalNovelty`.
+    """From the states it is to know, at least 2: observations `[N, *O]` float32, and N texts.
 
+    bag_of_features: as in `Domain`; with it a `RarityNovelty`, else a `PrincipalNovelty`.
     quantile: share of states like these that is not to be novel; PRINCIPAL_QUANTILE or RARITY_QUANTILE if None. For a
         Gaussian the limit is that quantile of the distances of these states themselves. Rare features are another
         thing: each state's own made it less rare. So each is measured by the others alone (leave-one-out), and the
@@ -202,14 +204,9 @@ def fit_novelty(
     flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
     if len(flat) < 2:
         raise ValueError("novelty needs at least 2 states to learn what is usual")
-    if is_sparse(flat):
+    if bag_of_features:
         return _fit_rarity(flat, texts, RARITY_QUANTILE if quantile is None else quantile, group, smoothing)
     return _fit_principal(flat, texts, PRINCIPAL_QUANTILE if quantile is None else quantile, rank)
-
-
-def is_sparse(flat: FloatArray) -> bool:
-    """Whether observations `[N, D]` are bags of few features out of many, and not boards or measurements."""
-    return flat.shape[1] >= SPARSE_SIZE and int(np.count_nonzero(flat)) <= SPARSE_SHARE * flat.size
 
 
 def _fit_principal(flat: FloatArray, texts: Sequence[str], quantile: float, rank: int) -> PrincipalNovelty:

@@ -70,7 +70,11 @@ def calibrated_bundle(
         value_network=bundle.value_network,
         calibrators=calibrators,
         novelty=fit_novelty(
-            tune.observations, tune.states, quantile=None if novel is None else 1 - novel, group=tune.group
+            tune.observations,
+            tune.states,
+            bag_of_features=domain.bag_of_features,
+            quantile=None if novel is None else 1 - novel,
+            group=tune.group,
         ),
         metrics=bundle.metrics,
         created=bundle.manifest.created,
