@@ -69,6 +69,15 @@ def certify(
             help="Choose the most accurate certified thresholds with at most this average cost per decision.",
         ),
     ] = None,
+    novel: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of states like these that may count as novel and go past the networks: a larger one finds more "
+            "of what is unlike them.",
+            show_default="0.01 for texts, 0.001 for others",
+        ),
+    ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
@@ -105,9 +114,9 @@ def certify(
     loaded = load_domain(domain, domain_options(option))
     settings = read_settings()
     limit = _seconds(max_cost, settings)
-    for name, given in (("--alpha", alpha), ("--own-alpha", own_alpha), ("--delta", [delta])):
+    for name, given in (("--alpha", alpha), ("--own-alpha", own_alpha), ("--delta", [delta]), ("--novel", [novel])):
         for each in given or []:
-            if not 0 < each < 1:
+            if each is not None and not 0 < each < 1:
                 raise SettingsError(f"{name} must be between 0 and 1, not {each:g}")
     wanted = alpha or ([] if own_alpha else [0.05])
     promises = [Promise(each, delta, max_cost_s=limit) for each in wanted]
@@ -156,6 +165,7 @@ def certify(
                 labelled=labelled,
                 simulations=simulations,
                 seed=seed,
+                novel=novel,
                 on_unproven=(lambda one, why: unproven.update({one.name: why})) if len(promises) > 1 else None,
             )
         except CertificationError as error:

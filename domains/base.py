@@ -68,6 +68,9 @@ class Domain(Protocol[S]):
     observation_shape: tuple[int, ...]
     """O, the shape of one encoded state."""
     has_simulator: bool = True
+    bag_of_features: bool = False
+    """Whether an observation says which of very many features a state has, such as hashed n-grams of a text, nearly all
+    zero. What makes a state unlike others is then that its features are rare (`neural/novelty.py`)."""
     ladder: tuple[str, ...] = RUNGS
     """The order in which rungs are tried for this domain, unless a run says otherwise."""
 

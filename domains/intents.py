@@ -33,6 +33,7 @@ class Intents(Domain[str]):
     name = "intents"
     observation_shape = (FEATURES,)
     has_simulator = False
+    bag_of_features = True
 
     def __init__(self, labels: str | Path | Sequence[str] | Mapping[str, str] | None = None) -> None:
         """labels: a file (see `domains/labels.py`), or the labels themselves, at least two, with descriptions if it is

@@ -38,7 +38,7 @@ from escalade.neural.certificate import Certificate
 from escalade.neural.files import sync_directory
 from escalade.neural.manifest import MAX_MANIFEST_BYTES, DomainStamp, Manifest, first_fault, parse_manifest
 from escalade.neural.networks import PolicyValueNetwork, ValueNetwork
-from escalade.neural.novelty import Novelty
+from escalade.neural.novelty import Novelty, restored
 from escalade.neural.spec import NetworkSpec, ValueSpec
 from escalade.neural.taught import TAUGHT_FILE, Taught, TaughtSpec
 
@@ -278,8 +278,7 @@ def _novelty_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     """Of the tensors that tell what is novel, by name; none without it."""
     if manifest.novelty is None:
         return {}
-    size, rank = manifest.network.observation_size, manifest.novelty.rank
-    return {"mean": (size,), "directions": (size, rank), "spread": (rank,)}
+    return manifest.novelty.shapes(manifest.network.observation_size)
 
 
 def _take_novelty(manifest: Manifest, tensors: dict[str, Tensor]) -> Novelty | None:
@@ -292,9 +291,10 @@ def _take_novelty(manifest: Manifest, tensors: dict[str, Tensor]) -> Novelty | N
     found = {name: tensors.pop(name) for name in expected if name in tensors}
     _check_tensors(expected, found)
     arrays = {name.removeprefix(f"{_NOVELTY}."): tensor.numpy() for name, tensor in found.items()}
-    if not (arrays["spread"] > 0).all():
-        raise BundleError(f"tensor '{_NOVELTY}.spread' must be positive")
-    return Novelty(manifest.novelty, **arrays)
+    try:
+        return restored(manifest.novelty, arrays)
+    except ValueError as error:
+        raise BundleError(f"tensors of novelty: {error}") from None
 
 
 def _build(

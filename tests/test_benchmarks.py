@@ -32,6 +32,7 @@ SMOKE: dict[str, list[str]] = {
     "llm_batching": ["TEXTS", "--count", "4"],
     "llm_ladder": ["--count", "6", "--endpoint", "30 % errors, 10 % hangs"],
     "perfect_opponent": ["--games", "0", "--simulations", "4"],
+    "novelty": ["--known", "TEXTS/test.csv", "--fresh", "TEXTS/test.csv", "--fit", "4", "--draws", "1", "--json"],
     "promise": [
         *("--domain", "tic_tac_toe", "--bundle", "builtin:tic_tac_toe", "--states", "1200", "--fit", "200"),
         *("--simulations", "4", "--certifications", "2", "--tune", "200", "--calibrate", "200", "--folder", "OUT"),

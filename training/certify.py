@@ -55,9 +55,11 @@ def split(recorded: Recorded, seed: int) -> tuple[Recorded, Recorded]:
     return recorded.take(tunes), recorded.take(np.sort(order[first[mixed[half:]]]))
 
 
-def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path: Path, *, seed: int = 0) -> Bundle:
+def calibrated_bundle(
+    bundle: Bundle, tune: Recorded, domain: Domain[Any], path: Path, *, seed: int = 0, novel: float | None = None
+) -> Bundle:
     """A copy of a bundle, written to the new folder `path`, with a calibrator for each rung and the limit of novelty,
-    fitted to the tune states."""
+    fitted to the tune states. novel: as in `certify`."""
     calibrators = {
         rung: fit_calibrator(rung, features, tune.right[:, tune.rungs.index(rung)], seed=seed)
         for rung, features in tune.features.items()
@@ -68,6 +70,13 @@ def calibrated_bundle(bundle: Bundle, tune: Recorded, domain: Domain[Any], path:
         network=bundle.network,
         value_network=bundle.value_network,
         calibrators=calibrators,
+        novelty=fit_novelty(
+            tune.observations,
+            tune.states,
+            bag_of_features=domain.bag_of_features,
+            quantile=None if novel is None else 1 - novel,
+            group=tune.group,
+        ),
         novelty=fit_novelty(tune.observations, tune.states),
         taught=bundle.taught(),
         metrics=bundle.metrics,
@@ -142,12 +151,14 @@ def certify(
     labelled: Labelled,
     simulations: int,
     seed: int = 0,
+    novel: float | None = None,
     on_unproven: Callable[[Promise, str], None] | None = None,
 ) -> Bundle:
     """Write a copy of a bundle to the new folder `folder`, calibrated, with a certificate for each promise; each holds
     by itself, with its own delta. Raises CertificationError if one cannot be proven, and BundleError if the folder
     exists; nothing is left then.
 
+    novel: share of states like these that the limit of novelty may leave to the other rungs; the kind's own if None.
     on_unproven: hears of promises that cannot be proven, and why, which are then left out; unless none can be.
     """
     tune, calibrate = split(recorded, seed)
@@ -157,7 +168,7 @@ def certify(
             f"{len(recorded)} states are too few: give about {needed} or more{GAMES_NOTE}; half of them tune"
         )
     with tempfile.TemporaryDirectory() as place:
-        drafted = calibrated_bundle(bundle, tune, domain, Path(place, "draft"), seed=seed)
+        drafted = calibrated_bundle(bundle, tune, domain, Path(place, "draft"), seed=seed, novel=novel)
         certificates, reasons = [], []
         for promise in promises:
             try:

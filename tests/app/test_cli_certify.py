@@ -57,8 +57,22 @@ def test_a_certificate_is_not_overwritten(certified: tuple[Path, dict]) -> None:
 
 def test_people_get_a_table_with_all_columns(tmp_path: Path) -> None:
     own = ("--own-alpha", "0.01")
-    done = run(tmp_path, "certify", "tic_tac_toe", "--alpha", "0.05", *own, "--simulations", "25", "--out", "made")
+    done = run(
+        tmp_path,
+        "certify",
+        "tic_tac_toe",
+        "--alpha",
+        "0.05",
+        *own,
+        "--simulations",
+        "25",
+        "--out",
+        "made",
+        "--novel",
+        "0.05",
+    )
     assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "made/bundle/bundle.json").read_text())["novelty"]["quantile"] == 0.95
     for word in (
         "α 0.05 δ 0.05",
         "α 0.01, own δ",
@@ -110,6 +124,7 @@ def test_copied_rows_are_doubted(tmp_path: Path) -> None:
     [
         (("--alpha", "0"), "alpha must be between 0 and 1"),
         (("--own-alpha", "1"), "alpha must be between 0 and 1"),
+        (("--novel", "1"), "--novel must be between 0 and 1, not 1"),
         (("--alpha", "0.0001", "--alpha", "0.0002"), "alpha 0.0002: "),
         (("--out", __file__), "is a file: give a folder"),
         (("--reference", "oracle"), "--reference 'oracle' must be"),

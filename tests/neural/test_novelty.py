@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalade.domains.catalog import load_domain
-from escalade.neural.novelty import Novelty, fit_novelty
+from escalade.neural.bundle import read_bundle
+from escalade.neural.novelty import PrincipalNovelty, fit_novelty, restored
+from escalade.neural.sources import bundle_folder
 from escalade.training.casual import casual_positions
 
 
@@ -82,6 +84,16 @@ def test_one_state_is_too_few() -> None:
 def test_what_a_bundle_keeps_gives_the_same_distances() -> None:
     seen = drawn(100, 0)
     novelty = fit_novelty(seen, same(seen))
-    again = Novelty(novelty.spec, **novelty.tensors())
+    again = restored(novelty.spec, novelty.tensors())
     fresh = drawn(50, 1)
     assert (again.distances(fresh, same(fresh)) == novelty.distances(fresh, same(fresh))).all()
+
+
+def test_a_bundle_from_before_there_were_two_kinds_finds_the_same_states_as_far() -> None:
+    domain = load_domain("connect_four")
+    novelty = read_bundle(bundle_folder("builtin:connect_four"), domain).novelty
+    assert isinstance(novelty, PrincipalNovelty)
+    assert "kind" not in novelty.spec.model_dump()
+    moves = ["12345671234567", "4444455", "4455"]
+    found = novelty.distances(domain.encode([domain.parse(text) for text in moves]), moves)
+    assert found.tolist() == [pytest.approx(40.5434052, abs=1e-5), np.inf, np.inf]

@@ -21,6 +21,7 @@ from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.certificate import best_certificate
 from escalade.neural.fixed_sequence import p_value
 from escalade.neural.manifest import parse_manifest
+from escalade.neural.novelty import RarityNovelty
 from escalade.neural.sources import bundle_folder
 from escalade.nodes.context import DecisionContext
 from escalade.training.certified_report import measured, reliability
@@ -190,6 +191,7 @@ def test_without_a_simulator_a_larger_alpha_lets_networks_decide_more(tmp_path: 
     labelled = Labelled(texts, np.ones((3000, 2), np.bool_), found.group, "labels", "made up")
     promises = [Promise(0.05), Promise(0.1)]
     made = certify(bundle, found, promises, tmp_path / "b", domain=domain, labelled=labelled, simulations=1)
+    assert isinstance(made.novelty, RarityNovelty)
     timid, bold = (one.setting.shares["policy"] for one in made.certificates)
     assert 0.1 < timid < bold - 0.1
     swept = frontier(made, found, reference="labels", source="made up", simulations=1)
