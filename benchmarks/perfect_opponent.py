@@ -106,10 +106,8 @@ def main() -> None:
         f"wins given away (95 %: {interval.low:.1%} to {interval.high:.1%})"
     )
     for one in lost:
-        certified = ", certified" if one["certified"] else ""
-        print(
-            f"  {one['state'] or 'empty board'}: {one['played']} by {one['source']}{certified}, leaves {one['left']:+.0f}"
-        )
+        source = f"{one['source']}{', certified' if one['certified'] else ''}"
+        print(f"  {one['state'] or 'empty board'}: {one['played']} by {source}, leaves {one['left']:+.0f}")
 
 
 if __name__ == "__main__":

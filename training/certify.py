@@ -77,7 +77,6 @@ def calibrated_bundle(
             quantile=None if novel is None else 1 - novel,
             group=tune.group,
         ),
-        novelty=fit_novelty(tune.observations, tune.states),
         taught=bundle.taught(),
         metrics=bundle.metrics,
         created=bundle.manifest.created,
