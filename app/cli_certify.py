@@ -91,6 +91,7 @@ def certify(
     One half of the states tunes the thresholds, the other half certifies them. Writes a new bundle to FOLDER/bundle and
     a report beside it. Exits with code 1 if any of the requested certificates could not be issued.
     """
+    from escalade.training.acceptance_limit import acceptance_limit
     from escalade.training.certified_report import draw_reliability, measured, reliability
     from escalade.training.certify import certify as prove
     from escalade.training.certify import split
@@ -145,13 +146,15 @@ def certify(
             seed=seed,
             on_unproven=(lambda one, why: unproven.update({one.name: why})) if len(promises) > 1 else None,
         )
-        _, calibrate = split(recorded, seed)
+        tune, calibrate = split(recorded, seed)
         calibrations = reliability(made, calibrate, seed)
+        tuned = tune.answers({rung: made.calibrator(rung) for rung in tune.rungs[:-1]}, made.novelty)
+        limits = {one.name: dataclasses.asdict(acceptance_limit(tuned, one.alpha, one.covers)) for one in promises}
         tested: list[Measured] = []
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested, unproven)
+    report = _write(folder, made, opened, calibrations, tested, unproven, limits)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -200,6 +203,7 @@ def _write(
     calibrations: dict[str, Calibration],
     tested: list[Measured],
     unproven: dict[str, str],
+    limits: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -209,6 +213,7 @@ def _write(
         "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
         "tested": [dataclasses.asdict(one) for one in tested],
         "unproven": unproven,
+        "limits": limits,
     }
     write_report(report, folder / REPORT)
     return report
@@ -230,18 +235,20 @@ def _print(
     )
     console.print(
         "[dim]promise: what is proven (own: what the networks decide); alone: decided by the networks; "
+        "limit: the most that any thresholds could leave to them, (1 - μ) / (1 - α) with their error μ on tune; "
         "below: a bound of confidence 1 - δ for what was seen, by itself; saved: work, against always asking "
         f"{first.ladder[-1]}[/]",
         highlight=False,
         soft_wrap=True,
     )
-    table = table_of("promise", "alone", "wrong of those", "below", "wrong of all", "below", "saved")
+    table = table_of("promise", "alone", "limit", "wrong of those", "below", "wrong of all", "below", "saved")
     for one in made.certificates:
         setting = one.setting
         behind = one.cost_s[one.ladder[-1]]
         table.add_row(
             f"α {one.name} δ {one.delta:g}",
             f"{setting.accepted.n / max(setting.all.n, 1):.1%}",
+            "" if one.limit is None else f"{one.limit:.1%}",
             f"{setting.accepted.k} of {setting.accepted.n}",
             f"{setting.accepted.bound:.2%}",
             f"{setting.all.k} of {setting.all.n}",

@@ -104,6 +104,8 @@ class Manifest(BaseModel):
         for one in told:
             if one["covers"] == "all":  # older certificates know nothing of it
                 del one["covers"]
+            if one["limit"] is None:  # nor of that
+                del one["limit"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="before")

@@ -83,8 +83,7 @@ def certificate_of(
     where that is nothing."""
     calibrators = {rung: bundle.calibrator(rung) for rung in tune.rungs[:-1]}
     tuned, proving = (part.answers(calibrators, bundle.novelty) for part in (tune, calibrate))
-    least = least_count(promise.alpha, promise.delta)
-    at_least = 2 * least * len(tuned) / max(len(proving), 1)
+    at_least = least_count(promise.alpha, promise.delta) * len(tuned) / max(len(proving), 1)
     limit = acceptance_limit(tuned, promise.alpha, promise.covers)
     front = pareto_front(tuned, at_least=int(np.ceil(at_least)), covers=promise.covers)
     order = path_order(front, promise.alpha, max_cost_s=promise.max_cost_s)

@@ -32,7 +32,7 @@ def why_unproven(
     if first is None:
         least = least_count(promise.alpha, promise.delta)
         return (
-            f"{asked} needs at least {2 * least} states of calibration that the networks may decide, and of "
+            f"{asked} needs at least {least} states of calibration that the networks may decide, and of "
             f"{len(proving)} they may not so many: give about {states_for(least)} states or more{GAMES_NOTE}; {reach}"
         )
     place, setting = first

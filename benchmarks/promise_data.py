@@ -1,0 +1,134 @@
+"""The populations of `promise.py`: what the rungs answered in many states, and what labels say of it.
+
+Labels can be made wrong at random: the reference then names one action that is not right, so that whatever is measured
+against it, the oracle included, counts the noise as loss.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from escalade.domains.catalog import load_domain
+from escalade.neural.bundle import read_bundle
+from escalade.neural.confidence import policy_features
+from escalade.neural.novelty import fit_novelty
+from escalade.neural.sources import bundle_folder
+from escalade.training.calibrate import fit_calibrator
+from escalade.training.recorded import NOMINAL_S, Recorded, record
+from escalade.training.reference import exact_labels
+from escalade.training.threshold_path import Answers
+
+POLICY_S = 0.0002
+"""What a policy's answer about a text is taken to cost, in seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Recorded decisions in N states, and what is right there: `acceptable` `[N, A]` bool, of the `legal` `[N, A]`."""
+
+    recorded: Recorded
+    acceptable: NDArray[np.bool_]
+    legal: NDArray[np.bool_]
+
+
+def played(name: str, bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Source:
+    """So many decisions of each rung of a bundle in casual games; the solver's answers are kept in `folder`."""
+    import torch
+
+    torch.set_num_threads(1)
+    domain = load_domain(name)
+    opened = read_bundle(bundle_folder(bundle), domain)
+    with Progress(console=Console(stderr=True)) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(what: str, done: int, of: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=of)
+            progress.update(bars[what], completed=done)
+
+        labelled = exact_labels(
+            domain, count=states, seed=seed, folder=folder, on_progress=lambda done, of: tell("solver", done, of)
+        )
+        recorded = record(domain, opened, labelled, simulations=simulations, seed=seed, on_progress=tell)
+    legal = np.zeros(labelled.acceptable.shape, np.bool_)
+    for row, text in enumerate(labelled.states):
+        legal[row, list(domain.legal_actions(domain.parse(text)))] = True
+    return Source(recorded, labelled.acceptable, legal)
+
+
+def classified(folder: Path, teach: int, seed: int) -> Source:
+    """Labelled texts (`train.csv` and `test.csv`, columns `text` and `category`): a logistic regression on the hashed
+    n-grams of domain `intents` is fitted to `teach` of the train texts, and decides all the others."""
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
+
+    splits = []
+    for name in ("train.csv", "test.csv"):
+        with (folder / name).open(newline="", encoding="utf-8") as file:
+            splits.append([(row["text"], row["category"]) for row in csv.DictReader(file)])
+    labels = sorted({label for rows in splits for _, label in rows})
+    domain: Any = load_domain("intents", {"labels": labels})
+    order = np.random.default_rng(seed).permutation(len(splits[0]))
+    taught = [splits[0][place] for place in order[:teach]]
+    others = [splits[0][place] for place in order[teach:]] + splits[1]
+    model = LogisticRegression(C=30, max_iter=300)
+    model.fit(csr_matrix(domain.encode([text for text, _ in taught])), [label for _, label in taught])
+    texts = tuple(domain.format(domain.parse(text)) for text, _ in others)
+    observations = domain.encode(texts)
+    chances = np.zeros((len(others), len(labels)), np.float32)
+    chances[:, [domain.parse_action(str(name)) for name in model.classes_]] = model.predict_proba(
+        csr_matrix(observations)
+    )
+    acceptable = np.zeros(chances.shape, np.bool_)
+    acceptable[np.arange(len(others)), [domain.parse_action(label) for _, label in others]] = True
+    legal = np.ones(chances.shape, np.bool_)
+    actions = np.stack([chances.argmax(axis=1), acceptable.argmax(axis=1)], axis=1)
+    recorded = Recorded(
+        states=texts,
+        rungs=("policy", "reference"),
+        actions=actions,
+        features={"policy": policy_features(chances, legal, np.zeros(len(others), np.float32))},
+        right=np.take_along_axis(acceptable, actions, axis=1),
+        observations=observations,
+        cost_s=np.array([POLICY_S, NOMINAL_S]),
+        group=np.arange(len(others)),
+        tried=np.zeros(len(others), np.int64),
+        ruled_out=np.zeros((len(others), 1), np.bool_),
+    )
+    return Source(recorded, acceptable, legal)
+
+
+def mislabelled(source: Source, noise: float, seed: int) -> Recorded:
+    """The same decisions, where in a share `noise` of the states with a wrong action the reference names one of those,
+    at random. A rung that is the reference itself goes along."""
+    random = np.random.default_rng((seed, round(1000 * noise)))
+    faults = source.legal & ~source.acceptable
+    turned = np.flatnonzero((random.random(len(faults)) < noise) & faults.any(axis=1))
+    named = np.where(faults[turned], random.random((len(turned), faults.shape[1])), -1.0).argmax(axis=1)
+    acceptable = source.acceptable.copy()
+    acceptable[turned] = False
+    acceptable[turned, named] = True
+    right = np.take_along_axis(acceptable, source.recorded.actions, axis=1)
+    if source.recorded.rungs[-1] == "reference":
+        right[:, -1] = True
+    return dataclasses.replace(source.recorded, right=right)
+
+
+def population(recorded: Recorded, fit: int, seed: int) -> Answers:
+    """The decisions with the confidences that calibrators, fitted to so many others, make of them."""
+    order = np.random.default_rng(seed).permutation(len(recorded))
+    fitted, rest = recorded.take(order[:fit]), recorded.take(order[fit:])
+    calibrators = {
+        rung: fit_calibrator(rung, fitted.features[rung], fitted.right[:, place], seed=seed)
+        for place, rung in enumerate(recorded.rungs[:-1])
+    }
+    return rest.answers(calibrators, fit_novelty(fitted.observations, fitted.states))
