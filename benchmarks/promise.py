@@ -1,6 +1,7 @@
 """Does a certificate hold, how often is one found, and how much do its thresholds leave to the networks?
 
-    python benchmarks/promise.py                                        # Connect Four, exact labels
+    python benchmarks/promise.py                                            # Connect Four, exact labels
+    python benchmarks/promise.py --positions positions.csv                  # the same on a file of solved positions
     python benchmarks/promise.py --texts ../shared/data/intents/banking77   # texts, labels by people
 
 N recorded decisions (real networks, real searches, true labels; see `promise_data.py`) are taken for the whole
@@ -265,6 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", default="connect_four", help="one with a simulator and an exact solver")
     parser.add_argument("--bundle", default="builtin:connect_four", help="builtin:NAME or a folder")
+    parser.add_argument("--positions", type=Path, help="solved positions (moves, score_1 ...) instead of casual games")
     parser.add_argument("--texts", type=Path, help="a folder of labelled texts instead: train.csv and test.csv")
     parser.add_argument("--teach", type=int, default=5000, help="of the train texts, those for the text classifier")
     parser.add_argument("--states", type=int, default=20_000, help="recorded decisions, those for calibrators included")
@@ -282,7 +284,7 @@ def main() -> None:
         source = classified(options.texts, options.teach, options.seed)
     else:
         asked = (options.domain, options.bundle, options.states, options.simulations, options.seed, options.folder)
-        source = played(*asked)
+        source = played(*asked, options.positions)
     count = len(source.recorded)
     fit = count // 5 if options.fit is None else options.fit
     if not 100 <= fit <= count - 500:
@@ -301,8 +303,8 @@ def main() -> None:
 def rows_at(noise: float, source: Source, fit: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All promises at one share of wrong labels."""
     everything = population(mislabelled(source, noise, options.seed), fit, options.seed)
-    losses = (~everything.right).mean(axis=0).tolist()
-    wrong = ", ".join(f"{rung} {share:.2%}" for rung, share in zip(everything.rungs, losses, strict=True))
+    losses = zip(everything.rungs, (~everything.right).mean(axis=0).tolist(), strict=True)
+    wrong = ", ".join(f"{rung} {share:.2%}" for rung, share in losses)
     stream = Console(stderr=True) if options.json else Console()
     stream.print(
         f"{noise:.0%} of the labels wrong: {options.certifications} certifications from {len(everything)} decisions, "

@@ -40,8 +40,11 @@ class Source:
     legal: NDArray[np.bool_]
 
 
-def played(name: str, bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Source:
-    """So many decisions of each rung of a bundle in casual games; the solver's answers are kept in `folder`."""
+def played(
+    name: str, bundle: str, states: int, simulations: int, seed: int, folder: Path, positions: Path | None = None
+) -> Source:
+    """So many decisions of each rung of a bundle in casual games, the solver's answers kept in `folder`; or all those
+    in a file of solved positions."""
     import torch
 
     torch.set_num_threads(1)
@@ -56,7 +59,12 @@ def played(name: str, bundle: str, states: int, simulations: int, seed: int, fol
             progress.update(bars[what], completed=done)
 
         labelled = exact_labels(
-            domain, count=states, seed=seed, folder=folder, on_progress=lambda done, of: tell("solver", done, of)
+            domain,
+            path=positions,
+            count=states,
+            seed=seed,
+            folder=folder,
+            on_progress=lambda done, of: tell("solver", done, of),
         )
         recorded = record(domain, opened, labelled, simulations=simulations, seed=seed, on_progress=tell)
     legal = np.zeros(labelled.acceptable.shape, np.bool_)
