@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from promise import Losses, Oracle
+from promise_data import Losses, Oracle
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -45,35 +45,34 @@ LADDERS: tuple[tuple[int, Covers], ...] = ((1, "all"), (2, "all"), (2, "own"))
 NOISES = (0.0, 0.05, 0.1)
 ALPHAS = (0.02, 0.05, 0.1, 0.15)
 SIZES = (500, 1000, 2000, 5000)
-POPULATION = 20_000
 
 Chain = tuple[IntArray, float]
 """Places on the front in the order of the test, and the share of delta at which they are tested."""
 
 
-def population(accuracy: float, networks: int, noise: float, seed: int = 0) -> Answers:
-    """One network that is right so often, or a second one that makes two thirds of its errors or so."""
+def population(accuracy: float, networks: int, noise: float, count: int, seed: int = 0) -> Answers:
+    """One network that is right so often, or also a second one that is wrong about two thirds as often."""
     random = np.random.default_rng(seed)
-    ease, luck = random.normal(size=POPULATION), random.normal(size=POPULATION)
+    ease, luck = random.normal(size=count), random.normal(size=count)
     confidence, right = [], []
     for share in (accuracy, accuracy + 0.35 * (1 - accuracy))[:networks]:
-        odds = 2.2 * ease + 0.8 * random.normal(size=POPULATION)
+        odds = 2.2 * ease + 0.8 * random.normal(size=count)
         low, high = -20.0, 40.0
         while high - low > 1e-6:  # the shift at which it is right so often
             middle = (low + high) / 2
             low, high = (middle, high) if expit(odds + middle).mean() < share else (low, middle)
         odds += low
-        right.append(ndtr(0.6 * luck + 0.8 * random.normal(size=POPULATION)) < expit(odds))
-        confidence.append(expit(odds + 0.5 * random.normal(size=POPULATION)).clip(1e-6, 1 - 1e-6))
+        right.append(ndtr(0.6 * luck + 0.8 * random.normal(size=count)) < expit(odds))
+        confidence.append(expit(odds + 0.5 * random.normal(size=count)).clip(1e-6, 1 - 1e-6))
     if networks == 2:
-        right.append(random.random(POPULATION) < 0.992)
+        right.append(random.random(count) < 0.992)
     answered = np.stack(right, axis=1)
-    answered[random.random(POPULATION) < noise] = False
+    answered[random.random(count) < noise] = False
     if networks == 1:  # what is behind is the reference, wrong labels and all
-        answered = np.concatenate((answered, np.ones((POPULATION, 1), np.bool_)), axis=1)
+        answered = np.concatenate((answered, np.ones((count, 1), np.bool_)), axis=1)
     rungs = ("policy", "reference") if networks == 1 else ("policy", "value", "search")
     cost = np.array([0.0002, 1.0] if networks == 1 else [0.0002, 0.0011, 0.018])
-    return Answers(rungs, np.stack(confidence, axis=1), answered, np.zeros((POPULATION, networks), np.bool_), cost)
+    return Answers(rungs, np.stack(confidence, axis=1), answered, np.zeros((count, networks), np.bool_), cost)
 
 
 def _timid(front: Front, alpha: float) -> list[Chain]:
@@ -146,7 +145,7 @@ def compared(everything: Answers, oracle: Oracle, size: int, alpha: float, cover
     sums = {name: np.zeros(3) for name in ORDERS}
     truths: dict[bytes, NDArray[np.float64]] = {}
     for _ in range(runs):
-        tune, proving = (everything.take(random.integers(POPULATION, size=size)) for _ in range(2))
+        tune, proving = (everything.take(random.integers(len(everything), size=size)) for _ in range(2))
         front = pareto_front(tune, at_least=least_count(alpha, DELTA), covers=covers)
         if not len(front):
             continue
@@ -158,7 +157,7 @@ def compared(everything: Answers, oracle: Oracle, size: int, alpha: float, cover
             vector = front.thresholds[place]
             if vector.tobytes() not in truths:
                 truth = Losses(everything, vector[None], covers)
-                share = truth.counts[0, 0] / POPULATION / oracle.share
+                share = truth.counts[0, 0] / len(everything) / oracle.share
                 truths[vector.tobytes()] = np.array([1.0, float(truth.worst[0] > alpha), share])
             sums[name] += truths[vector.tobytes()]
     return sums
@@ -168,12 +167,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100, help="draws for each network, size and alpha")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="states to tune, and as many to calibrate")
+    parser.add_argument("--population", type=int, default=20_000, help="states in each population")
     parser.add_argument("--json", action="store_true", help="print the rows instead of a table")
     options = parser.parse_args()
     totals: dict[tuple[float, float], dict[str, NDArray[np.float64]]] = {}
     cases = list(itertools.product(ACCURACIES, LADDERS, NOISES))
     for accuracy, (networks, covers), noise in track(cases, "populations", console=Console(stderr=True)):
-        everything = population(accuracy, networks, noise)
+        everything = population(accuracy, networks, noise, options.population)
         for alpha in ALPHAS:
             oracle = Oracle(everything, alpha, covers)
             if oracle.share < 0.5:

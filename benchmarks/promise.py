@@ -33,17 +33,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from promise_data import Source, classified, mislabelled, played, population
+from promise_data import Losses, Oracle, Source, classified, mislabelled, played, population
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 
 from escalade.neural.certificate import Covers, promise_name
-from escalade.neural.fixed_sequence import least_count, p_value, passed
+from escalade.neural.fixed_sequence import least_count, passed
 from escalade.training.acceptance_limit import acceptance_limit
-from escalade.training.threshold_path import Answers, decide, pareto_front, path_order, swept, threshold_grid
+from escalade.training.threshold_path import Answers, pareto_front, path_order
 
 PROMISES: tuple[tuple[float, float, Covers], ...] = (
     (0.05, 0.05, "all"),
@@ -74,53 +73,6 @@ class Tried:
     naive_worst: float | None
     best_passes: bool
     as_mapie: bool
-
-
-class Losses:
-    """Counts of a set of decisions for each of some settings: networks' own and wrong ones, all and wrong ones."""
-
-    def __init__(self, answers: Answers, path: NDArray[np.float64], covers: Covers) -> None:
-        neural, self.covers = len(answers.rungs) - 1, covers
-        rows = []
-        for vector in path:
-            found = decide(answers, vector)
-            own = found.source < neural
-            rows.append((own.sum(), found.wrong[own].sum(), len(own), found.wrong.sum()))
-        self.counts = np.array(rows, np.int64).reshape(-1, 4)
-
-    @property
-    def worst(self) -> NDArray[np.float64]:
-        """The larger of both shares, for each setting; of the networks' own where only they are covered."""
-        own, wrong_own, every, wrong = self.counts.T
-        alone = wrong_own / np.maximum(own, 1)
-        return alone if self.covers == "own" else np.maximum(alone, wrong / every)
-
-    def p_values(self, alpha: float) -> list[float]:
-        """Of each setting."""
-        own = [p_value(b, a, alpha) for a, b, _, _ in self.counts.tolist()]
-        every = [p_value(d, c, alpha) for _, _, c, d in self.counts.tolist()]
-        return own if self.covers == "own" else list(map(max, own, every))
-
-
-class Oracle:
-    """What who knows the true losses would do. share: of states that networks decide at the boldest setting within
-    alpha; best `[R - 1]`: the setting whose loss is the most standard errors below alpha."""
-
-    def __init__(self, everything: Answers, alpha: float, covers: Covers) -> None:
-        neural = len(everything.rungs) - 1
-        grids = [threshold_grid(everything, rung) for rung in range(neural)]
-        if neural == 1:
-            grids = [np.unique(np.concatenate((everything.confidence[:, 0], [1.0])))]
-        accepted, wrong, wrong_all, _ = (each.ravel() for each in swept(everything, grids))
-        own = wrong / np.maximum(accepted, 1)
-        within = (own <= alpha) & (accepted > 0)
-        errors = (alpha - own) * np.sqrt(accepted)
-        if covers == "all":
-            within &= wrong_all <= alpha
-            errors = np.minimum(errors, (alpha - wrong_all) * np.sqrt(len(everything)))
-        self.share = float(accepted[within].max(initial=0)) / len(everything)
-        vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
-        self.best: NDArray[np.float64] = vectors[errors.argmax()]
 
 
 def certification(

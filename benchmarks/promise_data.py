@@ -1,4 +1,4 @@
-"""The populations of `promise.py`: what the rungs answered in many states, and what labels say of it.
+"""The populations of `promise.py`: what the rungs answered in many states, what labels say of it, and the true losses.
 
 Labels can be made wrong at random: the reference then names one action that is not right, so that whatever is measured
 against it, the oracle included, counts the noise as loss.
@@ -19,13 +19,15 @@ from rich.progress import Progress
 
 from escalade.domains.catalog import load_domain
 from escalade.neural.bundle import read_bundle
+from escalade.neural.certificate import Covers
 from escalade.neural.confidence import policy_features
+from escalade.neural.fixed_sequence import p_value
 from escalade.neural.novelty import fit_novelty
 from escalade.neural.sources import bundle_folder
 from escalade.training.calibrate import fit_calibrator
 from escalade.training.recorded import NOMINAL_S, Recorded, record
 from escalade.training.reference import exact_labels
-from escalade.training.threshold_path import Answers
+from escalade.training.threshold_path import Answers, decide, swept, threshold_grid
 
 POLICY_S = 0.0002
 """What a policy's answer about a text is taken to cost, in seconds."""
@@ -140,3 +142,50 @@ def population(recorded: Recorded, fit: int, seed: int) -> Answers:
         for place, rung in enumerate(recorded.rungs[:-1])
     }
     return rest.answers(calibrators, fit_novelty(fitted.observations, fitted.states))
+
+
+class Losses:
+    """Counts of a set of decisions for each of some settings: networks' own and wrong ones, all and wrong ones."""
+
+    def __init__(self, answers: Answers, path: NDArray[np.float64], covers: Covers) -> None:
+        neural, self.covers = len(answers.rungs) - 1, covers
+        rows = []
+        for vector in path:
+            found = decide(answers, vector)
+            own = found.source < neural
+            rows.append((own.sum(), found.wrong[own].sum(), len(own), found.wrong.sum()))
+        self.counts = np.array(rows, np.int64).reshape(-1, 4)
+
+    @property
+    def worst(self) -> NDArray[np.float64]:
+        """The larger of both shares, for each setting; of the networks' own where only they are covered."""
+        own, wrong_own, every, wrong = self.counts.T
+        alone = wrong_own / np.maximum(own, 1)
+        return alone if self.covers == "own" else np.maximum(alone, wrong / every)
+
+    def p_values(self, alpha: float) -> list[float]:
+        """Of each setting."""
+        own = [p_value(b, a, alpha) for a, b, _, _ in self.counts.tolist()]
+        every = [p_value(d, c, alpha) for _, _, c, d in self.counts.tolist()]
+        return own if self.covers == "own" else list(map(max, own, every))
+
+
+class Oracle:
+    """What who knows the true losses would do. share: of states that networks decide at the boldest setting within
+    alpha; best `[R - 1]`: the setting whose loss is the most standard errors below alpha."""
+
+    def __init__(self, everything: Answers, alpha: float, covers: Covers) -> None:
+        neural = len(everything.rungs) - 1
+        grids = [threshold_grid(everything, rung) for rung in range(neural)]
+        if neural == 1:
+            grids = [np.unique(np.concatenate((everything.confidence[:, 0], [1.0])))]
+        accepted, wrong, wrong_all, _ = (each.ravel() for each in swept(everything, grids))
+        own = wrong / np.maximum(accepted, 1)
+        within = (own <= alpha) & (accepted > 0)
+        errors = (alpha - own) * np.sqrt(accepted)
+        if covers == "all":
+            within &= wrong_all <= alpha
+            errors = np.minimum(errors, (alpha - wrong_all) * np.sqrt(len(everything)))
+        self.share = float(accepted[within].max(initial=0)) / len(everything)
+        vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
+        self.best: NDArray[np.float64] = vectors[errors.argmax()]
