@@ -28,7 +28,7 @@ def why_unproven(
     """front: of the tune states. first: the setting that was tested first and failed, and its place on the front; None
     if no setting accepts enough states to be tested."""
     asked = f"a loss of at most {promise.alpha:g} with confidence {1 - promise.delta:g}"
-    reach = limit_sentence(promise, limit)
+    reach = _reach(promise, limit)
     if first is None:
         least = least_count(promise.alpha, promise.delta)
         return (
@@ -57,7 +57,7 @@ def why_unproven(
     return f"{found}; about {needed} states in all would be needed{GAMES_NOTE}"
 
 
-def limit_sentence(promise: Promise, limit: AcceptanceLimit) -> str:
+def _reach(promise: Promise, limit: AcceptanceLimit) -> str:
     """The limit in words."""
     if promise.covers == "all" and limit.hopeless > promise.alpha:
         return (
@@ -65,8 +65,8 @@ def limit_sentence(promise: Promise, limit: AcceptanceLimit) -> str:
             "can keep the promise"
         )
     return (
-        f"no thresholds could leave more than {limit.share:.1%} of the decisions to the networks, as those that "
-        f"they cannot decide rightly are {limit.error:.2%} of the tune states"
+        f"no thresholds could leave more than {limit.share:.1%} of the decisions to the networks (on the tune states "
+        f"their error is {limit.error:.2%} if they decide all)"
     )
 
 
