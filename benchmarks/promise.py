@@ -4,6 +4,8 @@
     python benchmarks/promise.py --positions positions.csv                  # the same on a file of solved positions
     python benchmarks/promise.py --texts ../shared/data/intents/banking77   # texts, labels by people
 
+Quickly: `--domain tic_tac_toe --bundle builtin:tic_tac_toe --simulations 4 --certifications 20`.
+
 N recorded decisions (real networks, real searches, true labels; see `promise_data.py`) are taken for the whole
 population, so that every setting's true loss is known exactly. Then, many times: a tune set and a calibration set are
 drawn from it, with replacement; the order of the test is fixed on the one and tested on the other, as `escalade

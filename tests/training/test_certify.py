@@ -125,11 +125,20 @@ def test_it_survives_reading_and_no_other_bundle_can_take_it(certified: Bundle, 
     for change in (
         {"certificates": [data["certificates"][0] | {"path": bolder}]},
         {"certificates": [data["certificates"][0] | {"alpha": 0.0001}]},
+        {"certificates": [data["certificates"][0] | {"limit": None}, *data["certificates"][1:]]},
         {"novelty": data["novelty"] | {"limit": 1e9}},
         {"calibrators": data["calibrators"] | {"policy": {"kind": "identity"}}},
     ):
         with pytest.raises(BundleError):
             parse_manifest(json.dumps(data | change).encode())
+
+
+def test_one_from_before_there_was_a_limit_is_read() -> None:
+    shipped = json.loads((bundle_folder("builtin:connect_four") / "bundle.json").read_text())
+    assert all("limit" not in one for one in shipped["certificates"])
+    manifest = parse_manifest(json.dumps(shipped).encode())
+    assert manifest.certificates
+    assert all(one.limit is None for one in manifest.certificates)
 
 
 def test_one_that_was_made_for_other_weights_stays_unused(
