@@ -103,12 +103,14 @@ def certify(
     a report beside it. Exits with code 1 if any of the requested certificates could not be issued.
     """
     from escalade.neural.fixed_sequence import least_count
+    from escalade.training.acceptance_limit import acceptance_limit
     from escalade.training.certified_report import draw_reliability, measured, reliability
-    from escalade.training.certify import CertificationError, split, states_for
+    from escalade.training.certify import CertificationError, split
     from escalade.training.certify import certify as prove
     from escalade.training.certify_config import Promise
     from escalade.training.recorded import record
     from escalade.training.reference import apart
+    from escalade.training.unproven import states_for
     from escalade.training.untaught import untaught
 
     loaded = load_domain(domain, domain_options(option))
@@ -170,13 +172,15 @@ def certify(
             )
         except CertificationError as error:
             raise (CertificationError(f"{error} ({left})") if left.count else error) from None
-        _, calibrate = split(recorded, seed)
+        tune, calibrate = split(recorded, seed)
         calibrations = reliability(made, calibrate, seed)
+        tuned = tune.answers({rung: made.calibrator(rung) for rung in tune.rungs[:-1]}, made.novelty)
+        limits = {one.name: dataclasses.asdict(acceptance_limit(tuned, one.alpha, one.covers)) for one in promises}
         tested: list[Measured] = []
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested, unproven, left)
+    report = _write(folder, made, opened, calibrations, tested, unproven, left, limits)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -226,6 +230,7 @@ def _write(
     tested: list[Measured],
     unproven: dict[str, str],
     left: LeftOut,
+    limits: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -236,6 +241,7 @@ def _write(
         "tested": [dataclasses.asdict(one) for one in tested],
         "unproven": unproven,
         "left_out": left.to_json(),
+        "limits": limits,
     }
     write_report(report, folder / REPORT)
     return report
@@ -257,18 +263,20 @@ def _print(
     )
     console.print(
         "[dim]promise: what is proven (own: what the networks decide); alone: decided by the networks; "
+        "limit: the most that any thresholds could leave to them, (1 - μ) / (1 - α) with their error μ on tune; "
         "below: a bound of confidence 1 - δ for what was seen, by itself; saved: work, against always asking "
         f"{first.ladder[-1]}[/]",
         highlight=False,
         soft_wrap=True,
     )
-    table = table_of("promise", "alone", "wrong of those", "below", "wrong of all", "below", "saved")
+    table = table_of("promise", "alone", "limit", "wrong of those", "below", "wrong of all", "below", "saved")
     for one in made.certificates:
         setting = one.setting
         behind = one.cost_s[one.ladder[-1]]
         table.add_row(
             f"α {one.name} δ {one.delta:g}",
             f"{setting.accepted.n / max(setting.all.n, 1):.1%}",
+            "" if one.limit is None else f"{one.limit:.1%}",
             f"{setting.accepted.k} of {setting.accepted.n}",
             f"{setting.accepted.bound:.2%}",
             f"{setting.all.k} of {setting.all.n}",

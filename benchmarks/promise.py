@@ -1,16 +1,26 @@
-"""Does a certificate keep its promise, and does it dare enough? Many certifications from recorded decisions.
+"""Does a certificate hold, how often is one found, and how much do its thresholds leave to the networks?
 
-A bundle's rungs answer N states whose exact worth is known (real network outputs, real searches, an exact reference).
-These N decisions are taken for the whole population, so that every setting's true loss is known exactly. Then, many
-times: a tune set and a calibration set are drawn from it, a path is laid on the one and walked on the other, as
-`escalade certify` does, and the true losses of the result are looked up: of the networks' own decisions and of all;
-only of the former for promises that cover no more.
+    python benchmarks/promise.py                                            # Connect Four, exact labels
+    python benchmarks/promise.py --positions positions.csv                  # the same on a file of solved positions
+    python benchmarks/promise.py --texts ../shared/data/intents/banking77   # texts, labels by people
 
-`broken`: share of certificates with a true loss beyond alpha; allowed is delta, and its binomial error.
-`naive`: the same for the boldest setting of the path whose loss on the calibration set is at most alpha.
-`of oracle`: mean share of states that the certified networks decide, over that of the boldest setting on the
-path whose true loss is at most alpha (the oracle).
-`mapie`: certificates for which MAPIE's Learn-then-Test passes the same settings. It needs the extra `bench`.
+Quickly: `--domain tic_tac_toe --bundle builtin:tic_tac_toe --simulations 4 --certifications 20`.
+
+N recorded decisions (real networks, real searches, true labels; see `promise_data.py`) are taken for the whole
+population, so that every setting's true loss is known exactly. Then, many times: a tune set and a calibration set are
+drawn from it, with replacement; the order of the test is fixed on the one and tested on the other, as `escalade
+certify` does; and the true losses of the result are looked up: of the networks' own decisions and of all; only of the
+former for promises that cover no more. The same with some of the labels wrong at random (`--noise`), which count as
+loss everywhere: the networks' calibrators, the oracle and the promise know those labels only.
+
+`found`: re-splits in which a certificate is found. `one setting`: those in which the single setting that is most likely
+to pass, chosen by who knows the population, passes: little more can be expected of any order.
+`broken`: re-splits with a certificate whose true loss exceeds alpha; allowed is a share of delta.
+`naive`: the same for the boldest setting tested whose loss on the calibration set is at most alpha.
+`oracle`: share of states that the best thresholds leave to the networks, were the true losses known.
+`of oracle`: mean share of states that the certified networks decide, over that; 0 where none is found.
+`limit`: (1 - mu) / (1 - alpha), which no thresholds can exceed.
+`mapie`: re-splits in which MAPIE's fixed-sequence test passes the same settings. It needs the package `mapie`.
 
 The calibrators are fitted once, to states outside of the population: they have no part in the promise.
 """
@@ -18,30 +28,23 @@ The calibrators are fitted once, to states outside of the population: they have 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from promise_data import Losses, Oracle, Source, classified, mislabelled, played, population
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 
-from escalade.domains.catalog import load_domain
-from escalade.neural.bundle import read_bundle
 from escalade.neural.certificate import Covers, promise_name
-from escalade.neural.fixed_sequence import least_count, p_value, passed
-from escalade.neural.novelty import fit_novelty
-from escalade.neural.sources import bundle_folder
-from escalade.training.calibrate import fit_calibrator
-from escalade.training.certify import HEADROOM
-from escalade.training.recorded import Recorded, record
-from escalade.training.reference import exact_labels
-from escalade.training.threshold_path import Answers, decide, pareto_path
+from escalade.neural.fixed_sequence import least_count, passed
+from escalade.training.acceptance_limit import acceptance_limit
+from escalade.training.threshold_path import Answers, pareto_front, path_order
 
 PROMISES: tuple[tuple[float, float, Covers], ...] = (
     (0.05, 0.05, "all"),
@@ -50,100 +53,52 @@ PROMISES: tuple[tuple[float, float, Covers], ...] = (
     (0.02, 0.05, "own"),
     (0.01, 0.05, "own"),
 )
+NOISY: tuple[tuple[float, float, Covers], ...] = (
+    (0.05, 0.05, "all"),
+    (0.10, 0.05, "all"),
+    (0.10, 0.05, "own"),
+    (0.15, 0.05, "all"),
+    (0.15, 0.05, "own"),
+)
+"""Where labels are wrong: an alpha below the share of those can hardly be had."""
+FOUND, OF_ORACLE = 0.95, 0.85
+"""Aims: certificates found where the oracle accepts half of the states or more; share of the oracle's without noise."""
 
 
-def recorded_decisions(name: str, bundle: str, states: int, simulations: int, seed: int, folder: Path) -> Recorded:
-    """So many decisions of each rung; the solver's answers are kept in `folder`."""
-    import torch
-
-    torch.set_num_threads(1)
-    domain = load_domain(name)
-    opened = read_bundle(bundle_folder(bundle), domain)
-    with Progress(console=Console(stderr=True)) as progress:
-        bars: dict[str, Any] = {}
-
-        def tell(what: str, done: int, of: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=of)
-            progress.update(bars[what], completed=done)
-
-        labelled = exact_labels(
-            domain, count=states, seed=seed, folder=folder, on_progress=lambda done, of: tell("solver", done, of)
-        )
-        return record(domain, opened, labelled, simulations=simulations, seed=seed, on_progress=tell)
-
-
-def population(recorded: Recorded, fit: int, seed: int) -> Answers:
-    """The decisions with the confidences that calibrators, fitted to so many others, make of them."""
-    order = np.random.default_rng(seed).permutation(len(recorded))
-    fitted, rest = recorded.take(order[:fit]), recorded.take(order[fit:])
-    calibrators = {
-        rung: fit_calibrator(rung, fitted.features[rung], fitted.right[:, place], seed=seed)
-        for place, rung in enumerate(recorded.rungs[:-1])
-    }
-    return rest.answers(calibrators, fit_novelty(fitted.observations, fitted.states))
-
-
-@dataclasses.dataclass
+@dataclass
 class Tried:
-    """What one certification came to. worst: the larger of its two true losses. alone: share of states that its
-    networks decide; None: nothing was proven."""
+    """What one certification came to. worst: the larger of its two true losses; None: nothing was proven. alone: share
+    of states that its networks decide."""
 
     worst: float | None
     alone: float
     naive_worst: float | None
-    oracle_alone: float
+    best_passes: bool
     as_mapie: bool
-
-
-class Losses:
-    """Counts of a set of decisions for each setting of a path: networks' own and wrong ones, all and wrong ones."""
-
-    def __init__(self, answers: Answers, path: NDArray[np.float64], covers: Covers) -> None:
-        neural, self.covers = len(answers.rungs) - 1, covers
-        rows = []
-        for vector in path:
-            found = decide(answers, vector)
-            own = found.source < neural
-            rows.append((own.sum(), found.wrong[own].sum(), len(own), found.wrong.sum()))
-        self.counts = np.array(rows, np.int64).reshape(-1, 4)
-
-    @property
-    def worst(self) -> NDArray[np.float64]:
-        """The larger of both shares, for each setting; of the networks' own where only they are covered."""
-        own, wrong_own, every, wrong = self.counts.T
-        alone = wrong_own / np.maximum(own, 1)
-        return alone if self.covers == "own" else np.maximum(alone, wrong / every)
-
-    def doubts(self, alpha: float) -> list[float]:
-        """The p-value of each setting."""
-        own = [p_value(b, a, alpha) for a, b, _, _ in self.counts.tolist()]
-        every = [p_value(d, c, alpha) for _, _, c, d in self.counts.tolist()]
-        return own if self.covers == "own" else list(map(max, own, every))
 
 
 def certification(
     everything: Answers,
     random: np.random.Generator,
-    tune: int,
-    calibrate: int,
-    alpha: float,
-    delta: float,
-    covers: Covers,
+    sizes: tuple[int, int],
+    promise: tuple[float, float, Covers],
+    oracle: Oracle,
 ) -> Tried:
-    tuning, proving = (everything.take(random.integers(len(everything), size=size)) for size in (tune, calibrate))
-    at_least = int(np.ceil(2 * least_count(alpha, delta) * tune / calibrate))
-    path = pareto_path(tuning, at_least=at_least, most_loss=HEADROOM * alpha, covers=covers)
-    truth, seen = Losses(everything, path, covers), Losses(proving, path, covers)
-    doubts = seen.doubts(alpha)
-    proven = passed(doubts, delta)
-    alone = truth.counts[:, 0] / len(everything)
-    good, naive = np.flatnonzero(truth.worst <= alpha), np.flatnonzero(seen.worst <= alpha)
+    alpha, delta, covers = promise
+    tuning, proving = (everything.take(random.integers(len(everything), size=size)) for size in sizes)
+    at_least = int(np.ceil(least_count(alpha, delta) * sizes[0] / sizes[1]))
+    front = pareto_front(tuning, at_least=at_least, covers=covers)
+    path = front.thresholds[path_order(front, alpha)]
+    seen = Losses(proving, path, covers)
+    proven = passed(seen.p_values(alpha), delta)
+    naive = np.flatnonzero(seen.worst <= alpha)
+    kept = [proven - 1] * bool(proven) + naive[-1:].tolist()
+    truth = Losses(everything, path[kept], covers)
     return Tried(
-        worst=float(truth.worst[proven - 1]) if proven else None,
-        alone=float(alone[proven - 1]) if proven else 0.0,
-        naive_worst=float(truth.worst[naive[-1]]) if len(naive) else None,
-        oracle_alone=float(alone[good].max()) if len(good) else 0.0,
+        worst=float(truth.worst[0]) if proven else None,
+        alone=truth.counts[0, 0] / len(everything) if proven else 0.0,
+        naive_worst=float(truth.worst[-1]) if len(naive) else None,
+        best_passes=Losses(proving, oracle.best[None], covers).p_values(alpha)[0] <= delta,
         as_mapie=mapie_passes(seen, alpha, delta) in (None, proven),
     )
 
@@ -173,35 +128,105 @@ def mapie_passes(seen: Losses, alpha: float, delta: float) -> int | None:
     return len(valid[0])
 
 
-def row_of(alpha: float, delta: float, covers: Covers, tried: list[Tried]) -> dict[str, Any]:
+def row_of(
+    noise: float, promise: tuple[float, float, Covers], everything: Answers, oracle: Oracle, tried: list[Tried]
+) -> dict[str, Any]:
     """The figures of many certifications."""
+    alpha, delta, covers = promise
     made = [one.worst for one in tried if one.worst is not None]
-    broken = sum(worst > alpha for worst in made)
     naive = [one.naive_worst for one in tried if one.naive_worst is not None]
-    interval = binomtest(broken, len(tried)).proportion_ci(0.95, "wilson")
-    of_oracle = [one.alone / one.oracle_alone for one in tried if one.oracle_alone > 0]
+    alone = float(np.mean([one.alone for one in tried]))
+    broken = sum(worst > alpha for worst in made)
     return {
+        "noise": noise,
         "alpha": alpha,
         "delta": delta,
         "covers": covers,
         "certifications": len(tried),
         "certificates": len(made),
-        "broken": broken / len(tried),
-        "broken_95": [interval.low, interval.high],
-        "naive_broken": sum(worst > alpha for worst in naive) / len(tried),
-        "networks_decide": float(np.mean([one.alone for one in tried])),
-        "of_oracle": float(np.mean(of_oracle)) if of_oracle else None,
-        "as_mapie": sum(one.as_mapie for one in tried) / len(tried),
+        "found_95": interval(len(made), len(tried)),
+        "one_setting": sum(one.best_passes for one in tried),
+        "broken": broken,
+        "broken_95": interval(broken, len(tried)),
+        "naive_broken": sum(worst > alpha for worst in naive),
+        "networks_decide": alone,
+        "oracle": oracle.share,
+        "of_oracle": alone / oracle.share if oracle.share else None,
+        "limit": acceptance_limit(everything, alpha, covers).share,
+        "as_mapie": sum(one.as_mapie for one in tried),
     }
+
+
+def interval(hits: int, count: int) -> list[float]:
+    """95 %, Wilson's."""
+    found = binomtest(hits, count).proportion_ci(0.95, "wilson")
+    return [float(found.low), float(found.high)]
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """The aims, and in how many rows they are met."""
+    reachable = [row for row in rows if row["oracle"] >= 0.5]
+    exact = [row for row in rows if row["noise"] == 0 and row["oracle"] > 0]
+
+    def line(aim: str, judged: list[dict[str, Any]], met: list[bool]) -> str:
+        missed = [name_of(row) for row, good in zip(judged, met, strict=True) if not good]
+        return f"{aim}: {sum(met)} of {len(judged)} rows" + (f"; not {'; '.join(missed)}" if missed else "")
+
+    return [
+        line("broken at most delta", rows, [row["broken"] <= row["delta"] * row["certifications"] for row in rows]),
+        line(
+            f"a certificate in at least {FOUND:.0%} where the oracle accepts half or more",
+            reachable,
+            [row["certificates"] >= FOUND * row["certifications"] for row in reachable],
+        ),
+        line(
+            f"at least {OF_ORACLE:.0%} of the oracle's share without noise",
+            exact,
+            [row["of_oracle"] >= OF_ORACLE for row in exact],
+        ),
+    ]
+
+
+def name_of(row: dict[str, Any]) -> str:
+    noise = f", {row['noise']:.0%} wrong" if row["noise"] else ""
+    return f"alpha {promise_name(row['alpha'], row['covers'])}{noise}"
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    heads = ("wrong", "alpha", "delta", "found", "one setting", "broken", "95 %", "naive", "decide", "oracle")
+    table = Table(*heads, "of oracle", "limit", "mapie")
+    for row in rows:
+        low, high = row["broken_95"]
+        count = row["certifications"]
+        table.add_row(
+            f"{row['noise']:.0%}",
+            promise_name(row["alpha"], row["covers"]),
+            f"{row['delta']:g}",
+            f"{row['certificates']} of {count}",
+            f"{row['one_setting']}",
+            f"{row['broken']}",
+            f"{low:.1%} to {high:.1%}",
+            f"{row['naive_broken']}",
+            f"{row['networks_decide']:.1%}",
+            f"{row['oracle']:.1%}",
+            "" if row["of_oracle"] is None else f"{row['of_oracle']:.1%}",
+            f"{row['limit']:.1%}",
+            f"{row['as_mapie']}",
+        )
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", default="connect_four", help="one with a simulator and an exact solver")
     parser.add_argument("--bundle", default="builtin:connect_four", help="builtin:NAME or a folder")
+    parser.add_argument("--positions", type=Path, help="solved positions (moves, score_1 ...) instead of casual games")
+    parser.add_argument("--texts", type=Path, help="a folder of labelled texts instead: train.csv and test.csv")
+    parser.add_argument("--teach", type=int, default=5000, help="of the train texts, those for the text classifier")
     parser.add_argument("--states", type=int, default=20_000, help="recorded decisions, those for calibrators included")
-    parser.add_argument("--fit", type=int, default=4000, help="of these, those for calibrators")
+    parser.add_argument("--fit", type=int, help="of these, those for calibrators; by default a fifth")
     parser.add_argument("--simulations", type=int, default=600, help="of the search behind the networks")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.05, 0.1], help="shares of wrong labels")
     parser.add_argument("--certifications", type=int, default=500)
     parser.add_argument("--tune", type=int, default=3000, help="states of each tune set")
     parser.add_argument("--calibrate", type=int, default=3000, help="states of each calibration set")
@@ -209,55 +234,50 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("out/promise"), help="where solved states are kept")
     parser.add_argument("--json", action="store_true", help="print the rows instead of a table")
     options = parser.parse_args()
-    if not 200 <= options.fit <= options.states - 1000:
-        parser.error(f"--fit: from 200 to {options.states - 1000}, so that a thousand states are left")
-    asked = (options.domain, options.bundle, options.states, options.simulations, options.seed, options.folder)
-    recorded = recorded_decisions(*asked)
-    everything = population(recorded, options.fit, options.seed)
+    if options.texts is not None:
+        source = classified(options.texts, options.teach, options.seed)
+    else:
+        asked = (options.domain, options.bundle, options.states, options.simulations, options.seed, options.folder)
+        source = played(*asked, options.positions)
+    count = len(source.recorded)
+    fit = count // 5 if options.fit is None else options.fit
+    if not 100 <= fit <= count - 500:
+        parser.error(f"--fit: from 100 to {count - 500} of {count} states, so that 500 are left")
     rows = []
-    sizes = options.tune, options.calibrate
-    for alpha, delta, covers in PROMISES:
-        random = np.random.default_rng((options.seed, int(alpha * 1000)))
-        told = f"alpha {promise_name(alpha, covers)}"
-        numbers = track(range(options.certifications), description=told, console=Console(stderr=True))
-        tried = [certification(everything, random, *sizes, alpha, delta, covers) for _ in numbers]
-        rows.append(row_of(alpha, delta, covers, tried))
+    for noise in options.noise:
+        rows += rows_at(noise, source, fit, options)
     if options.json:
         print(json.dumps(rows))
         return
-    losses = (~everything.right).mean(axis=0).tolist()
-    wrong = ", ".join(f"{rung} {share:.2%}" for rung, share in zip(everything.rungs, losses, strict=True))
-    title = (
-        f"{options.certifications} certifications from {len(everything)} decisions, {options.tune} to tune and "
-        f"{options.calibrate} to prove, seed {options.seed}\nwrong alone: {wrong}"
+    Console(width=160).print(table_of(rows))
+    for told in verdicts(rows):
+        print(told)
+
+
+def rows_at(noise: float, source: Source, fit: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All promises at one share of wrong labels."""
+    everything = population(mislabelled(source, noise, options.seed), fit, options.seed)
+    losses = zip(everything.rungs, (~everything.right).mean(axis=0).tolist(), strict=True)
+    wrong = ", ".join(f"{rung} {share:.2%}" for rung, share in losses)
+    stream = Console(stderr=True) if options.json else Console()
+    stream.print(
+        f"{noise:.0%} of the labels wrong: {options.certifications} certifications from {len(everything)} decisions, "
+        f"{options.tune} to tune and {options.calibrate} to prove, seed {options.seed}; wrong alone: {wrong}",
+        highlight=False,
+        soft_wrap=True,
     )
-    table = Table(title=title)
-    for column in (
-        "alpha",
-        "delta",
-        "proven",
-        "broken",
-        "95 %",
-        "naive",
-        "networks decide",
-        "of the oracle's",
-        "mapie",
-    ):
-        table.add_column(column, justify="right")
-    for row in rows:
-        low, high = row["broken_95"]
-        table.add_row(
-            promise_name(row["alpha"], row["covers"]),
-            f"{row['delta']:g}",
-            f"{row['certificates']}",
-            f"{row['broken']:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{row['naive_broken']:.1%}",
-            f"{row['networks_decide']:.1%}",
-            "" if row["of_oracle"] is None else f"{row['of_oracle']:.1%}",
-            f"{row['as_mapie']:.0%}",
+    rows = []
+    for promise in NOISY if noise else PROMISES:
+        alpha, _, covers = promise
+        oracle = Oracle(everything, alpha, covers)
+        random = np.random.default_rng((options.seed, int(alpha * 1000)))
+        numbers = track(
+            range(options.certifications), f"alpha {promise_name(alpha, covers)}", console=Console(stderr=True)
         )
-    Console().print(table)
+        sizes = options.tune, options.calibrate
+        tried = [certification(everything, random, sizes, promise, oracle) for _ in numbers]
+        rows.append(row_of(noise, promise, everything, oracle, tried))
+    return rows
 
 
 if __name__ == "__main__":

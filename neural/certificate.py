@@ -6,7 +6,7 @@ What is promised. Draw a state as the calibration states were drawn. With confid
 - of all decisions of the ladder, those of the rung behind them included, at most a share alpha is.
 
 Both must pass at each setting of the path, so the setting's p-value is the larger of the two (R. Berger,
-"Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982); the path is walked by
+"Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982); the path is tested by
 `escalade.neural.fixed_sequence`. One that covers "own" promises the first line alone: where the rung behind is itself
 worse than the reference more often than alpha, no threshold can bring the second. The promise is void for other
 weights, calibrators or novelty limits, hence `bundle`, and says nothing of states that are drawn otherwise.
@@ -77,38 +77,48 @@ class Split(BaseModel):
 
 
 class Certificate(BaseModel):
-    """bundle: identity of all that decides. covers: "all" decisions, or those that the networks make on their "own".
-    reference: what quality was measured against, such as "exact". states:
-    where they were from, in words. ladder: the rungs, the neural ones first, then the one behind them. simulations: of
-    that one, if it is a search; tried: so many it runs on average over all states, as it stops at a proof. path: the
-    settings tested, from timid to bold, up to the first that failed; passed: how many did not; chosen: the place of the
-    one in use. novel: share of the calibration states that were. cost_s: mean seconds of a visit to each rung, one
-    decision at a time, on the machine `measured_on`. behind: what the last rung gets wrong, asked always. max_cost_s:
-    the most that a decision was to cost, if that was said."""
+    """Thresholds in use, what was tested to find them, and what they are valid for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     bundle: Sha256
+    """Identity of all that decides."""
     alpha: float = Field(gt=0, lt=1)
     delta: float = Field(gt=0, lt=1)
     covers: Covers = "all"
+    """"all" decisions, or those that the networks make on their "own"."""
     reference: str = Field(min_length=1, max_length=100)
+    """What quality was measured against, such as "exact"."""
     states: str = Field(min_length=1, max_length=500)
+    """Where the states came from, in words."""
     ladder: tuple[str, ...] = Field(min_length=2)
+    """The rungs, the neural ones first, then the one behind them."""
     simulations: int | None = Field(default=None, ge=1)
+    """Of the rung behind, if it is a search."""
     tried: FiniteFloat | None = Field(default=None, ge=0)
+    """Simulations that it runs on average over all states, as it stops at a proof."""
     tune: Split
     calibrate: Split
     path: tuple[Setting, ...] = Field(min_length=1, max_length=1000)
+    """The settings tested, in an order that the tune states alone fixed, up to the first that failed."""
     passed: int = Field(ge=1)
+    """How many of them did not fail."""
     chosen: int = Field(ge=0)
+    """Place on the path of the one in use."""
     novel: Share = 0.0
+    """Share of the calibration states that were novel."""
     cost_s: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default_factory=dict)
+    """Mean seconds of a visit to each rung, one decision at a time, on the machine `measured_on`."""
     behind: Tally
+    """What the last rung gets wrong, asked always."""
     measured_on: str = ""
     created: AwareDatetime
     max_cost_s: FiniteFloat | None = None
+    """The most that a decision was to cost, if that was limited."""
+    limit: Share | None = None
+    """The largest share of decisions that any thresholds could leave to the networks within the promise, estimated on
+    the tune states; None in older certificates."""
     census: bool = False
     """Whether tune and calibrate are all states there are, so that they may be those that taught too."""
 

@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 2**31
 
-_NEWER = {"covers": "all", "census": False}
+_NEWER = {"covers": "all", "census": False, "limit": None}
 """Fields that certificates did not have at first, and what they are where these have none."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

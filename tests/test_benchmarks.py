@@ -33,11 +33,16 @@ SMOKE: dict[str, list[str]] = {
     "llm_ladder": ["--count", "6", "--endpoint", "30 % errors, 10 % hangs"],
     "perfect_opponent": ["--games", "0", "--simulations", "4"],
     "novelty": ["--known", "TEXTS/test.csv", "--fresh", "TEXTS/test.csv", "--fit", "4", "--draws", "1", "--json"],
+    "path_order": ["--runs", "1", "--sizes", "200", "--population", "500", "--json"],
     "promise": [
         *("--domain", "tic_tac_toe", "--bundle", "builtin:tic_tac_toe", "--states", "1200", "--fit", "200"),
         *("--simulations", "4", "--certifications", "2", "--tune", "200", "--calibrate", "200", "--folder", "OUT"),
     ],
     "same_store": ["TEXTS", "--seeds", "1", "--passes", "1", "--alpha", "0.5"],
+    "promise on texts": [
+        *("--texts", "TEXTS", "--teach", "60", "--fit", "200", "--noise", "0", "0.1", "--certifications", "2"),
+        *("--tune", "200", "--calibrate", "200", "--json"),
+    ],
     "search": [
         *("--repeats", "1", "--turn", "0", "--trees", "1", "4", "--requests", "4", "--plot", "OUT/search.png"),
         "--no-peers",
@@ -50,8 +55,8 @@ SMOKE: dict[str, list[str]] = {
     "tracing": ["--turns", "1", "--decisions", "2"],
     "watch": ["--runs", "2"],
 }
-"""Arguments of each script. POSITIONS stands for a file of solved positions, TEXTS for a folder of labelled texts, OUT
-for an empty folder."""
+"""Arguments of each script, whose name is the first word. POSITIONS stands for a file of solved positions, TEXTS for a
+folder of labelled texts, OUT for an empty folder."""
 
 ELSEWHERE = {
     "abandoned": "nodes/test_abandoned.py",
@@ -93,14 +98,13 @@ def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("texts")
-    with (folder / "test.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["text", "category"])
-        rows.writerows((f"my {name} is {word}", name) for name in ("card", "loan") for word in ("lost", "late", "new"))
-    with (folder / "train.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["text", "category"])
-        rows.writerows((f"my {name} of {number} is lost", name) for name in ("card", "loan") for number in range(700))
+    for split, times in (("train.csv", 240), ("test.csv", 1)):
+        with (folder / split).open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["text", "category"])
+            for number in range(times):
+                words = [(name, word) for name in ("card", "loan") for word in ("lost", "late", "new")]
+                rows.writerows((f"my {name} is {word}" + f" {number}" * (times > 1), name) for name, word in words)
     return folder
 
 
@@ -133,7 +137,7 @@ def scripts() -> list[str]:
 
 
 def test_every_benchmark_has_a_smoke_run() -> None:
-    assert scripts() == sorted({*SMOKE, *ELSEWHERE})
+    assert scripts() == sorted({run.split()[0] for run in SMOKE} | set(ELSEWHERE))
     for script, test in ELSEWHERE.items():
         assert script in (ROOT / "tests" / test).read_text(encoding="utf-8"), f"{test} does not run {script}.py"
 
@@ -141,14 +145,14 @@ def test_every_benchmark_has_a_smoke_run() -> None:
 # A script is a process that ends with its work: what it leaves open is closed then.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.usefixtures("importable")
-@pytest.mark.parametrize("script", SMOKE)
+@pytest.mark.parametrize("run", SMOKE)
 def test_it_runs_on_a_tiny_size(
-    script: str,
+    run: str,
     arguments: Callable[[list[str]], list[str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = arguments(SMOKE[script])
+    script, given = run.split()[0], arguments(SMOKE[run])
     monkeypatch.setattr("sys.argv", [f"{script}.py", *given])
     ended: object = None
     try:

@@ -1,8 +1,8 @@
 """From a bundle and labelled states to a bundle with calibrators, novelty and certificates.
 
 The states are split once, at random, into *tune* and *calibrate*. On tune the calibrators, the limit of novelty and
-the path of thresholds are fitted; calibrate is looked at only to walk the path. Its states must be drawn apart from
-all that trained the network; states of new games are.
+the order in which thresholds are tested are fitted; calibrate is looked at only to test them in that order. Its states
+must be drawn apart from all that trained the network; states of new games are.
 """
 
 from __future__ import annotations
@@ -23,21 +23,18 @@ from escalade.domains.base import Domain
 from escalade.domains.errors import EscaladeError
 from escalade.neural.bundle import Bundle, write_bundle
 from escalade.neural.certificate import Certificate, NeuralRung, Setting, Split, Tally
-from escalade.neural.fixed_sequence import count_for, least_count, p_value, passed, upper_bound
+from escalade.neural.fixed_sequence import least_count, passed, upper_bound
 from escalade.neural.novelty import fit_novelty
+from escalade.training.acceptance_limit import acceptance_limit
 from escalade.training.calibrate import fit_calibrator
 from escalade.training.certify_config import Promise
 from escalade.training.recorded import Recorded
 from escalade.training.reference import Labelled
-from escalade.training.threshold_path import Answers, decide, pareto_path
+from escalade.training.threshold_path import Answers, decide, pareto_front, path_order
+from escalade.training.unproven import FEWEST_TUNE, GAMES_NOTE, states_for, why_unproven
 from escalade.training.untaught import digests_of
 
-GAMES_NOTE = " (where they have a game or conversation, of so many of those)"
-FEWEST_TUNE = 100
-"""States that calibrators are fitted to at least."""
 _NEURAL: dict[str, NeuralRung] = {"policy": "policy", "value": "value"}
-HEADROOM = 1.5
-"""Settings whose loss on tune is beyond so many alphas are not tried."""
 
 
 class CertificationError(EscaladeError):
@@ -96,14 +93,14 @@ def certificate_of(
     where that is nothing."""
     calibrators = {rung: bundle.calibrator(rung) for rung in tune.rungs[:-1]}
     tuned, proving = (part.answers(calibrators, bundle.novelty) for part in (tune, calibrate))
-    least = least_count(promise.alpha, promise.delta)
-    at_least = 2 * least * len(tuned) / max(len(proving), 1)
-    path = pareto_path(
-        tuned, at_least=int(np.ceil(at_least)), most_loss=HEADROOM * promise.alpha, covers=promise.covers
-    )
-    settings, proven = _walked(proving, path, promise)
+    at_least = least_count(promise.alpha, promise.delta) * len(tuned) / max(len(proving), 1)
+    limit = acceptance_limit(tuned, promise.alpha, promise.covers)
+    front = pareto_front(tuned, at_least=int(np.ceil(at_least)), covers=promise.covers)
+    order = path_order(front, promise.alpha, max_cost_s=promise.max_cost_s)
+    settings, proven = _tested(proving, front.thresholds[order], promise)
     if not proven:
-        raise CertificationError(_too_little(proving, settings, promise, least))
+        first = (int(order[0]), settings[0]) if settings else None
+        raise CertificationError(why_unproven(proving, front, first, promise, limit))
     chosen = proven - 1
     if promise.max_cost_s is not None:
         within = [place for place in range(proven) if settings[place].cost_s <= promise.max_cost_s]
@@ -113,7 +110,7 @@ def certificate_of(
                 f"nothing that costs {promise.max_cost_s:g} s a decision is proven to lose at most {promise.alpha:g}: "
                 f"the cheapest that is costs {cheapest:.3g} s"
             )
-        chosen = within[0]
+        chosen = min(within, key=lambda place: int(order[place]))  # the front begins with the most accurate
     wrong, searches = int((~proving.right[:, -1]).sum()), tune.rungs[-1] == "search"
     return Certificate(
         bundle=bundle.hash,
@@ -137,6 +134,7 @@ def certificate_of(
         created=datetime.now(UTC),
         max_cost_s=promise.max_cost_s,
         census=labelled.census,
+        limit=limit.share,
     )
 
 
@@ -196,16 +194,14 @@ def certify(
         )
 
 
-def states_for(least: int) -> int:
-    """So many states it takes to prove anything for which so many flawless decisions are needed at least."""
-    return max(4 * least, 2 * FEWEST_TUNE)
-
-
-def _walked(proving: Answers, path: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
+def _tested(proving: Answers, vectors: NDArray[np.float64], promise: Promise) -> tuple[list[Setting], int]:
     """The settings tested, up to the first that fails, and how many passed."""
-    settings = [_setting(proving, thresholds, promise.delta) for thresholds in path]
-    proven = passed([setting.doubt(promise.alpha, promise.covers) for setting in settings], promise.delta)
-    return settings[: proven + 1], proven
+    settings: list[Setting] = []
+    for thresholds in vectors:
+        settings.append(_setting(proving, thresholds, promise.delta))
+        if not passed([settings[-1].doubt(promise.alpha, promise.covers)], promise.delta):
+            return settings, len(settings) - 1
+    return settings, len(settings)
 
 
 def _setting(proving: Answers, thresholds: NDArray[np.float64], delta: float) -> Setting:
@@ -223,37 +219,6 @@ def _setting(proving: Answers, thresholds: NDArray[np.float64], delta: float) ->
         shares=dict(zip(proving.rungs, shares.tolist(), strict=True)),
         cost_s=float(found.cost_s.mean()),
     )
-
-
-def _too_little(proving: Answers, settings: list[Setting], promise: Promise, least: int) -> str:
-    """Why nothing was proven, and what it would take."""
-    asked = f"a loss of at most {promise.alpha:g} with confidence {1 - promise.delta:g}"
-    if not settings:
-        return (
-            f"{asked} needs at least {2 * least} states of calibration that the networks may decide, and of "
-            f"{len(proving)} they may not so many: give about {states_for(least)} states or more"
-            f"{GAMES_NOTE}"
-        )
-    first = settings[0]
-    counted = (first.accepted,) if promise.covers == "own" else (first.accepted, first.all)
-    worst = max(counted, key=lambda tally: p_value(tally.k, tally.n, promise.alpha))
-    rate = worst.k / max(worst.n, 1)
-    what = (
-        "of all decisions, those of the rung behind the networks included," if worst is first.all else "accepted ones"
-    )
-    enough = count_for(rate, promise.alpha, promise.delta)
-    told = f"{asked} is not proven: {worst.k} of {worst.n} {what} were wrong ({rate:.2%}) at the most timid setting"
-    if enough is None:
-        behind = float((~proving.right[:, -1]).mean())
-        helps = "a better network, more simulations or a larger alpha"
-        if promise.covers == "all" and first.accepted.k < promise.alpha * first.accepted.n:
-            helps += ", or a promise of the networks' own decisions alone,"
-        return (
-            f"{told}; the rung behind the networks is wrong in {behind:.2%}: more states would not help, but {helps} "
-            "would"
-        )
-    needed = 2 * int(np.ceil(enough * len(proving) / max(worst.n, 1)))
-    return f"{told}; about {needed} states in all would be needed{GAMES_NOTE}"
 
 
 def _stamp(part: Recorded) -> Split:

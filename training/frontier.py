@@ -22,7 +22,7 @@ from escalade.training.certify import split
 from escalade.training.drawing import COLOURS, marks, new_figure, save_figure
 from escalade.training.intervals import Share, share_of
 from escalade.training.recorded import Recorded
-from escalade.training.threshold_path import Answers, decide, pareto_path
+from escalade.training.threshold_path import Answers, decide, pareto_front, spaced
 
 BY_HAND = (0.5, 0.7, 0.9)
 """Thresholds people try first, the same for every network."""
@@ -64,7 +64,8 @@ def frontier(
     neural = recorded.rungs[:-1]
     calibrators = {rung: bundle.calibrator(rung) for rung in neural}
     chosen, answers = (part.answers(calibrators, bundle.novelty) for part in (choosing, measuring))
-    path = pareto_path(chosen, at_least=1, most_loss=1.0)
+    front = pareto_front(chosen)
+    path = front.thresholds[spaced(np.arange(len(front)))]
     points = [_measured("sweep", f"sweep {place + 1}", answers, vector) for place, vector in enumerate(path)]
     for one in bundle.certificates:
         vector = np.array([one.setting.thresholds.get(rung, 1.0) for rung in _known(neural)])

@@ -1,8 +1,9 @@
-"""From the tune states: a path of threshold vectors, from timid to bold, on which a certificate is then looked for.
+"""From the tune states: the threshold vectors that are tested on the calibration states, and in which order.
 
-Of all vectors of a grid those are kept that no other beats in both loss and cost, and their order is that of their
-cost (B. Laufer-Goldshtein et al., "Efficiently controlling multiple risks with Pareto testing", ICLR 2023). What was
-seen here decides only what is tested, so it costs the certificate nothing but power.
+Of all vectors of a grid those are kept that no other beats in both loss and cost (B. Laufer-Goldshtein et al.,
+"Efficiently controlling multiple risks with Pareto testing", ICLR 2023). The test begins at the vector that is most
+surely within alpha on tune, the one of the least p-value there, and goes on to bolder ones. What was seen on tune
+decides only what is tested and in which order, so it costs the certificate nothing but power.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr, bdtrc
 
 from escalade.domains.base import BoolArray, IntArray
 from escalade.neural.certificate import Covers
@@ -20,7 +22,9 @@ from escalade.neural.certificate import Covers
 STEPS = 60
 """Thresholds of each rung in the grid."""
 LENGTH = 50
-"""Places on the path at most: each is tested, and the last one that passes counts."""
+"""Vectors at most that are tested in each direction from the first."""
+HEADROOM = 1.5
+"""Vectors whose loss on tune exceeds so many alphas are not tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,37 +81,95 @@ def accepts(answers: Answers, rung: int, threshold: float) -> BoolArray:
     return (answers.confidence[:, rung] >= threshold) & ~answers.barred[:, rung]
 
 
-def pareto_path(tune: Answers, *, at_least: int, most_loss: float, covers: Covers = "all") -> NDArray[np.float64]:
-    """`[L, R - 1]` float64, L from 1 to LENGTH: threshold vectors from timid to bold, as the tune states have them.
+@dataclass(frozen=True, eq=False)
+class Front:
+    """L threshold vectors that no other beats in both loss and cost on `count` tune states, ordered from the dearest
+    and most accurate to the cheapest."""
 
-    at_least: tune states that the first one is to accept: with fewer even a faultless one proves nothing. most_loss:
-    bolder ones than the first beyond this share of wrong decisions are left out, as they would hardly pass. covers:
-    what is counted as loss, see `Certificate`.
+    thresholds: NDArray[np.float64]
+    """`[L, R - 1]`: of each neural rung; 1 accepts nothing."""
+    accepted: IntArray
+    """`[L]`: decisions of the neural rungs."""
+    wrong: IntArray
+    """`[L]`: how many of those are wrong."""
+    wrong_all: IntArray
+    """`[L]`: how many of all `count` decisions are."""
+    cost_s: NDArray[np.float64]
+    """`[L]`: mean seconds of work per decision."""
+    count: int
+    covers: Covers
+    """What counts as loss, see `Certificate`."""
+
+    def __len__(self) -> int:
+        return len(self.thresholds)
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """`[L]`: share of wrong decisions; the larger of both shares where all decisions are covered."""
+        own: NDArray[np.float64] = self.wrong / np.maximum(self.accepted, 1)
+        return own if self.covers == "own" else np.maximum(own, self.wrong_all / self.count)
+
+    def p_values(self, alpha: float) -> NDArray[np.float64]:
+        """`[L]`: of the hypothesis that the loss exceeds alpha."""
+        own = bdtr(self.wrong, self.accepted, alpha)
+        of_all = own if self.covers == "own" else bdtr(self.wrong_all, self.count, alpha)
+        return np.maximum(own, of_all).astype(np.float64)
+
+    def surely_above(self, alpha: float, level: float) -> bool:
+        """Whether each vector by itself has a loss above alpha, at the given significance level."""
+        above = bdtrc(self.wrong - 1.0, self.accepted, alpha)
+        if self.covers == "all":  # one of both is enough, so twice the smaller counts
+            above = 2 * np.minimum(above, bdtrc(self.wrong_all - 1.0, self.count, alpha))
+        return bool((above <= level).all())
+
+
+def pareto_front(tune: Answers, *, at_least: int = 1, covers: Covers = "all") -> Front:
+    """Empty where no vector accepts `at_least` tune states.
+
+    at_least: the fewest that a vector must accept: with fewer even a faultless one proves nothing. covers: what counts
+    as loss, see `Certificate`.
     """
-    neural = len(tune.rungs) - 1
-    grids = [_grid(tune, rung) for rung in range(neural)]
+    grids = [threshold_grid(tune, rung) for rung in range(len(tune.rungs) - 1)]
     vectors = np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1)
-    accepted, wrong, wrong_all, cost = (each.ravel() for each in swept(tune, grids))
+    accepted, wrong, wrong_share, cost = (each.ravel() for each in swept(tune, grids))
+    wrong_all = np.rint(wrong_share * len(tune))
     loss = wrong / np.maximum(accepted, 1)
     if covers == "all":
-        loss = np.maximum(loss, wrong_all)
-    enough = np.flatnonzero(accepted >= at_least)
-    if not len(enough):
-        return np.zeros((0, neural))
-    order = enough[np.lexsort((loss[enough], cost[enough]))[::-1]]  # dearest first
+        loss = np.maximum(loss, wrong_all / len(tune))
+    enough = np.flatnonzero(accepted >= max(at_least, 1))
     # From the cheap end each must be better than all cheaper ones.
-    front, best = [], np.inf
-    for place in order[::-1]:
-        if loss[place] < best:
-            front.append(place)
-            best = loss[place]
-    front = front[::-1]
-    within = [place for place in front if loss[place] <= most_loss]
-    kept = within or front[:1]
-    if len(kept) > LENGTH:
-        kept = [kept[place] for place in np.unique(np.linspace(0, len(kept) - 1, LENGTH).round().astype(int))]
-    path: NDArray[np.float64] = vectors[kept]
-    return path
+    order = enough[np.lexsort((loss[enough], cost[enough]))]
+    least_before = np.minimum.accumulate(np.concatenate(([np.inf], loss[order])))[:-1]
+    kept = order[loss[order] < least_before][::-1]
+    counts = [each[kept].astype(np.int64) for each in (accepted, wrong, wrong_all)]
+    return Front(vectors[kept], counts[0], counts[1], counts[2], cost[kept], len(tune), covers)
+
+
+def path_order(front: Front, alpha: float, *, max_cost_s: float | None = None) -> IntArray:
+    """Places on the front `[P]`, in the order of the test: first the vector of the least p-value, then bolder ones up
+    to a loss of HEADROOM alphas.
+
+    max_cost_s: wanted is the most accurate vector within this cost. Where the first one is, more accurate ones within
+    the cost follow it before bolder ones do.
+    """
+    if not len(front):
+        return np.zeros(0, np.int64)
+    p_values = front.p_values(alpha)
+    start = len(front) - 1 - int(p_values[::-1].argmin())  # the boldest, where several round to 0
+    within = np.flatnonzero(front.loss <= HEADROOM * alpha)
+    bolder = spaced(np.arange(start + 1, within[-1] + 1 if len(within) else start + 1))
+    if max_cost_s is None:
+        return np.concatenate(([start], bolder))
+    affordable = np.flatnonzero(front.cost_s <= max_cost_s)
+    dearer = spaced(affordable[affordable < start][::-1])
+    return np.concatenate(([start], dearer, bolder))
+
+
+def spaced(places: IntArray) -> IntArray:
+    """LENGTH of them at most, evenly spaced, the ends included."""
+    if len(places) <= LENGTH:
+        return places
+    return places[np.unique(np.linspace(0, len(places) - 1, LENGTH).round().astype(int))]
 
 
 def swept(answers: Answers, grids: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
@@ -155,7 +217,7 @@ def _accepting(answers: Answers, rung: int, grid: NDArray[np.float64]) -> IntArr
     return np.where(answers.barred[:, rung], 0, known)
 
 
-def _grid(tune: Answers, rung: int) -> NDArray[np.float64]:
+def threshold_grid(tune: Answers, rung: int) -> NDArray[np.float64]:
     """Thresholds of a rung: confidences it gave, denser where it is sure, none of the states at first."""
     known = np.sort(tune.confidence[~tune.barred[:, rung], rung])
     if not len(known):

@@ -32,7 +32,12 @@ def test_it_writes_a_bundle_a_report_and_a_diagram(certified: tuple[Path, dict])
     assert sorted(entry.name for entry in made.iterdir()) == ["bundle", "reliability.png", "report.json"]
     assert json.loads((made / "report.json").read_text()) == report
     assert [one["alpha"] for one in report["certificates"]] == [0.05, 0.01]
+    assert list(report["limits"]) == ["0.05", "0.01"]
     for one in report["certificates"]:
+        limit = report["limits"][f"{one['alpha']:g}"]
+        assert (
+            one["limit"] == limit["share"] == pytest.approx(min(1, (1 - limit["error"]) / (1 - one["alpha"])), abs=0.01)
+        )
         setting = one["path"][one["chosen"]]
         assert setting["accepted"]["bound"] <= one["alpha"]
         assert setting["shares"]["search"] < 0.01  # the champion knows tic-tac-toe
@@ -81,6 +86,7 @@ def test_people_get_a_table_with_all_columns(tmp_path: Path) -> None:
         "policy",
         "value",
         "search",
+        "limit",
         "saved",
         "made/bundle",
     ):
@@ -97,6 +103,8 @@ def test_what_cannot_be_proven_does_not_take_along_what_can(tmp_path: Path) -> N
     assert report == json.loads((tmp_path / "made/report.json").read_text())
     assert "alpha 0.0001:" in done.stderr
     assert "needs at least" in done.stderr
+    assert "no thresholds could leave more than" in done.stderr
+    assert list(report["limits"]) == ["0.05", "0.0001"]
 
 
 def test_copied_rows_are_doubted(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_a_certificate_is_what_its_numbers_say(certified: Bundle) -> None:
         assert one.setting.accepted.bound <= one.alpha
         assert one.tune.count + one.calibrate.count == 4520
         assert one.tune.sha256 != one.calibrate.sha256
+        assert one.setting.accepted.n <= one.limit * one.setting.all.n + 50  # an estimate, by other states
     bold, timid = (one.setting for one in certified.certificates)
     assert bold.cost_s <= timid.cost_s
     assert bold.accepted.n >= timid.accepted.n
@@ -125,11 +126,20 @@ def test_it_survives_reading_and_no_other_bundle_can_take_it(certified: Bundle, 
     for change in (
         {"certificates": [data["certificates"][0] | {"path": bolder}]},
         {"certificates": [data["certificates"][0] | {"alpha": 0.0001}]},
+        {"certificates": [data["certificates"][0] | {"limit": None}, *data["certificates"][1:]]},
         {"novelty": data["novelty"] | {"limit": 1e9}},
         {"calibrators": data["calibrators"] | {"policy": {"kind": "identity"}}},
     ):
         with pytest.raises(BundleError):
             parse_manifest(json.dumps(data | change).encode())
+
+
+def test_one_from_before_there_was_a_limit_is_read() -> None:
+    shipped = json.loads((bundle_folder("builtin:connect_four") / "bundle.json").read_text())
+    assert all("limit" not in one for one in shipped["certificates"])
+    manifest = parse_manifest(json.dumps(shipped).encode())
+    assert manifest.certificates
+    assert all(one.limit is None for one in manifest.certificates)
 
 
 def test_one_that_was_made_for_other_weights_stays_unused(
@@ -214,12 +224,12 @@ def test_what_networks_decide_alone_is_proven_where_the_rung_behind_them_is_wors
     hopeless = replace(recorded, right=np.concatenate((recorded.right[:, :2], recorded.right[:, 2:] & False), axis=1))
 
     def made(covers: Any, name: str) -> Bundle:
-        promises = [Promise(0.03, 0.05, covers)]
+        promises = [Promise(0.04, 0.05, covers)]
         return certify(
             champion, hopeless, promises, tmp_path / name, domain=domain, labelled=worse, simulations=SIMULATIONS
         )
 
-    with pytest.raises(CertificationError, match="those of the rung behind the networks included, were wrong"):
+    with pytest.raises(CertificationError, match="by these, no thresholds can keep the promise"):
         made("all", "a")
     one = made("own", "b").certificates[0]
     assert one.covers == "own"
@@ -228,7 +238,7 @@ def test_what_networks_decide_alone_is_proven_where_the_rung_behind_them_is_wors
         doubt = p_value(setting.accepted.k, setting.accepted.n, one.alpha)
         assert (doubt <= one.delta) == (place < one.passed)
     assert one.setting.accepted.n > 200
-    assert best_certificate((one, one.model_copy(update={"covers": "all"})), 0.03, 0.05) is not one
+    assert best_certificate((one, one.model_copy(update={"covers": "all"})), 0.04, 0.05) is not one
     data = json.loads((tmp_path / "b" / "bundle.json").read_text())
     told = data["certificates"][0] | {"covers": "all"}  # its counts do not say so
     with pytest.raises(BundleError, match="its counts"):
@@ -258,7 +268,8 @@ def test_a_cost_limit_takes_the_most_accurate_setting_within(
     )
     one = made.certificates[0]
     assert one.setting.cost_s <= limit
-    assert one.chosen == 0 or one.path[one.chosen - 1].cost_s > limit
+    within = [setting for setting in one.path[: one.passed] if setting.cost_s <= limit]
+    assert one.setting.cost_s == max(setting.cost_s for setting in within)  # the dearer, the more accurate
     with pytest.raises(CertificationError, match="cheapest"):
         certify(
             champion,
@@ -280,10 +291,12 @@ def test_too_little_is_refused_with_the_number_it_takes(
 
     with pytest.raises(CertificationError, match="100 states are too few: give about 236"):
         tried(recorded.take(np.arange(100)), Promise())
-    with pytest.raises(CertificationError, match="needs at least 598"):
-        tried(recorded.take(np.arange(600)), Promise(0.01))
+    with pytest.raises(CertificationError, match="needs at least 299"):
+        tried(recorded.take(np.arange(590)), Promise(0.01))
     with pytest.raises(CertificationError, match="more states would not help"):
         tried(recorded, Promise(0.01))
+    with pytest.raises(CertificationError, match="no thresholds could leave more than 9"):
+        tried(recorded, Promise(0.002, 0.05, "own"))
     assert list(tmp_path.iterdir()) == []
 
 

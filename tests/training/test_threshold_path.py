@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from escalade.training.threshold_path import LENGTH, Answers, decide, pareto_path, swept
+from escalade.neural.fixed_sequence import p_value
+from escalade.training.threshold_path import LENGTH, Answers, decide, pareto_front, path_order, swept
 
 
 def made_up(seed: int, count: int = 600, good: float = 0.95) -> Answers:
@@ -72,34 +74,109 @@ def test_a_whole_grid_at_once_comes_to_what_each_vector_does(seed: int, neural: 
         assert [each[place] for each in found] == pytest.approx(list(expected))
 
 
-@given(st.integers(0, 1000))
+@given(st.integers(0, 1000), st.sampled_from(["all", "own"]))
 @settings(max_examples=15, deadline=None)
-def test_the_path_gets_cheaper_and_worse_and_begins_with_enough(seed: int) -> None:
+def test_the_front_gets_cheaper_and_worse_and_counts_as_the_ladder_does(seed: int, covers: Any) -> None:
     answers = made_up(seed)
-    path = pareto_path(answers, at_least=118, most_loss=0.2)
-    assert 1 <= len(path) <= LENGTH
-    found = [decide(answers, vector) for vector in path]
-    costs = [one.cost_s.mean() for one in found]
-    assert all(before > after for before, after in itertools.pairwise(costs))
-    accepted = [one.source < 2 for one in found]
-    assert all(inside.sum() >= 118 for inside in accepted)
-    losses = [max(one.wrong.mean(), one.wrong[inside].mean()) for one, inside in zip(found, accepted, strict=True)]
-    assert all(before < after for before, after in itertools.pairwise(losses))
-    assert max(losses[1:], default=0.0) <= 0.2
+    front = pareto_front(answers, at_least=59, covers=covers)
+    assert len(front)
+    found = [decide(answers, vector) for vector in front.thresholds]
+    own = [one.source < 2 for one in found]
+    assert front.accepted.tolist() == [inside.sum() for inside in own]
+    assert front.wrong.tolist() == [one.wrong[inside].sum() for one, inside in zip(found, own, strict=True)]
+    assert front.wrong_all.tolist() == [one.wrong.sum() for one in found]
+    assert front.cost_s == pytest.approx([one.cost_s.mean() for one in found])
+    assert (front.accepted >= 59).all()
+    assert (np.diff(front.cost_s) < 0).all()
+    assert (np.diff(front.loss) > 0).all()
+    p_values = [p_value(int(wrong), int(count), 0.1) for wrong, count in zip(front.wrong, front.accepted, strict=True)]
+    if covers == "all":
+        p_values = [max(each, p_value(int(k), 600, 0.1)) for each, k in zip(p_values, front.wrong_all, strict=True)]
+    assert front.p_values(0.1) == pytest.approx(p_values)
 
 
-def test_no_vector_of_the_grid_beats_one_on_the_path() -> None:
+def test_no_vector_of_the_grid_beats_one_on_the_front() -> None:
     answers = made_up(3)
-    path = [decide(answers, vector) for vector in pareto_path(answers, at_least=118, most_loss=0.1)]
+    front = [decide(answers, vector) for vector in pareto_front(answers, at_least=118).thresholds]
     random = np.random.default_rng(0)
     for _ in range(200):
         other = decide(answers, random.choice(answers.confidence.ravel(), 2))
         if (other.source < 2).sum() < 118:
             continue
-        worse = [one for one in path if one.wrong.mean() <= other.wrong.mean() + 0.01]
+        worse = [one for one in front if one.wrong.mean() <= other.wrong.mean() + 0.01]
         if worse:  # the grid is coarser than all confidences there are
             assert min(one.cost_s.mean() for one in worse) <= other.cost_s.mean() * 1.5 + 1
 
 
-def test_too_few_states_that_networks_may_decide_leave_no_path() -> None:
-    assert len(pareto_path(made_up(0, 100), at_least=118, most_loss=0.1)) == 0
+def test_too_few_states_that_networks_may_decide_leave_nothing_to_test() -> None:
+    front = pareto_front(made_up(0, 100), at_least=118)
+    assert len(front) == 0
+    assert len(path_order(front, 0.05)) == 0
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.02, 0.05, 0.1, 0.3]), st.sampled_from(["all", "own"]))
+@settings(max_examples=25, deadline=None)
+def test_the_first_one_tested_is_most_surely_within_alpha_and_bolder_ones_follow(
+    seed: int, alpha: float, covers: Any
+) -> None:
+    front = pareto_front(made_up(seed), at_least=1, covers=covers)
+    order = path_order(front, alpha)
+    p_values = front.p_values(alpha)
+    assert p_values[order[0]] == p_values.min()
+    assert (np.diff(order) > 0).all()
+    assert len(order) <= LENGTH + 1
+    assert (front.loss[order[1:]] <= 1.5 * alpha).all()
+    bolder = np.flatnonzero(front.loss <= 1.5 * alpha)
+    assert order[-1] == max(bolder.max(initial=0), order[0])
+
+
+@given(st.integers(0, 1000), st.floats(0.01, 0.99))
+@settings(max_examples=25, deadline=None)
+def test_within_a_cost_more_accurate_ones_are_tested_before_bolder_ones(seed: int, part: float) -> None:
+    front = pareto_front(made_up(seed), at_least=1)
+    limit = float(np.quantile(front.cost_s, part))
+    order = path_order(front, 0.1, max_cost_s=limit)
+    assert len(set(order.tolist())) == len(order)
+    start = order[0]
+    assert start == path_order(front, 0.1)[0]
+    dearer = order[1:][order[1:] < start]
+    assert dearer.tolist() == sorted(dearer.tolist(), reverse=True) == order[1 : 1 + len(dearer)].tolist()
+    assert (front.cost_s[dearer] <= limit).all()
+    if (front.cost_s[:start] <= limit).any():
+        assert dearer[-1] == np.flatnonzero(front.cost_s <= limit)[0]
+
+
+def evenly_wrong(random: np.random.Generator, count: int, noise: float) -> Answers:
+    """One network in front of the reference; a share of the labels is wrong, whatever its confidence."""
+    confidence = random.beta(4, 0.4, count)
+    right = (random.random(count) < confidence) & (random.random(count) >= noise)
+    return Answers(
+        ("policy", "reference"),
+        confidence[:, None],
+        np.stack([right, np.ones(count, np.bool_)], axis=1),
+        np.zeros((count, 1), np.bool_),
+        np.array([1.0, 100.0]),
+    )
+
+
+@pytest.mark.parametrize(("noise", "alpha", "least"), [(0.0, 0.05, 0.95), (0.05, 0.1, 0.95), (0.1, 0.1, 0.0)])
+def test_what_is_proven_holds_and_is_found_with_wrong_labels_as_well(noise: float, alpha: float, least: float) -> None:
+    random = np.random.default_rng(11)
+    everything, delta, runs = evenly_wrong(random, 50_000, noise), 0.05, 150
+    found = broken = 0
+    for _ in range(runs):
+        tune, proving = (everything.take(random.integers(len(everything), size=2000)) for _ in range(2))
+        front = pareto_front(tune, at_least=59, covers="own")
+        last = None
+        for vector in front.thresholds[path_order(front, alpha)]:
+            inside = decide(proving, vector)
+            own = inside.source == 0
+            if p_value(int(inside.wrong[own].sum()), int(own.sum()), alpha) > delta:
+                break
+            last = vector
+        if last is not None:
+            truth = decide(everything, last)
+            found += 1
+            broken += truth.wrong[truth.source == 0].mean() > alpha
+    assert broken <= delta * runs + 3 * (delta * (1 - delta) * runs) ** 0.5
+    assert found >= least * runs
