@@ -88,7 +88,7 @@ def certification(
     tuning, proving = (everything.take(random.integers(len(everything), size=size)) for size in sizes)
     at_least = int(np.ceil(least_count(alpha, delta) * sizes[0] / sizes[1]))
     front = pareto_front(tuning, at_least=at_least, covers=covers)
-    path = front.thresholds[path_order(front, alpha)]
+    path = front.thresholds[path_order(front, alpha, delta, proving=sizes[1] / sizes[0])]
     seen = Losses(proving, path, covers)
     proven = passed(seen.p_values(alpha), delta)
     naive = np.flatnonzero(seen.worst <= alpha)

@@ -96,7 +96,8 @@ def certificate_of(
     at_least = least_count(promise.alpha, promise.delta) * len(tuned) / max(len(proving), 1)
     limit = acceptance_limit(tuned, promise.alpha, promise.covers)
     front = pareto_front(tuned, at_least=int(np.ceil(at_least)), covers=promise.covers)
-    order = path_order(front, promise.alpha, max_cost_s=promise.max_cost_s)
+    larger = len(proving) / max(len(tuned), 1)
+    order = path_order(front, promise.alpha, promise.delta, proving=larger, max_cost_s=promise.max_cost_s)
     settings, proven = _tested(proving, front.thresholds[order], promise)
     if not proven:
         first = (int(order[0]), settings[0]) if settings else None

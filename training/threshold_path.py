@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc
+from scipy.special import bdtr, bdtrc, bdtrik, betaincinv, ndtri
 
 from escalade.domains.base import BoolArray, IntArray
 from escalade.neural.certificate import Covers
@@ -81,6 +81,10 @@ def accepts(answers: Answers, rung: int, threshold: float) -> BoolArray:
     return (answers.confidence[:, rung] >= threshold) & ~answers.barred[:, rung]
 
 
+_QUANTILES = (np.arange(20) + 0.5) / 20
+_DEVIATIONS = ndtri((np.arange(9) + 0.5) / 9)
+
+
 @dataclass(frozen=True, eq=False)
 class Front:
     """L threshold vectors that no other beats in both loss and cost on `count` tune states, ordered from the dearest
@@ -115,6 +119,26 @@ class Front:
         of_all = own if self.covers == "own" else bdtr(self.wrong_all, self.count, alpha)
         return np.maximum(own, of_all).astype(np.float64)
 
+    def pass_probabilities(self, alpha: float, delta: float, proving: float = 1.0) -> NDArray[np.float64]:
+        """`[L]`: the probability with which each vector would pass at level delta on another sample, `proving` times as
+        large as the tune states: the posterior predictive under Jeffreys priors of its loss, with the number of states
+        it would accept as uncertain as it is. Unlike the p-value here, it is not misled by a vector that accepts few
+        states, none of them wrong by chance."""
+        spread = np.sqrt(self.accepted * (1 - self.accepted / self.count) * (1 + 1 / max(proving, 1e-9)))
+        found = np.mean(
+            [
+                _passes(
+                    self.wrong, self.accepted, np.maximum(self.accepted + shift * spread, 0) * proving, alpha, delta
+                )
+                for shift in _DEVIATIONS
+            ],
+            axis=0,
+        )
+        if self.covers == "own":
+            return found
+        whole = np.full(len(self), self.count)
+        return np.minimum(found, _passes(self.wrong_all, whole, whole * proving, alpha, delta))
+
     def surely_above(self, alpha: float, level: float) -> bool:
         """Whether each vector by itself has a loss above alpha, at the given significance level."""
         above = bdtrc(self.wrong - 1.0, self.accepted, alpha)
@@ -145,17 +169,19 @@ def pareto_front(tune: Answers, *, at_least: int = 1, covers: Covers = "all") ->
     return Front(vectors[kept], counts[0], counts[1], counts[2], cost[kept], len(tune), covers)
 
 
-def path_order(front: Front, alpha: float, *, max_cost_s: float | None = None) -> IntArray:
-    """Places on the front `[P]`, in the order of the test: first the vector of the least p-value, then bolder ones up
-    to a loss of HEADROOM alphas.
+def path_order(
+    front: Front, alpha: float, delta: float, *, proving: float = 1.0, max_cost_s: float | None = None
+) -> IntArray:
+    """Places on the front `[P]`, in the order of the test: first the vector that is most likely to pass, then bolder
+    ones up to a loss of HEADROOM alphas.
 
-    max_cost_s: wanted is the most accurate vector within this cost. Where the first one is, more accurate ones within
-    the cost follow it before bolder ones do.
+    proving: states of the calibration set for each tune state. max_cost_s: wanted is the most accurate vector within
+    this cost. Where the first one is, more accurate ones within the cost follow it before bolder ones do.
     """
     if not len(front):
         return np.zeros(0, np.int64)
-    p_values = front.p_values(alpha)
-    start = len(front) - 1 - int(p_values[::-1].argmin())  # the boldest, where several round to 0
+    likely = front.pass_probabilities(alpha, delta, proving)
+    start = len(front) - 1 - int(likely[::-1].argmax())  # the boldest, where several round to 1
     within = np.flatnonzero(front.loss <= HEADROOM * alpha)
     bolder = spaced(np.arange(start + 1, within[-1] + 1 if len(within) else start + 1))
     if max_cost_s is None:
@@ -163,6 +189,21 @@ def path_order(front: Front, alpha: float, *, max_cost_s: float | None = None) -
     affordable = np.flatnonzero(front.cost_s <= max_cost_s)
     dearer = spaced(affordable[affordable < start][::-1])
     return np.concatenate(([start], dearer, bolder))
+
+
+def _passes(
+    wrong: IntArray, accepted: IntArray, proving: NDArray[np.float64], alpha: float, delta: float
+) -> NDArray[np.float64]:
+    """`[L]`: the probability that of `proving` `[L]` decisions so few are wrong that a loss above alpha is refuted at
+    level delta, where `wrong` of `accepted` were."""
+    count = np.floor(proving).astype(np.int64)
+    most = np.floor(
+        bdtrik(delta, np.maximum(count, 1).astype(np.float64), alpha) + 1e-9
+    )  # wrong ones, of which the p-value is delta
+    most = np.where(bdtr(0, count, alpha) > delta, -1.0, np.maximum(most, 0.0))
+    rates = betaincinv(wrong[:, None] + 0.5, (accepted - wrong)[:, None] + 0.5, _QUANTILES[None])
+    found = bdtr(np.maximum(most, 0)[:, None], count[:, None], rates).mean(axis=1)
+    return np.where(most < 0, 0.0, found)
 
 
 def spaced(places: IntArray) -> IntArray:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import bdtr
 
 from escalade.neural.fixed_sequence import p_value
-from escalade.training.threshold_path import LENGTH, Answers, decide, pareto_front, path_order, swept
+from escalade.training.threshold_path import LENGTH, Answers, Front, decide, pareto_front, path_order, swept
 
 
 def made_up(seed: int, count: int = 600, good: float = 0.95) -> Answers:
@@ -111,18 +112,18 @@ def test_no_vector_of_the_grid_beats_one_on_the_front() -> None:
 def test_too_few_states_that_networks_may_decide_leave_nothing_to_test() -> None:
     front = pareto_front(made_up(0, 100), at_least=118)
     assert len(front) == 0
-    assert len(path_order(front, 0.05)) == 0
+    assert len(path_order(front, 0.05, 0.05)) == 0
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.02, 0.05, 0.1, 0.3]), st.sampled_from(["all", "own"]))
 @settings(max_examples=25, deadline=None)
-def test_the_first_one_tested_is_most_surely_within_alpha_and_bolder_ones_follow(
+def test_the_first_one_tested_is_most_likely_to_pass_and_bolder_ones_follow(
     seed: int, alpha: float, covers: Any
 ) -> None:
     front = pareto_front(made_up(seed), at_least=1, covers=covers)
-    order = path_order(front, alpha)
-    p_values = front.p_values(alpha)
-    assert p_values[order[0]] == p_values.min()
+    order = path_order(front, alpha, 0.05)
+    likely = front.pass_probabilities(alpha, 0.05)
+    assert likely[order[0]] == likely.max()
     assert (np.diff(order) > 0).all()
     assert len(order) <= LENGTH + 1
     assert (front.loss[order[1:]] <= 1.5 * alpha).all()
@@ -130,15 +131,31 @@ def test_the_first_one_tested_is_most_surely_within_alpha_and_bolder_ones_follow
     assert order[-1] == max(bolder.max(initial=0), order[0])
 
 
+@given(st.integers(0, 300), st.integers(0, 40), st.sampled_from([0.02, 0.1]), st.sampled_from([0.5, 1.0, 2.0]))
+@settings(max_examples=40, deadline=None)
+def test_the_probability_of_passing_is_that_of_another_sample(
+    accepted: int, wrong: int, alpha: float, larger: float
+) -> None:
+    """Against a simulation: a loss from its posterior, a number of accepted states, wrong ones among them, a test."""
+    accepted, wrong = accepted + 30, min(wrong, accepted + 30)
+    one, random = np.array([accepted]), np.random.default_rng(0)
+    front = Front(np.zeros((1, 1)), one, np.array([wrong]), np.array([wrong]), np.ones(1), 600, "own")
+    rates = random.beta(wrong + 0.5, accepted - wrong + 0.5, 20_000)
+    shares = random.beta(accepted + 0.5, 600 - accepted + 0.5, 20_000)
+    counts = random.binomial(round(600 * larger), shares)
+    again = bdtr(random.binomial(counts, rates), counts, alpha) <= 0.05
+    assert front.pass_probabilities(alpha, 0.05, larger)[0] == pytest.approx(again.mean(), abs=0.07)
+
+
 @given(st.integers(0, 1000), st.floats(0.01, 0.99))
 @settings(max_examples=25, deadline=None)
 def test_within_a_cost_more_accurate_ones_are_tested_before_bolder_ones(seed: int, part: float) -> None:
     front = pareto_front(made_up(seed), at_least=1)
     limit = float(np.quantile(front.cost_s, part))
-    order = path_order(front, 0.1, max_cost_s=limit)
+    order = path_order(front, 0.1, 0.05, max_cost_s=limit)
     assert len(set(order.tolist())) == len(order)
     start = order[0]
-    assert start == path_order(front, 0.1)[0]
+    assert start == path_order(front, 0.1, 0.05)[0]
     dearer = order[1:][order[1:] < start]
     assert dearer.tolist() == sorted(dearer.tolist(), reverse=True) == order[1 : 1 + len(dearer)].tolist()
     assert (front.cost_s[dearer] <= limit).all()
@@ -168,7 +185,7 @@ def test_what_is_proven_holds_and_is_found_with_wrong_labels_as_well(noise: floa
         tune, proving = (everything.take(random.integers(len(everything), size=2000)) for _ in range(2))
         front = pareto_front(tune, at_least=59, covers="own")
         last = None
-        for vector in front.thresholds[path_order(front, alpha)]:
+        for vector in front.thresholds[path_order(front, alpha, 0.05)]:
             inside = decide(proving, vector)
             own = inside.source == 0
             if p_value(int(inside.wrong[own].sum()), int(own.sum()), alpha) > delta:

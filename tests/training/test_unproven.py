@@ -25,7 +25,7 @@ def answers(seed: int, count: int, wrong: float, behind: float = 0.0) -> Answers
 def message(tune: Answers, proving: Answers, alpha: float, covers: Any = "own") -> str:
     promise = Promise(alpha, 0.05, covers)
     front = pareto_front(tune, at_least=59, covers=covers)
-    place = int(path_order(front, alpha)[0])
+    place = int(path_order(front, alpha, 0.05)[0])
     found = decide(proving, front.thresholds[place])
     own = found.source == 0
     tallies = [Tally(n=int(part.sum()), k=int(found.wrong[part].sum()), bound=1.0) for part in (own, own | True)]
