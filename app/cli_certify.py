@@ -21,7 +21,14 @@ from escalade.app.labelling import (
     StoreOfDecisionsOption,
     Wanted,
 )
-from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
+from escalade.app.measured import (
+    open_bundle,
+    percent,
+    progress_bars,
+    table_of,
+    warn_of_contradictions,
+    write_report,
+)
 from escalade.app.settings import Settings, read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
     from escalade.training.certified_report import Measured
     from escalade.training.certify_config import Promise
+    from escalade.training.contradictions import Contradictions
     from escalade.training.intervals import Calibration
     from escalade.training.reference import Labelled
 
@@ -70,7 +78,7 @@ def certify(
     test: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="CSV file of test states; those that were not used for calibration are also measured."
+            metavar="FILE", help="Table of test states; those that were not used for calibration are also measured."
         ),
     ] = None,
     bundle: MeasuredBundleOption = None,
@@ -95,6 +103,7 @@ def certify(
     from escalade.training.certify import certify as prove
     from escalade.training.certify import split
     from escalade.training.certify_config import Promise
+    from escalade.training.contradictions import contradictions
     from escalade.training.recorded import record
     from escalade.training.reference import apart
 
@@ -125,6 +134,13 @@ def certify(
         if states is not None:
             _doubt_copies(labelled)
         fresh = None if test is None else apart(loaded, labels(test), labelled)  # what is wrong with it is said first
+        doubtful = {
+            given.source: contradictions(loaded, given.states, given.acceptable)
+            for given in (labelled, fresh)
+            if given is not None and not given.reference.startswith("search:")  # whose choices vary with their seeds
+        }
+        for where, contradictory in doubtful.items():
+            warn_of_contradictions(contradictory, where)
         recorded = record(
             loaded,
             opened,
@@ -151,7 +167,7 @@ def certify(
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested, unproven)
+    report = _write(folder, made, opened, calibrations, tested, unproven, doubtful)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -200,6 +216,7 @@ def _write(
     calibrations: dict[str, Calibration],
     tested: list[Measured],
     unproven: dict[str, str],
+    doubtful: dict[str, Contradictions],
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -209,6 +226,7 @@ def _write(
         "calibration": {rung: dataclasses.asdict(one) for rung, one in calibrations.items()},
         "tested": [dataclasses.asdict(one) for one in tested],
         "unproven": unproven,
+        "contradictory_labels": {where: found.plain() for where, found in doubtful.items()},
     }
     write_report(report, folder / REPORT)
     return report

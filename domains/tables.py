@@ -34,8 +34,8 @@ JSON = (".json", *JSON_LINES)
 """How names of files end that are read as JSON; a `.json` file may also hold JSON Lines."""
 SEPARATORS = (",", ";", "\t")
 _SEPARATOR_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
-_UNUSED = "\x1f"
-"""Separates units in ASCII's own terms, and occurs in no text: for tables of one column."""
+_NO_SEPARATOR = ("\x1f", *map(chr, range(0xE000, 0xE100)))
+"""Stand in for the separator of a table of one column: the first that is not in the text."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -111,7 +111,8 @@ def delimited_table(text: str, path: Path, known: Iterable[str]) -> Table:
     not in a table of one column. Raises FileError naming the line."""
     separator, columns = header_of(text, known)
     # Not split into lines here: a quoted cell may hold line breaks.
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=separator or _UNUSED, strict=True)
+    unused = separator or next(character for character in _NO_SEPARATOR if character not in text)
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=unused, strict=True)
     rows: list[Row] = []
     line, begun = 1, False
     try:

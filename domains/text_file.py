@@ -72,8 +72,8 @@ def decoded(content: bytes, path: Path) -> tuple[str, str]:
                 raise FileError(
                     f"'{path}' begins with the byte order mark of {name}, but {_byte(content, place)} is not {name}"
                 ) from None
-    if (codec := _utf16_without_mark(content)) is not None:
-        return content.decode(codec), "UTF-16"
+    if (wide := _utf16_without_mark(content)) is not None:
+        return content.decode(wide), "UTF-16"
     try:
         return content.decode("utf-8"), "UTF-8"
     except UnicodeDecodeError as error:

@@ -35,6 +35,7 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targe
     excluded = [_keys_of(run, positions) for positions in run.excluded()]
     if excluded:
         rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
+    run.note_contradictions(rows)
     config = run.recipe.window
     return split(rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None)
 

@@ -77,7 +77,7 @@ def test_every_json_shape(labels_of, content):
         'text,label\r\n"two\r\nlines",a\r\nx,b\r\n',
         "text,label\nx,a\ny,b,,\n",  # as spreadsheets fill up lines
         "text;label\nx, y;a\ny;b\n",
-        "Text\tLabel\n\"x\n;\"\ta\ny\tb\n",
+        'Text\tLabel\n"x\n;"\ta\ny\tb\n',
         "\n\nlabel\na\nb",
         "category,label\nx,a\ny,b\n",
         'text,label\n"\u2028 is no line end",a\n\x0bneither,b\n',
