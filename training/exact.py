@@ -28,10 +28,12 @@ from escalade.neural.files import write_whole
 from escalade.search.config import whole
 from escalade.search.solvers import Solver, exact_solver
 from escalade.search.threads import in_threads
-from escalade.training.solved import casual_states
+from escalade.training.solved import casual_move, casual_states
 
 FIRST_PLY, LAST_PLY = 8, 34
 """Solved positions are from here to there: earlier ones take a solver long, later ones hardly leave a choice."""
+MOST_PLIES = 1000
+"""A casual game that lasts longer is cut there, to learn how long games are."""
 PHASES = ("begin", "middle", "end")
 
 OnSolved = Callable[[int, int], None]
@@ -118,8 +120,8 @@ def solved_positions(
     Every reachable unfinished position where the solver lists them (tic-tac-toe: 4520, whatever `count`); else `count`
     different ones of casual games (`escalade.training.solved.casual_states`), a game each.
 
-    plies: how many moves each game has before its position, taken in turn; FIRST_PLY to LAST_PLY spread evenly if not
-        given. All cores solve.
+    plies: how many moves each game has before its position, taken in turn; those of `solved_plies` spread evenly if
+        not given. All cores solve.
     Raises SettingsError for a domain without a solver.
     """
     solver = exact_solver(domain)
@@ -230,13 +232,29 @@ def longest_game(domain: Domain[Any]) -> int | None:
     return cells if isinstance(cells, int) else None
 
 
+def solved_plies(domain: Domain[Any]) -> tuple[int, int]:
+    """The first and the last ply of the positions that are solved: FIRST_PLY and LAST_PLY, in games of unknown length
+    the same part of half of 21 casual games."""
+    if longest_game(domain) is not None:
+        return FIRST_PLY, LAST_PLY
+    lengths = []
+    for number in range(21):
+        random, state = np.random.default_rng((0x91E5, number)), domain.initial_state()
+        plies = 0
+        while not domain.is_terminal(state) and plies < MOST_PLIES:
+            state, plies = domain.step(state, casual_move(domain, state, random, 0.8)), plies + 1
+        lengths.append(plies)
+    usual = sorted(lengths)[len(lengths) // 2]
+    return usual // 5, max(usual // 5, usual * 4 // 5 - 1)
+
+
 # Solving
 
 
 def _casual(domain: Domain[Any], count: int, seed: int, plies: Sequence[int] | None) -> list[Any]:
     """So many different states, those asked for first in the order of their games."""
-    span = LAST_PLY + 1 - FIRST_PLY
-    wanted = [FIRST_PLY + place * span // count for place in range(count)] if plies is None else list(plies)
+    first, last = solved_plies(domain)
+    wanted = [first + place * (last + 1 - first) // count for place in range(count)] if plies is None else list(plies)
     if not wanted:
         raise SettingsError("plies must name at least one number of moves")
     found: dict[bytes, Any] = {}

@@ -31,10 +31,10 @@ from escalade.search.solvers import exact_solver, optimal_actions
 from escalade.training.agreement import BATCH, OnDone
 from escalade.training.casual import casual_positions
 from escalade.training.exact import (
-    FIRST_PLY,
     ExactPositions,
     read_positions,
     solved,
+    solved_plies,
     solved_positions,
     write_positions,
 )
@@ -96,23 +96,25 @@ def exact_labels(
     on_progress: OnDone | None = None,
 ) -> Labelled:
     """By the exact solver: the positions of a file; or every one there is, where it lists them; or one of each of
-    `count` casual games, at any time from FIRST_PLY on (earlier ones take a solver long), as players meet them. Kept in
-    `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither solver nor file."""
+    `count` casual games, at any time from the first of `solved_plies` on (earlier ones take a solver long), as players
+    meet them. Kept in `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither
+    solver nor file."""
     if path is not None:
         return of_positions(read_positions(path, domain), path.name)
     if hasattr(exact_solver(domain), "reachable_positions"):
         every = solved_positions(domain, on_progress=on_progress)
         return of_positions(every, every.source)
+    first, _ = solved_plies(domain)
     kept = None if folder is None else folder / f"decisions-{count}-{seed}.csv"
     if kept is not None and kept.exists():
         found = read_positions(kept, domain)
     else:
-        states = casual_states(domain, count, seed, FIRST_PLY)
+        states = casual_states(domain, count, seed, first)
         if kept is None:
             found = solved(domain, states, "casual games", seed, on_progress=on_progress)
         else:
             found = solved_bit_by_bit(domain, states, seed, kept, on_progress)
-    return of_positions(found, f"positions of {len(found)} casual games, from move {FIRST_PLY + 1} on, seed {seed}")
+    return of_positions(found, f"positions of {len(found)} casual games, from move {first + 1} on, seed {seed}")
 
 
 def solved_bit_by_bit(
