@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from escalade.app.cli_options import (
     AlphaOption,
@@ -59,7 +60,7 @@ def play(
     """Play against the graph in the terminal.
 
     Enter a move, or a command: moves lists the legal moves, hint asks the graph for yours, undo takes back your last
-    move, rungs shows how the last move was decided, q quits. Where a move is named like a command, /undo is the command.
+    move, rungs shows how the last move was decided, q quits. Where a move is named like one, /undo is the command.
     """
     context = run_context(
         ladder=ladder,
@@ -99,12 +100,14 @@ class _Match:
         game = self.game
         self.console.print(f"[dim]enter a move, or {COMMANDS}[/]", highlight=False, soft_wrap=True)
         mover: int | None = None
+        seen: set[int] = set()
         while not game.is_terminal(self.state):
             before, mover = mover, game.to_move(self.state)
             if self.me is None and before is not None and mover != before:
                 self.me = mover  # the graph has moved first
             mine = mover == self.me
-            if mover == before:
+            seen.add(mover)
+            if mover == before and len(seen) == 2:  # not so of one who plays alone
                 who = "it is your turn again" if mine else "the graph moves again"
                 self.console.print(f"[yellow]{who}: the other side has no turn here[/]")
             if not mine:
@@ -185,7 +188,7 @@ class _Match:
         if command == "undo":
             self.console.print("there is no move of yours to take back")
         elif command == "hint":
-            self.console.print("hint: ", decision_headline(self._decided()), end="")
+            self.console.print(Text("hint: ").append_text(decision_headline(self._decided())))
         elif command == "rungs":
             if self.last is None:
                 self.console.print("the graph has decided nothing yet")

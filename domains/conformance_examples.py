@@ -53,8 +53,8 @@ def _sentences(probe: Probe, game: Game) -> Iterator[tuple[str, str]]:
             state = game.states[number]
             yield (
                 "twice",
-                f"After {_moves(probe, game, number)}, in this state, player {after} to move, who moved last too: the other "
-                f"player has no turn between.\n{_shown(probe, state)}",
+                f"After {_moves(probe, game, number)}, in this state, player {after} to move, who moved last too: the "
+                f"other player has no turn between.\n{_shown(probe, state)}",
             )
             return
 
