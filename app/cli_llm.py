@@ -41,7 +41,7 @@ def simulate(
         typer.Option(metavar="exact|labels|search:N", help="Ground truth for correct answers.", show_default="exact"),
     ] = "",
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV file of states and correct actions; for labels.")
+        Path | None, typer.Option(metavar="FILE", help="Table of states and correct actions; for labels.")
     ] = None,
     bundle: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Model bundle that search:N evaluates states with.")

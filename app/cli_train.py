@@ -83,7 +83,7 @@ def train(
     ] = None,
     exclude: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="CSV file of positions to hold out from training; may be repeated."),
+        typer.Option(metavar="FILE", help="Table of positions to hold out from training; may be repeated."),
     ] = None,
     start: Annotated[
         str | None,
