@@ -12,7 +12,7 @@ from rich.table import Table
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.domains.catalog import domain_class, domain_names, load_domain
-from escalade.domains.conformance import check_domain
+from escalade.domains.conformance import TO_JUDGE, check_domain
 from escalade.domains.errors import CatalogError
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ def check(
             told = f": {escape(result.detail)}" if result.detail else ""
             console.print(f"[{colour}]{result.outcome:8}[/]{escape(result.law)} [dim]({result.cases})[/]{told}")
         if report.finished:
-            console.print("\n[bold]For you to judge, as no check can: has the right player won?[/]")
+            console.print(f"\n[bold]{TO_JUDGE}[/]")
         for text in report.finished:
             console.print(escape(text), highlight=False)
     if not report.passed:

@@ -45,6 +45,8 @@ STEPS = "step_rows agrees with step"
 RULES = "rules_rows agrees with the plain rules"
 PLAYOUT = "playout_rows depends on row and key alone"
 
+TO_JUDGE = "For you to judge, as no check can: has the right player won?"
+
 LAWS = (
     Law(WELL_FORMED, laws.attributes),
     Law(GAMES, play.games_end),
@@ -120,7 +122,9 @@ class ConformanceReport:
             word = result.outcome.upper() if result.outcome == "failed" else result.outcome
             number = "" if result.outcome == "skipped" else f" ({result.cases})"
             lines.append(f"  {word:8}{result.law}{number}" + (f": {result.detail}" if result.detail else ""))
-        lines += [f"  {line}" for text in self.finished for line in text.splitlines()]
+        if self.finished:
+            lines.append(f"  {TO_JUDGE}")
+            lines += [f"  {line}" for text in self.finished for line in text.splitlines()]
         return "\n".join(lines)
 
 
