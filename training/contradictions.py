@@ -84,8 +84,8 @@ def contradictions(domain: Domain[Any], states: Sequence[str], acceptable: BoolA
 def contradictions_of_rows(domain: Domain[Any], rows: Rows) -> Contradictions:
     """Of the labels in rows of experience: where a language model, a person or a file chose one action. States that a
     solver has labelled too are left out, as nobody else is heard there."""
-    labelled: Any = ~np.isin(rows.source, TAUGHT_BY_PLAY) & (np.nan_to_num(rows.policy).max(axis=1, initial=0.0) == 1.0)
-    found = rows.take(np.flatnonzero(labelled))
+    taught = np.flatnonzero(~np.isin(rows.source, TAUGHT_BY_PLAY))
+    found = rows.take(taught[np.nan_to_num(rows.policy[taught]).max(axis=1, initial=0.0) == 1.0])
     keys = position_keys(found.observation, found.legal)
     if len(found) and (solved := np.flatnonzero(rows.source == "solver")).size:
         fresh = ~np.isin(keys, position_keys(rows.observation[solved], rows.legal[solved]))
