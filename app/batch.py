@@ -7,12 +7,11 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from escalade.app.result_file import ResultFile
 from escalade.app.tracing import sampled
-from escalade.domains.errors import EscaladeError, OverloadedError, SettingsError
+from escalade.domains.errors import EscaladeError, OverloadedError
 from escalade.graph.decision import decided
 from escalade.graph.decision_graph import DecisionGraph
 from escalade.nodes.context import DecisionContext
@@ -36,7 +35,7 @@ class Outcome:
 
 async def decide_many(
     graph: DecisionGraph,
-    states: Sequence[str],
+    states: Sequence[Any],
     context: DecisionContext,
     concurrency: int = CONCURRENCY,
     *,
@@ -70,7 +69,7 @@ async def decide_many(
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-def refused(number: int, state: str, error: EscaladeError) -> Outcome:
+def refused(number: int, state: Any, error: EscaladeError) -> Outcome:
     """The outcome of a state that was not decided."""
     line: dict[str, Any] = {"state": state, "error": str(error)}
     failed = error.failed
@@ -81,23 +80,9 @@ def refused(number: int, state: str, error: EscaladeError) -> Outcome:
     return Outcome(number, line, reasons[-1] if reasons else "")
 
 
-def read_states(path: Path) -> list[str]:
-    """One state a line, an empty line being the empty text. Raises SettingsError for a file that cannot be read."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SettingsError(f"--input '{path}' cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"--input '{path}' is not UTF-8 text: {error}") from None
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
-
-
 async def decide_file(
     graph: DecisionGraph,
-    states: Sequence[str],
+    states: Sequence[Any],
     context: DecisionContext,
     output: ResultFile,
     on_line: Callable[[int, dict[str, Any]], None],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -30,6 +32,7 @@ from escalade.app import (
     cli_watch,
 )
 from escalade.domains.errors import DomainFault, EscaladeError, NoDecisionError
+from escalade.domains.text_file import FileWarning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,10 +57,26 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR)
+    warnings.simplefilter("always", FileWarning)
+    warnings.showwarning = _shown_in_a_line(warnings.showwarning)
     # A user's own domain, named module:Class, is looked for where they stand. Last, so that a folder called
     # `graph` or `search` there hides nothing that is installed.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+
+
+def _shown_in_a_line(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """How warnings are shown: those about a user's file as a sentence, once each, and any other as before."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, FileWarning):
+            otherwise(message, category, *rest, **more)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            Console(stderr=True, soft_wrap=True).print(f"[yellow]note:[/] {escape(str(message))}", highlight=False)
+
+    return show
 
 
 app.command("decide")(cli_decide.decide)

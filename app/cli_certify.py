@@ -22,7 +22,14 @@ from escalade.app.labelling import (
     Wanted,
     mention,
 )
-from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
+from escalade.app.measured import (
+    open_bundle,
+    percent,
+    progress_bars,
+    table_of,
+    warn_of_contradictions,
+    write_report,
+)
 from escalade.app.settings import Settings, read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
     from escalade.training.certified_report import Measured
     from escalade.training.certify_config import Promise
+    from escalade.training.contradictions import Contradictions
     from escalade.training.intervals import Calibration
     from escalade.training.reference import Labelled
     from escalade.training.untaught import LeftOut
@@ -81,7 +89,7 @@ def certify(
     test: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="CSV file of test states; those that were not used for calibration are also measured."
+            metavar="FILE", help="Table of test states; those that were not used for calibration are also measured."
         ),
     ] = None,
     bundle: MeasuredBundleOption = None,
@@ -108,6 +116,7 @@ def certify(
     from escalade.training.certify import CertificationError, split
     from escalade.training.certify import certify as prove
     from escalade.training.certify_config import Promise
+    from escalade.training.contradictions import contradictions
     from escalade.training.recorded import record
     from escalade.training.reference import apart
     from escalade.training.unproven import states_for
@@ -137,7 +146,8 @@ def certify(
             given = Wanted(reference, path, count, experience, seed, folder, least)
             return given.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
 
-        labelled, left = untaught(loaded, opened, labels(states))
+        every = labels(states)
+        labelled, left = untaught(loaded, opened, every)
         mention(left)
         if not len(labelled):
             raise CertificationError(f"nothing is left to prove by: {left}")
@@ -148,6 +158,13 @@ def certify(
             fresh, _ = untaught(loaded, opened, apart(loaded, labels(test), labelled))
             if not len(fresh):
                 raise SettingsError(f"--test: every state of '{test}' had a part in the bundle: give other states")
+        doubtful = {
+            given.source: contradictions(loaded, given.states, given.acceptable)
+            for given in (every, fresh)
+            if given is not None and not given.reference.startswith("search:")  # whose choices vary with their seeds
+        }
+        for where, contradictory in doubtful.items():
+            warn_of_contradictions(contradictory, where)
         recorded = record(
             loaded,
             opened,
@@ -180,7 +197,7 @@ def certify(
         if fresh is not None:
             told = record(loaded, made, fresh, simulations=simulations, seed=seed + 1)
             tested = [measured(made, one, told, fresh.source) for one in made.certificates]
-    report = _write(folder, made, opened, calibrations, tested, unproven, left, limits)
+    report = _write(folder, made, opened, calibrations, tested, unproven, left, limits, doubtful)
     try:
         draw_reliability(calibrations, folder / DIAGRAM)
     except EscaladeError as error:  # without matplotlib the figures are no worse
@@ -231,6 +248,7 @@ def _write(
     unproven: dict[str, str],
     left: LeftOut,
     limits: dict[str, dict[str, float]],
+    doubtful: dict[str, Contradictions],
 ) -> dict[str, Any]:
     """report.json; what it says."""
     report = {
@@ -242,6 +260,7 @@ def _write(
         "unproven": unproven,
         "left_out": left.to_json(),
         "limits": limits,
+        "contradictory_labels": {where: found.plain() for where, found in doubtful.items()},
     }
     write_report(report, folder / REPORT)
     return report

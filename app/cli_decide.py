@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +36,7 @@ from escalade.app.cli_options import (
 from escalade.app.cli_person import decide_with_person
 from escalade.app.render import decision_view
 from escalade.app.settings import read_settings
+from escalade.app.state_file import InputFormatOption, read_states
 from escalade.app.tracing import sampled
 from escalade.app.waiting import (
     TEMPORARY_FAILURE,
@@ -59,7 +61,10 @@ def decide(
     state: Annotated[
         str | None, typer.Argument(metavar="STATE", help="The state in the notation of the domain, such as 4455.")
     ] = None,
-    input: Annotated[Path | None, typer.Option("--input", help="Decide every line of this file of states.")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Decide every state of this file: lines, a table, or JSON Lines.")
+    ] = None,
+    input_format: InputFormatOption = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", help="File to write the decisions to, as JSON lines.")
     ] = None,
@@ -84,6 +89,8 @@ def decide(
     """Decide one state, or a file of states: the action, the rung that chose it, and its confidence."""
     if (state is None) == (input is None) or (input is None) != (output is None):
         raise SettingsError("give one STATE, or --input FILE together with --output FILE.jsonl")
+    if input is not None and output is not None and input.resolve() == output.resolve():
+        raise SettingsError(f"--output '{output}' is the input file: give another")
     if human and state is None:
         raise SettingsError("--human decides one STATE, not a file of them")
     if patience is not None and state is not None:
@@ -109,7 +116,8 @@ def decide(
         answers = settings.model_dump(mode="json", exclude=INDIFFERENT)
         told = [domain, option, names, decider.resources.bundle_version, answers]
         with closing(decider):
-            _decide_file(decider, context, input, output, told, patience)
+            states = read_states(input, decider.domain, input_format).values
+            _decide_file(decider, context, states, output, told, patience)
         return
     from escalade.graph.decision import decided
 
@@ -159,18 +167,15 @@ reached. Whoever changes them because an endpoint failed takes up the lines that
 def _decide_file(
     decider: Decider,
     context: DecisionContext,
-    source: Path,
+    states: Sequence[Any],
     target: Path,
     options: list[Any],
     seconds: float | None,
 ) -> None:
-    from escalade.app.batch import decide_file, read_states
+    from escalade.app.batch import decide_file
     from escalade.app.result_file import ResultFile
 
-    if source.resolve() == target.resolve():
-        raise SettingsError(f"--output '{target}' is the input file: give another")
-    states = read_states(source)
-    with closing(ResultFile(target, [options, context.model_dump(mode="json"), states])) as results:
+    with closing(ResultFile(target, [options, context.model_dump(mode="json"), list(states)])) as results:
         if len(results):
             typer.echo(f"taking up after {len(results)} lines of an earlier run", err=True)
         patience = patience_with(decider.resources.language_model, seconds)

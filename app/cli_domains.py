@@ -12,7 +12,7 @@ from rich.table import Table
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.domains.catalog import domain_class, domain_names, load_domain
-from escalade.domains.conformance import check_domain
+from escalade.domains.conformance import TO_JUDGE, check_domain
 from escalade.domains.errors import CatalogError
 
 app = typer.Typer(
@@ -54,7 +54,10 @@ def check(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a domain against every law that search, networks and rungs rely on."""
+    """Check a domain against every law that search, networks and rungs rely on, and show finished games to judge.
+
+    No check can find a value that is seen from the wrong side everywhere: read the finished games at the end.
+    """
     report = check_domain(
         load_domain(domain, domain_options(option)),
         states=state or (),
@@ -65,12 +68,18 @@ def check(
     )
     if as_json:
         laws = [{"law": r.law, "outcome": r.outcome, "cases": r.cases, "detail": r.detail} for r in report.results]
-        typer.echo(json.dumps({"domain": domain, "passed": report.passed, "laws": laws}))
+        typer.echo(
+            json.dumps({"domain": domain, "passed": report.passed, "laws": laws, "finished": list(report.finished)})
+        )
     else:
         console = Console()
         for result in report.results:
             colour = {"passed": "green", "failed": "red", "skipped": "dim"}[result.outcome]
             told = f": {escape(result.detail)}" if result.detail else ""
             console.print(f"[{colour}]{result.outcome:8}[/]{escape(result.law)} [dim]({result.cases})[/]{told}")
+        if report.finished:
+            console.print(f"\n[bold]{TO_JUDGE}[/]")
+        for text in report.finished:
+            console.print(escape(text), highlight=False)
     if not report.passed:
         raise typer.Exit(1)

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
-from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
+from escalade.app.measured import (
+    open_bundle,
+    percent,
+    progress_bars,
+    table_of,
+    warn_of_contradictions,
+    write_report,
+)
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -19,6 +26,7 @@ from escalade.domains.errors import EscaladeError, SettingsError
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
     from escalade.training.agreement import Estimates
+    from escalade.training.contradictions import Contradictions
     from escalade.training.evaluate import Evaluation, EvaluationConfig
 
 COUNT, QUICK_COUNT = 2000, 500
@@ -32,7 +40,14 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="CSV file of test positions: moves, and the exact scores score_1 … score_A, empty where illegal.",
+            help="Table of test positions: moves, and the exact scores score_1 … score_A, empty where illegal.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table of test states with the action or label that is right in each: columns state, action.",
         ),
     ] = None,
     count: Annotated[
@@ -65,12 +80,17 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle: agreement with the exact solver, value and confidence errors, savings by the value, matches.
 
-    Without a solver and without a file of positions, it only plays matches. Writes report.json and plots beside it.
+    With --labels, agreement with those labels. Without a solver and without a file, it only plays matches. Writes
+    report.json and plots beside it.
     """
     from escalade.search.solvers import exact_solver
+    from escalade.training.contradictions import contradictions
     from escalade.training.evaluate import evaluate as measure
     from escalade.training.exact import open_positions
+    from escalade.training.reference import file_labels, labelled_positions
 
+    if positions is not None and labels is not None:
+        raise SettingsError("--positions and --labels: give one of them")
     loaded = load_domain(domain, domain_options(option))
     config = _config(seed, simulations, games, quick)
     settings = read_settings()
@@ -82,7 +102,10 @@ def evaluate(
     try:
         with progress_bars() as tell:
             given = None
-            if positions is not None or exact_solver(loaded) is not None:
+            contradictory: Contradictions | None = None
+            if labels is not None:
+                given = labelled_positions(loaded, file_labels(loaded, labels))
+            elif positions is not None or exact_solver(loaded) is not None:
                 given = open_positions(
                     loaded,
                     path=positions,
@@ -91,6 +114,10 @@ def evaluate(
                     folder=folder,
                     on_progress=lambda done, total: tell("solving positions", done, total),
                 )
+            if labels is not None or positions is not None:
+                assert given is not None
+                contradictory = contradictions(loaded, given.states, given.optimal)
+                warn_of_contradictions(contradictory, given.source)
             found = measure(
                 loaded,
                 opened.network,
@@ -100,7 +127,7 @@ def evaluate(
                 calibrator=opened.calibrator("policy"),
                 on_progress=tell,
             )
-        report = _write(found, opened, rival, folder)
+        report = _write(found, opened, rival, folder, contradictory)
     except OSError as error:
         raise SettingsError(f"--out: '{folder}' cannot be written: {error.strerror or error}") from None
     if as_json:
@@ -128,7 +155,9 @@ def _config(seed: int, simulations: str | None, games: int | None, quick: bool) 
     return EvaluationConfig(**given) if quick else EvaluationConfig.full(**given)
 
 
-def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path) -> dict[str, Any]:
+def _write(
+    found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path, contradictory: Contradictions | None
+) -> dict[str, Any]:
     """Write plots and report.json; the report."""
     from escalade.training.plots import write_plots
 
@@ -142,6 +171,8 @@ def _write(found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path
         for bundle in (opened, rival)
     ]
     report = {**found.to_json(), "bundle": named[0], "against": named[1], "plots": plots}
+    if contradictory is not None:
+        report["contradictory_labels"] = {found.positions_source: contradictory.plain()}
     write_report(report, folder / "report.json")
     return report
 

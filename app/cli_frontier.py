@@ -20,7 +20,14 @@ from escalade.app.labelling import (
     Wanted,
     mention,
 )
-from escalade.app.measured import open_bundle, percent, progress_bars, table_of, write_report
+from escalade.app.measured import (
+    open_bundle,
+    percent,
+    progress_bars,
+    table_of,
+    warn_of_contradictions,
+    write_report,
+)
 from escalade.app.settings import read_settings
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
@@ -58,6 +65,7 @@ def frontier(
     Writes frontier.csv, frontier.json and frontier.png: the swept thresholds, the certified ones, fixed thresholds of
     0.5, 0.7 and 0.9, and each rung alone.
     """
+    from escalade.training.contradictions import contradictions
     from escalade.training.frontier import draw, plain, write_csv
     from escalade.training.frontier import frontier as sweep
     from escalade.training.recorded import record
@@ -71,6 +79,10 @@ def frontier(
     with progress_bars() as tell:
         wanted = Wanted(reference, states, count, experience, seed + HELD_OUT, folder)
         labelled = wanted.labelled(loaded, opened, settings, lambda done, of: tell("asking the reference", done, of))
+        doubtful = {}
+        if not labelled.reference.startswith("search:"):  # whose choices vary with their seeds
+            doubtful[labelled.source] = contradictions(loaded, labelled.states, labelled.acceptable)
+            warn_of_contradictions(doubtful[labelled.source], labelled.source)
         labelled, left = untaught(loaded, opened, labelled, "bundle")
         mention(left)
         if len(set(labelled.group.tolist())) < 2 * FEWEST:
@@ -90,6 +102,7 @@ def frontier(
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(found, folder / TABLE)
     report = {"schema_version": 1, "bundle": opened.version, "left_out": left.to_json(), **plain(found)}
+    report["contradictory_labels"] = {where: one.plain() for where, one in doubtful.items()}
     write_report(report, folder / REPORT)
     try:
         draw(found, folder / PLOT)

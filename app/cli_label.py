@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, domain_options
 from escalade.app.render import money
 from escalade.app.settings import Settings, read_settings
+from escalade.app.state_file import InputFormatOption, read_states
 from escalade.app.waiting import TEMPORARY_FAILURE, PatienceOption, patience_with, shown_waiting
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
@@ -66,7 +67,10 @@ def label(
     teacher: Annotated[
         str, typer.Option(help="Teacher: solver, search, or llm (a search guided by a language model).")
     ],
-    input: Annotated[Path | None, typer.Option("--input", help="Label every line of this file of states.")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Label every state of this file: lines, a table, or JSON Lines.")
+    ] = None,
+    input_format: InputFormatOption = "auto",
     count: Annotated[int | None, typer.Option(min=1, help="Number of random games to label positions of.")] = None,
     first_ply: Annotated[int, typer.Option(min=0, help="First ply of positions from random games.")] = 0,
     last_ply: Annotated[int | None, typer.Option(min=0, help="Last ply of positions from random games.")] = None,
@@ -90,7 +94,7 @@ def label(
     from escalade.training.store import ExperienceStore
 
     if (input is None) == (count is None):
-        raise SettingsError("give either --input FILE with a state a line, or --count N of casual games")
+        raise SettingsError("give either --input FILE with states, or --count N of casual games")
     settings = read_settings()
     loaded = load_domain(domain, domain_options(option) or settings.domain_options.get(domain))
     chosen = _teacher(teacher, loaded, settings, bundle, simulations)
@@ -98,7 +102,7 @@ def label(
         raise SettingsError("--patience is for --teacher llm, whose endpoint may be down")
     patience_with(getattr(chosen, "model", None) if teacher == "llm" else None, patience)
     if input is not None:
-        total, positions, source = _from_file(loaded, input)
+        total, positions, source = _from_file(loaded, input, input_format)
     else:
         assert count is not None
         total, positions, source = count, *_casual(loaded, first_ply, last_ply, seed)
@@ -235,18 +239,18 @@ def _bundle(domain: Domain[Any], settings: Settings, bundle: str | None) -> Bund
     return read_bundle(bundle_folder(registered_folder(bundle, settings)), domain)
 
 
-def _from_file(domain: Domain[Any], path: Path) -> tuple[int, Positions, list[Any]]:
+def _from_file(domain: Domain[Any], path: Path, kind: str) -> tuple[int, Positions, list[Any]]:
     """How many, the positions, and what they depend on. Raises SettingsError naming the line at fault."""
-    from escalade.app.batch import read_states
     from escalade.app.teachers import unlabelled
     from escalade.nodes.parse import canonical_text
 
     texts = []
-    for number, line in enumerate(read_states(path), 1):
+    given = read_states(path, domain, kind)
+    for value, place in zip(given.values, given.places, strict=True):
         try:
-            texts.append(canonical_text(domain, line))
+            texts.append(canonical_text(domain, value))
         except EscaladeError as error:
-            raise SettingsError(f"--input '{path}', line {number}: {error}") from None
+            raise SettingsError(f"--input '{path}', {place}: {error}") from None
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def positions(numbers: range) -> Rows:

@@ -41,7 +41,7 @@ def simulate(
         typer.Option(metavar="exact|labels|search:N", help="Ground truth for correct answers.", show_default="exact"),
     ] = "",
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV file of states and correct actions; for labels.")
+        Path | None, typer.Option(metavar="FILE", help="Table of states and correct actions; for labels.")
     ] = None,
     bundle: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Model bundle that search:N evaluates states with.")
@@ -140,15 +140,22 @@ def _prices(given: str) -> tuple[float, float]:
 
 def _reference(domain: Any, reference: str, labels: Path | None, bundle: str | None) -> Any:
     """What is right in a state, by name."""
+    from escalade.app.measured import warn_of_contradictions
     from escalade.search.solvers import exact_solver
+    from escalade.training.contradictions import contradictions
     from escalade.training.reference import SEARCH, acceptable_actions, file_labels
 
     chosen = reference or ("labels" if labels is not None else "exact")
     if chosen == "labels":
         if labels is None:
-            raise SettingsError("--reference labels needs --labels FILE, a CSV with columns state and action")
+            raise SettingsError("--reference labels needs --labels FILE, a table with columns state and action")
         read = file_labels(domain, labels)
-        known = {state: set(row.nonzero()[0].tolist()) for state, row in zip(read.states, read.acceptable, strict=True)}
+        warn_of_contradictions(contradictions(domain, read.states, read.acceptable), read.source)
+        # Of a state that is there more than once, its most frequent labels are right.
+        votes: dict[str, Any] = {}
+        for state, row in zip(read.states, read.acceptable.astype(int), strict=True):
+            votes[state] = votes.get(state, 0) + row
+        known = {state: set((row == row.max()).nonzero()[0].tolist()) for state, row in votes.items()}
         return known.get
     evaluator = None
     if chosen == "exact" and exact_solver(domain) is None:

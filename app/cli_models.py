@@ -86,7 +86,7 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="Folder of a run of `escalade train`.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write the bundle to; must not exist.")],
     positions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV file of test positions to evaluate it on; see `evaluate`.")
+        Path | None, typer.Option(metavar="FILE", help="Table of test positions to evaluate it on; see `evaluate`.")
     ] = None,
     simulations: Annotated[
         str, typer.Option(metavar="N,N,…", help="MCTS simulations of the searches to evaluate.")

@@ -16,7 +16,18 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.settings import read_settings
-from escalade.app.train_setup import go_on, only_if_begun, plots, remember, resources, same, start_of, trackers, where
+from escalade.app.train_setup import (
+    contradictory_labels,
+    go_on,
+    only_if_begun,
+    plots,
+    remember,
+    resources,
+    same,
+    start_of,
+    trackers,
+    where,
+)
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
 
@@ -72,7 +83,7 @@ def train(
     ] = None,
     exclude: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="CSV file of positions to hold out from training; may be repeated."),
+        typer.Option(metavar="FILE", help="Table of positions to hold out from training; may be repeated."),
     ] = None,
     start: Annotated[
         str | None,
@@ -162,6 +173,7 @@ def train(
         drawn = plots(folder, result)
     if as_json:
         shown = {name: result.get(name) for name in ("run", "iteration", "seconds", "history", "champion")}
+        shown["contradictory_labels"] = contradictory_labels(folder)
         typer.echo(json.dumps({**shown, "folder": str(folder), "bundle": str(folder / "champion")}))
         return
     _summary(result, folder, drawn)

@@ -33,7 +33,7 @@ StatesOption = Annotated[
     typer.Option(
         "--states",
         metavar="FILE",
-        help="CSV file of states. Columns for exact: moves, score_1 …; for labels: state, action.",
+        help="Table of states (CSV, JSON Lines …). Columns for exact: moves, score_1 …; for labels: state, action.",
     ),
 ]
 CountOption = Annotated[
@@ -107,7 +107,7 @@ class Wanted:
             )
         if name == "labels":
             if self.path is None:
-                raise SettingsError("--reference labels needs --states FILE, a CSV with the columns state and action")
+                raise SettingsError("--reference labels needs --states FILE, a table with the columns state and action")
             return file_labels(domain, self.path)
         if name in RECORDED:
             if self.path is not None:

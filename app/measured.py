@@ -19,6 +19,7 @@ from escalade.domains.errors import SettingsError
 if TYPE_CHECKING:
     from escalade.domains.base import Domain
     from escalade.neural.bundle import Bundle
+    from escalade.training.contradictions import Contradictions
     from escalade.training.intervals import Share
 
 
@@ -62,6 +63,14 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def warn_of_contradictions(found: Contradictions, where: str) -> None:
+    """On stderr, if any labels contradict each other. where: which states they are of."""
+    if found.contradictory_states:
+        Console(stderr=True).print(
+            f"[yellow]warning:[/] {escape(f'{where}: {found}')}", highlight=False, soft_wrap=True
+        )
 
 
 def percent(share: Share) -> str:

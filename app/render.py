@@ -17,7 +17,12 @@ COLOURS = {"accepted": "green", "escalated": "yellow", "skipped": "dim", "failed
 
 def decision_view(domain: Domain[Any], decision: Decision) -> RenderableType:
     """The decision in one line, then what each rung said."""
-    headline = Text.assemble(
+    return Group(decision_headline(decision), rung_table(domain, decision))
+
+
+def decision_headline(decision: Decision) -> Text:
+    """The decision in one line."""
+    return Text.assemble(
         (decision.action_name, "bold green"),
         f"  by {decision.source}",
         (", with a simulated language model", "yellow") if decision.simulated else "",
@@ -27,7 +32,6 @@ def decision_view(domain: Domain[Any], decision: Decision) -> RenderableType:
         (", best effort", "yellow") if decision.best_effort else "",
         f"  ({decision.latency_ms:.1f} ms, {money(decision.cost_usd)})",
     )
-    return Group(headline, rung_table(domain, decision))
 
 
 def rung_table(domain: Domain[Any], decision: Decision) -> Table:

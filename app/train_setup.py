@@ -79,6 +79,14 @@ def plots(folder: Path, result: dict[str, Any]) -> list[Path]:
         return []
 
 
+def contradictory_labels(folder: Path) -> dict[str, Any] | None:
+    """What a run found of labels that contradict each other; None where it learned from no labels."""
+    from escalade.training.run import Run
+
+    found: dict[str, Any] | None = Run.open(folder, alone=False).read(folder / "contradictory_labels.json")
+    return found
+
+
 def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple[Path, str, Run | None]:
     """The folder of runs, the name of this one, and the run itself if it is an old one."""
     from escalade.training.run import Run, RunError

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from escalade.domains.errors import ActionError, NoSimulatorError
 from escalade.domains.kernels import RowKernels, check_kernels
+from escalade.domains.solver import Solver
 
 S = TypeVar("S")
 
@@ -133,6 +134,11 @@ class Domain(Protocol[S]):
 
         Search then does not look further there. None, the default: nothing is known.
         """
+        return None
+
+    def solver(self) -> Solver | None:
+        """An exact solver of the game (`domains/solver.py`); None, the default, where there is none. It is asked for
+        once for each domain object, and kept."""
         return None
 
     def rungs_for(self, state: S) -> Sequence[str] | None:

@@ -11,18 +11,22 @@ What cannot be checked without knowing the game, and is not claimed: that the ru
 refused text is truly no state, and that planes of an observation are ordered from the mover's view. Of the
 perspective law this much is checked: a game in which a player never wins by their own last move has its outcomes
 turned round (see `last_mover_loses`); kernels, playouts, symmetries and states that encode alike agree on the sign.
+For the rest, the report shows finished games in sentences (`finished`), which whoever knows the rules can judge.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from escalade.domains import conformance_arrays as arrays
+from escalade.domains import conformance_examples as examples
 from escalade.domains import conformance_laws as laws
 from escalade.domains import conformance_play as play
 from escalade.domains import conformance_proofs as proofs
+from escalade.domains import conformance_solver as solving
 from escalade.domains import conformance_words as words
 from escalade.domains.conformance_probe import MAX_PLIES, Law, LawBroken, LawSkipped, Probe, told
 
@@ -41,6 +45,8 @@ STEPS = "step_rows agrees with step"
 RULES = "rules_rows agrees with the plain rules"
 PLAYOUT = "playout_rows depends on row and key alone"
 
+TO_JUDGE = "For you to judge, as no check can: has the right player won?"
+
 LAWS = (
     Law(WELL_FORMED, laws.attributes),
     Law(GAMES, play.games_end),
@@ -58,6 +64,7 @@ LAWS = (
     Law("outcomes are seen from the player to move", play.outcomes_from_view, (OUTCOMES, PLAYER)),
     Law(ENDINGS, laws.endings_known, (GAMES, OUTCOMES, PLAYER)),
     Law(PROOFS, proofs.proofs_hold, (GAMES, OUTCOMES, PLAYER, ENDINGS)),
+    Law("the exact solver agrees with playing out", solving.solver_is_exact, (GAMES, LEGAL, OUTCOMES, PLAYER)),
     Law("describe gives a text", words.describes),
     Law("examples are states that can be decided", words.shows_notation, (GAMES, INVERSE)),
     Law("rungs_for names rungs", laws.rules_name_rungs),
@@ -94,6 +101,8 @@ class ConformanceReport:
 
     domain: str
     results: tuple[LawResult, ...]
+    finished: tuple[str, ...] = ()
+    """Finished games in sentences, several lines each: whether the right player has won is for a person to judge."""
 
     @property
     def passed(self) -> bool:
@@ -113,6 +122,9 @@ class ConformanceReport:
             word = result.outcome.upper() if result.outcome == "failed" else result.outcome
             number = "" if result.outcome == "skipped" else f" ({result.cases})"
             lines.append(f"  {word:8}{result.law}{number}" + (f": {result.detail}" if result.detail else ""))
+        if self.finished:
+            lines.append(f"  {TO_JUDGE}")
+            lines += [f"  {line}" for text in self.finished for line in text.splitlines()]
         return "\n".join(lines)
 
 
@@ -145,7 +157,11 @@ def check_domain(
     probe.reach()
     for law in LAWS[1:]:
         results.append(_check(law, probe, {result.law for result in results if result.outcome == "failed"}))
-    return ConformanceReport(probe.name, tuple(results))
+    finished: tuple[str, ...] = ()
+    if getattr(domain, "has_simulator", False) is True:
+        with contextlib.suppress(Exception):  # whatever fails there, a law has reported
+            finished = tuple(examples.finished_games(probe))
+    return ConformanceReport(probe.name, tuple(results), finished)
 
 
 def _check(law: Law, probe: Probe, failed: set[str]) -> LawResult:

@@ -5,6 +5,7 @@ EscaladeError          (RuntimeError)
 ├── ActionError        a name or number is not an action, or not a legal one (ValueError)
 ├── CatalogError       no such domain, or its options are wrong (ValueError)
 ├── DomainFault        a domain broke one of its own laws while it was used (RuntimeError)
+├── FileError          a user's file is no text, or not the table that it should be (ValueError)
 ├── SettingsError      a setting or a run option is wrong (ValueError)
 ├── NoSimulatorError   the domain cannot look ahead (TypeError)
 ├── BundleError        a model bundle is damaged, foreign or unreadable (ValueError)
@@ -52,6 +53,10 @@ class CatalogError(EscaladeError, ValueError):
 
 
 class DomainFault(EscaladeError, RuntimeError):
+    pass
+
+
+class FileError(EscaladeError, ValueError):
     pass
 
 

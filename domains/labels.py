@@ -1,9 +1,9 @@
 """Files of labels, as people have them.
 
-- CSV with a header; the labels are the distinct values of the column `label`, `category` or `intent`. Rows of
-  examples (text and label) will do as well as a bare list.
-- JSON: a list of labels; an object `{label: description}`; a list of objects with one of those three keys; or, as in
-  CLINC150, an object of splits, each a list of `[text, label]`.
+- A table (`domains/tables.py`): the labels are the distinct values of the column `label`, `category` or `intent`. Rows
+  of examples (text and label) will do as well as a bare list.
+- JSON: a list of labels; an object `{label: description}`; a list of objects with one of those three keys, or JSON
+  Lines of them; or, as in CLINC150, an object of splits, each a list of `[text, label]`.
 
 Every fault is a CatalogError that names the file and the place. Labels are kept in Unicode's normal form C, in which an
 accented letter is one character however a file writes it. Two other spellings of one label (`Refund`, `refund `) are
@@ -12,17 +12,25 @@ refused rather than merged or kept apart: either would be a silent mistake in ev
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from escalade.domains.errors import CatalogError
+from escalade.domains.errors import CatalogError, FileError
+from escalade.domains.tables import (
+    JSON_LINES,
+    LABEL_COLUMNS,
+    STATE_COLUMNS,
+    Table,
+    delimited_table,
+    is_json,
+    json_entries,
+    json_values,
+    short,
+)
+from escalade.domains.text_file import read_text
 
-LABEL_COLUMNS = ("label", "category", "intent")
 MAX_LABEL_CHARACTERS = 200
 MAX_FILE_BYTES = 256 * 2**20
 # Control characters, line and paragraph separators, halves of surrogate pairs.
@@ -31,25 +39,17 @@ _UNSHOWABLE = {"Cc", "Zl", "Zp", "Cs"}
 
 def read_labels(path: Path) -> tuple[list[str], dict[str, str]]:
     """The label of every row, repeats included, and descriptions by label where given. Raises CatalogError."""
-    text = _read(path)
-    if path.suffix.lower() != ".json":
-        return _csv_labels(text, path), {}
     try:
-        data = json.loads(text)
-    except RecursionError:
-        raise CatalogError(f"option labels: '{path}' is nested too deeply to be a list of labels") from None
-    except ValueError as error:
-        raise CatalogError(f"option labels: '{path}' is not valid JSON: {error}") from None
-    if isinstance(data, dict) and all(isinstance(value, str) for value in data.values()):
-        return list(data), data
-    rows: Any = data
-    if isinstance(data, dict) and all(isinstance(value, list) for value in data.values()):
-        rows = [row for split in data.values() for row in split]
-    if not isinstance(rows, list):
-        raise CatalogError(
-            f"option labels: '{path}' holds neither a list of labels nor an object of labels and descriptions"
-        )
-    return [_json_label(row, number, path) for number, row in enumerate(rows, start=1)], {}
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FileError(f"'{path}' cannot be read: it is not a file")
+        text = read_text(path, MAX_FILE_BYTES)
+        if is_json(text, path):
+            return _json_labels(json_values(text, path), path)
+        return _delimited_labels(delimited_table(text, path, (*LABEL_COLUMNS, *STATE_COLUMNS))), {}
+    except FileError as error:
+        raise CatalogError(f"option labels: {error}") from None
+    except ValueError as error:  # a NUL in the name
+        raise CatalogError(f"option labels: {str(path)!r} is not the name of a file: {error}") from None
 
 
 def composed(text: str) -> str:
@@ -64,7 +64,7 @@ def tidy_labels(found: Iterable[Any], source: str) -> tuple[str, ...]:
     spelled: dict[str, str] = {}
     for label in found:
         if not isinstance(label, str):
-            raise CatalogError(f"option labels: a label is a text, and {source} holds {_short(label)}")
+            raise CatalogError(f"option labels: a label is a text, and {source} holds {short(label)}")
         label = composed(label).strip()
         if label in labels:
             continue
@@ -72,12 +72,12 @@ def tidy_labels(found: Iterable[Any], source: str) -> tuple[str, ...]:
             raise CatalogError(f"option labels: {source} holds an empty label")
         if len(label) > MAX_LABEL_CHARACTERS:
             raise CatalogError(
-                f"option labels: {source} holds a label of {len(label)} characters, {_short(label)}; "
+                f"option labels: {source} holds a label of {len(label)} characters, {short(label)}; "
                 f"at most {MAX_LABEL_CHARACTERS} are allowed"
             )
         if any(unicodedata.category(character) in _UNSHOWABLE for character in label):
             raise CatalogError(
-                f"option labels: {source} holds the label {_short(label)}, with a line break or another character "
+                f"option labels: {source} holds the label {short(label)}, with a line break or another character "
                 "that cannot be shown"
             )
         folded = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
@@ -98,7 +98,7 @@ def tidy_descriptions(described: Mapping[str, Any], source: str) -> dict[str, st
     for label, description in described.items():
         if not isinstance(description, str):
             raise CatalogError(
-                f"option labels: {source} describes '{label}' by {_short(description)}; a description is a text"
+                f"option labels: {source} describes '{label}' by {short(description)}; a description is a text"
             )
     lines = {
         composed(label).strip(): " ".join(composed(description).split()) for label, description in described.items()
@@ -106,63 +106,44 @@ def tidy_descriptions(described: Mapping[str, Any], source: str) -> dict[str, st
     return {label: line for label, line in lines.items() if line}
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise CatalogError(f"option labels: cannot read '{path}': it is not a file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CatalogError(f"option labels: cannot read '{path}': {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the name
-        raise CatalogError(f"option labels: {str(path)!r} is not the name of a file: {error}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise CatalogError(f"option labels: '{path}' is larger than {MAX_FILE_BYTES >> 20} MiB")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CatalogError(f"option labels: '{path}' is not UTF-8 text (byte {error.start + 1})") from None
-
-
-def _csv_labels(text: str, path: Path) -> list[str]:
-    named = " or ".join(f"'{name}'" for name in LABEL_COLUMNS)
-    # Not split into lines here: a quoted cell may hold line breaks.
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [cell.strip().lower() for cell in next(rows, [])]
-        column = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
-        if column is None:
-            raise CatalogError(
-                f"option labels: the first line of '{path}' names no column {named}; "
-                f"it reads {_short(text.splitlines()[0]) if text else 'nothing'}"
-            )
-        labels = []
-        for row in rows:
-            if not row:  # a blank line
-                continue
-            if column >= len(row) or not row[column].strip():
-                raise CatalogError(f"option labels: line {rows.line_num} of '{path}' has no {header[column]}")
-            labels.append(row[column])
-    except csv.Error as error:
-        raise CatalogError(f"option labels: line {rows.line_num} of '{path}' is not CSV: {error}") from None
+def _delimited_labels(table: Table) -> list[str]:
+    column = table.column(LABEL_COLUMNS)
+    labels: list[str] = []
+    for row in table.rows:
+        if row.blank:
+            continue
+        label = row.cells[column]
+        if label is None or not label.strip():
+            raise FileError(f"{row.place} of '{table.path}' has no {table.columns[column].casefold()}")
+        labels.append(label)
     return labels
 
 
-def _json_label(row: object, number: int, path: Path) -> str:
+def _json_labels(values: list[tuple[int, Any]], path: Path) -> tuple[list[str], dict[str, str]]:
+    if not values:
+        raise FileError(f"'{path}' is not valid JSON: it is empty")
+    if len(values) == 1 and path.suffix.lower() not in JSON_LINES:
+        document = values[0][1]
+        if isinstance(document, dict) and all(isinstance(value, str) for value in document.values()):
+            return list(document), document
+        if not isinstance(document, list) and not (
+            isinstance(document, dict) and all(isinstance(value, list) for value in document.values())
+        ):
+            raise FileError(f"'{path}' holds neither a list of labels nor an object of labels and descriptions")
+    entries = json_entries(values, path) or []
+    return [_json_label(row, place, path) for place, row in entries], {}
+
+
+def _json_label(row: object, place: str, path: Path) -> str:
     label = row
     if isinstance(row, dict):
-        label = next((row[key] for key in LABEL_COLUMNS if key in row), None)
+        by_name = {key.strip().casefold(): value for key, value in row.items()}
+        label = next((by_name[key] for key in LABEL_COLUMNS if key in by_name), None)
     elif isinstance(row, list):
         label = row[1] if len(row) == 2 else None
     if not isinstance(label, str) or not label.strip():
-        raise CatalogError(
-            f"option labels: entry {number} of '{path}' is {_short(row)}; it should be a label, [text, label], or an "
+        raise FileError(
+            f"{place} of '{path}' is {short(row)}; it should be a label, [text, label], or an "
             f"object with the key {' or '.join(repr(key) for key in LABEL_COLUMNS)}"
         )
     return label
-
-
-def _short(value: object) -> str:
-    """A value for a message, on one line and cut to 60 characters."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -19,11 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy.stats import binomtest
 
 from escalade import Decision, DecisionContext, exact_solver
-from escalade.app.batch import decide_many, read_states
+from escalade.app.batch import decide_many
 from escalade.app.counterfactual import work_seconds
 from escalade.app.prices import Prices
 from escalade.app.render import decision_view, money
 from escalade.app.settings import read_settings
+from escalade.app.state_file import read_states
 from escalade.app.wiring import Decider, counterfactuals_of, open_decider
 from escalade.search.solvers import optimal_actions
 
@@ -97,12 +98,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console = Console()
-    states = read_states(options.positions)
     context = DecisionContext(
         simulations=options.simulations, seed=options.seed, alpha=options.alpha, policy_threshold=options.threshold
     )
     with console.status("loading the networks and the search"):
         decider = open_decider(read_settings(), "connect_four")
+    states = read_states(options.positions, decider.domain).values
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

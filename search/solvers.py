@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from escalade.domains.base import Domain
 from escalade.domains.connect_four import ConnectFour
+from escalade.domains.solver import Solver
 from escalade.domains.tic_tac_toe import TicTacToe
 
+__all__ = ["Solver", "exact_solver", "optimal_actions"]
 
-class Solver(Protocol):
-    """Every value is from the view of the player to move in the state asked about."""
 
-    def scores(self, state: Any, on_progress: Callable[[int], None] | None = None) -> list[float | None]:
-        """Exact score of every action, None where illegal: positive wins, sooner is larger; 0 draws. on_progress hears
-        how many actions are solved, where that takes long."""
-        ...
-
-    def value(self, state: Any) -> float:
-        """1, 0 or -1: won, drawn or lost; a finished state's outcome."""
-        ...
+_own: WeakKeyDictionary[Domain[Any], Solver | None] = WeakKeyDictionary()
+"""The solvers that domains bring, by domain object."""
 
 
 def exact_solver(domain: Domain[Any]) -> Solver | None:
-    """The solver of a domain's game, shared by all who ask; None where there is none."""
+    """The solver of a domain's game, shared by all who ask: its own (`Domain.solver`), else one that comes with the
+    package; None where there is none."""
+    own = _own_solver(domain)
+    if own is not None:
+        return own
     if isinstance(domain, TicTacToe):
         return _tic_tac_toe()
     return _connect_four() if isinstance(domain, ConnectFour) else None
+
+
+def _own_solver(domain: Domain[Any]) -> Solver | None:
+    try:
+        return _own[domain]
+    except (KeyError, TypeError):  # not asked yet, or of a kind that cannot be a key
+        pass
+    bring = getattr(domain, "solver", None)
+    found: Solver | None = bring() if callable(bring) else None
+    with suppress(TypeError):
+        _own[domain] = found
+    return found
 
 
 def optimal_actions(scores: Sequence[float | None]) -> list[int]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = {"README": README} | {
     name: (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("training", "certificates", "language_models", "embedding")
+    for name in ("training", "certificates", "language_models", "embedding", "files")
 }
 DECISION = (ROOT / "docs" / "decision.md").read_text()
 

@@ -51,7 +51,8 @@ class Estimates:
 
     legal: positions in which the greatest of all logits, illegal ones included, is that of a legal action. optimal:
     positions in which the greatest legal one is sign-optimal. calibration: of that move's probability;
-    calibrated: of the confidence that a bundle's calibrator makes of it, None without one.
+    calibrated: of the confidence that a bundle's calibrator makes of it, None without one. values: empty for labels,
+    which say nothing of the value.
     """
 
     legal: Share
@@ -140,7 +141,11 @@ def estimates(
     return Estimates(
         legal=share_of(legal[each, logits.argmax(axis=1)]),
         optimal=share_of(optimal),
-        values=tuple(ValueGap(phase, mean_of(errors[inside])) for phase, inside in positions.phases(domain).items()),
+        values=tuple(
+            ValueGap(phase, mean_of(errors[inside]))
+            for phase, inside in positions.phases(domain).items()
+            if positions.valued
+        ),
         calibration=calibration_of(probabilities.max(axis=1), optimal, seed=seed),
         calibrated=calibrated,
     )

@@ -1,8 +1,8 @@
 """Test positions, and what an exact solver says of every move in them.
 
-Their file is a CSV with the columns `moves` (the state as the domain writes it) and `score_1` to `score_A`: the exact
-score of each action from the view of the player to move, empty where illegal. Only its sign counts. Positions that are
-only left out of learning need no scores.
+Their file is a table (`domains/tables.py`) with the columns `moves`, `state` or `text` (the state as the domain writes
+it) and `score_1` to `score_A`: the exact score of each action from the view of the player to move, empty where illegal.
+Only its sign counts. Positions that are only left out of learning need no scores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, Domain, FloatArray, IntArray
-from escalade.domains.errors import SettingsError, StateError
+from escalade.domains.errors import FileError, SettingsError, StateError
 from escalade.domains.evaluator import usable_cores
+from escalade.domains.tables import STATE_COLUMNS, read_table, text_of
 from escalade.neural.files import write_whole
 from escalade.search.config import whole
 from escalade.search.solvers import Solver, exact_solver
 from escalade.search.threads import in_threads
-from escalade.training.solved import casual_states
+from escalade.training.solved import casual_move, casual_states
 
 FIRST_PLY, LAST_PLY = 8, 34
 """Solved positions are from here to there: earlier ones take a solver long, later ones hardly leave a choice."""
+MOST_PLIES = 1000
+"""A casual game that lasts longer is cut there, to learn how long games are."""
 PHASES = ("begin", "middle", "end")
 
 OnSolved = Callable[[int, int], None]
@@ -52,6 +55,8 @@ class ExactPositions:
     """Where they are from, in words."""
     seed: int | None = None
     """Of the games they were drawn from, if they were."""
+    valued: bool = True
+    """Whether `worth` is that of a game; False for labels, where 1 is right, -1 wrong, and no value is known."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -80,12 +85,12 @@ class ExactPositions:
         """Some of them."""
         which: IntArray = np.arange(len(self))[chosen]
         states = tuple(self.states[place] for place in which.tolist())
-        return ExactPositions(states, self.worth[which], self.ply[which], self.source, self.seed)
+        return replace(self, states=states, worth=self.worth[which], ply=self.ply[which])
 
     def followed_by(self, more: ExactPositions) -> ExactPositions:
         """These and more."""
         worth, ply = np.concatenate((self.worth, more.worth)), np.concatenate((self.ply, more.ply))
-        return ExactPositions(self.states + more.states, worth, ply, self.source, self.seed)
+        return replace(self, states=self.states + more.states, worth=worth, ply=ply)
 
     def parsed(self, domain: Domain[Any]) -> list[Any]:
         """The states themselves."""
@@ -115,8 +120,8 @@ def solved_positions(
     Every reachable unfinished position where the solver lists them (tic-tac-toe: 4520, whatever `count`); else `count`
     different ones of casual games (`escalade.training.solved.casual_states`), a game each.
 
-    plies: how many moves each game has before its position, taken in turn; FIRST_PLY to LAST_PLY spread evenly if not
-        given. All cores solve.
+    plies: how many moves each game has before its position, taken in turn; those of `solved_plies` spread evenly if
+        not given. All cores solve.
     Raises SettingsError for a domain without a solver.
     """
     solver = exact_solver(domain)
@@ -185,29 +190,27 @@ def write_positions(path: Path, positions: ExactPositions) -> None:
 
 
 def read_positions(path: Path, domain: Domain[Any], *, scored: bool = True) -> ExactPositions:
-    """Positions of a CSV file as the module's text describes it; further columns are ignored.
+    """Positions of a file as the module's text describes it; further columns are ignored.
 
     scored: whether the scores are wanted; if not, their columns are as good as any further ones.
     Raises SettingsError naming the line and the column at fault.
     """
-    columns = _score_columns(domain.num_actions) if scored else []
+    names = _score_columns(domain.num_actions) if scored else []
     unknown = [math.nan] * domain.num_actions
     states, worth = [], []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            for name in ("moves", *columns):
-                if name not in (reader.fieldnames or ()):
-                    raise _refused(path, 1, f"there is no column '{name}'")
-            for line in reader:
-                state = _state(path, reader.line_num, domain, line)
-                scores = [line[name] for name in columns]
-                worth.append(_signs(path, reader.line_num, domain, state, scores) if scored else unknown)
-                states.append(state)
-    except OSError as error:
-        raise SettingsError(f"positions '{path}' cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"positions '{path}' are no CSV file: {error}") from None
+        table = read_table(path, (*STATE_COLUMNS, *_score_columns(domain.num_actions)))
+        state_column = table.column(("moves", "state", "text"))
+        columns = [table.column((name,)) for name in names]
+    except FileError as error:
+        raise SettingsError(f"positions: {error}") from None
+    for row in table.rows:
+        if not table.is_json and None in row.cells:
+            raise _refused(path, row.place, "it has not as many cells as the first line")
+        state = _state(path, row.place, domain, row.cells[state_column], table.columns[state_column])
+        scores = [row.cells[column] for column in columns]
+        worth.append(_signs(path, row.place, domain, state, scores) if scored else unknown)
+        states.append(state)
     if not states:
         raise SettingsError(f"positions '{path}': there are none in it")
     texts = tuple(domain.format(state) for state in states)
@@ -217,7 +220,8 @@ def read_positions(path: Path, domain: Domain[Any], *, scored: bool = True) -> E
 def no_solver(domain: Domain[Any]) -> SettingsError:
     """What to say of a domain whose moves nobody here can judge."""
     return SettingsError(
-        f"there is no exact solver for domain '{domain.name}': give test positions with exact scores by --positions"
+        f"there is no exact solver for domain '{domain.name}': give test positions with exact scores by --positions, "
+        "or test states with what is right by --labels"
         + (", or let it play matches, by --games" if domain.has_simulator else "")
     )
 
@@ -228,13 +232,29 @@ def longest_game(domain: Domain[Any]) -> int | None:
     return cells if isinstance(cells, int) else None
 
 
+def solved_plies(domain: Domain[Any]) -> tuple[int, int]:
+    """The first and the last ply of the positions that are solved: FIRST_PLY and LAST_PLY, in games of unknown length
+    the same part of half of 21 casual games."""
+    if longest_game(domain) is not None:
+        return FIRST_PLY, LAST_PLY
+    lengths = []
+    for number in range(21):
+        random, state = np.random.default_rng((0x91E5, number)), domain.initial_state()
+        plies = 0
+        while not domain.is_terminal(state) and plies < MOST_PLIES:
+            state, plies = domain.step(state, casual_move(domain, state, random, 0.8)), plies + 1
+        lengths.append(plies)
+    usual = sorted(lengths)[len(lengths) // 2]
+    return usual // 5, max(usual // 5, usual * 4 // 5 - 1)
+
+
 # Solving
 
 
 def _casual(domain: Domain[Any], count: int, seed: int, plies: Sequence[int] | None) -> list[Any]:
     """So many different states, those asked for first in the order of their games."""
-    span = LAST_PLY + 1 - FIRST_PLY
-    wanted = [FIRST_PLY + place * span // count for place in range(count)] if plies is None else list(plies)
+    first, last = solved_plies(domain)
+    wanted = [first + place * (last + 1 - first) // count for place in range(count)] if plies is None else list(plies)
     if not wanted:
         raise SettingsError("plies must name at least one number of moves")
     found: dict[bytes, Any] = {}
@@ -277,38 +297,40 @@ def _score_columns(actions: int) -> list[str]:
     return [f"score_{number}" for number in range(1, actions + 1)]
 
 
-def _state(path: Path, number: int, domain: Domain[Any], line: dict[str, str]) -> Any:
-    if None in line or None in line.values():
-        raise _refused(path, number, "it has not as many cells as the first line")
+def _state(path: Path, place: str, domain: Domain[Any], cell: Any, column: str) -> Any:
+    text = text_of(cell)
+    if text is None:
+        raise _refused(path, place, f"column '{column}': there is no state")
     try:
-        state = domain.parse(line["moves"])
+        state = domain.parse(text)
     except StateError as error:
-        raise _refused(path, number, f"column 'moves': {error}") from None
+        raise _refused(path, place, f"column '{column}': {error}") from None
     if domain.is_terminal(state):
-        raise _refused(path, number, f"column 'moves': the game '{line['moves']}' is over")
+        raise _refused(path, place, f"column '{column}': the game '{text}' is over")
     return state
 
 
-def _signs(path: Path, number: int, domain: Domain[Any], state: Any, scores: Sequence[str]) -> list[float]:
+def _signs(path: Path, place: str, domain: Domain[Any], state: Any, scores: Sequence[Any]) -> list[float]:
     signs = [math.nan] * len(scores)
     legal = set(domain.legal_actions(state))
-    for action, score in enumerate(scores):
+    for action, cell in enumerate(scores):
+        score = "" if cell is None else str(cell)
         where = f"column 'score_{action + 1}'"
         if not score.strip():
             if action in legal:
-                raise _refused(path, number, f"{where}: action {domain.action_name(action)} is legal, but has no score")
+                raise _refused(path, place, f"{where}: action {domain.action_name(action)} is legal, but has no score")
             continue
         if action not in legal:
-            raise _refused(path, number, f"{where}: action {domain.action_name(action)} is not legal, but has a score")
+            raise _refused(path, place, f"{where}: action {domain.action_name(action)} is not legal, but has a score")
         try:
             exact = float(score)
         except ValueError:
             exact = math.nan
         if not math.isfinite(exact):
-            raise _refused(path, number, f"{where}: {score[:20]!r} is not a number")
+            raise _refused(path, place, f"{where}: {score[:20]!r} is not a number")
         signs[action] = float((exact > 0) - (exact < 0))
     return signs
 
 
-def _refused(path: Path, line: int, what: str) -> SettingsError:
-    return SettingsError(f"positions '{path}', line {line}: {what}")
+def _refused(path: Path, place: str, what: str) -> SettingsError:
+    return SettingsError(f"positions '{path}', {place}: {what}")

@@ -1,7 +1,7 @@
 """States, and what a reference holds to be right in each: what loss is measured against.
 
 - `exact`: the domain's exact solver, on casual games of its own or on a file of positions with exact scores.
-- `labels`: a CSV file of states and the action that is right in each.
+- `labels`: a file of states and the action that is right in each (`domains/tables.py`).
 - `search:N`: a search of N simulations with the bundle's own network; on a file of states, or casual games.
 - `llm`, `person`: what a language model or a person decided, from an experience store
   (`escalade.training.production`).
@@ -12,7 +12,6 @@ others what is proven is agreement, and so named.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, Domain, IntArray, legal_mask
-from escalade.domains.errors import ActionError, EscaladeError, SettingsError, StateError
+from escalade.domains.errors import ActionError, EscaladeError, FileError, SettingsError, StateError
 from escalade.domains.evaluator import AnyEvaluator
+from escalade.domains.tables import ACTION_COLUMNS, GAME_COLUMNS, STATE_COLUMNS, read_table, text_of
 from escalade.search.config import SearchConfig
 from escalade.search.engine import search
 from escalade.search.results import SearchResult
@@ -32,18 +32,15 @@ from escalade.search.solvers import exact_solver, optimal_actions
 from escalade.training.agreement import BATCH, OnDone
 from escalade.training.casual import casual_positions
 from escalade.training.exact import (
-    FIRST_PLY,
     ExactPositions,
     read_positions,
     solved,
+    solved_plies,
     solved_positions,
     write_positions,
 )
 from escalade.training.window import position_keys
 
-STATE_COLUMNS = ("state", "moves", "text")
-ACTION_COLUMNS = ("action", "label", "category", "intent")
-GAME_COLUMNS = ("game", "conversation")
 AT_ONCE = 500
 """Positions solved before they are written down."""
 AS_GOOD = 0.02
@@ -101,23 +98,25 @@ def exact_labels(
     on_progress: OnDone | None = None,
 ) -> Labelled:
     """By the exact solver: the positions of a file; or every one there is, where it lists them; or one of each of
-    `count` casual games, at any time from FIRST_PLY on (earlier ones take a solver long), as players meet them. Kept in
-    `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither solver nor file."""
+    `count` casual games, at any time from the first of `solved_plies` on (earlier ones take a solver long), as players
+    meet them. Kept in `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither
+    solver nor file."""
     if path is not None:
         return of_positions(read_positions(path, domain), path.name)
     if hasattr(exact_solver(domain), "reachable_positions"):
         every = solved_positions(domain, on_progress=on_progress)
         return replace(of_positions(every, every.source), census=True)
+    first, _ = solved_plies(domain)
     kept = None if folder is None else folder / f"decisions-{count}-{seed}.csv"
     if kept is not None and kept.exists():
         found = read_positions(kept, domain)
     else:
-        states = casual_states(domain, count, seed, FIRST_PLY)
+        states = casual_states(domain, count, seed, first)
         if kept is None:
             found = solved(domain, states, "casual games", seed, on_progress=on_progress)
         else:
             found = solved_bit_by_bit(domain, states, seed, kept, on_progress)
-    return of_positions(found, f"positions of {len(found)} casual games, from move {FIRST_PLY + 1} on, seed {seed}")
+    return of_positions(found, f"positions of {len(found)} casual games, from move {first + 1} on, seed {seed}")
 
 
 def solved_bit_by_bit(
@@ -186,14 +185,23 @@ def as_good(found: SearchResult) -> BoolArray:
 
 
 def file_labels(domain: Domain[Any], path: Path, reference: str = "labels") -> Labelled:
-    """A CSV file with a column of states (`state`, `moves` or `text`) and one of the actions that are right (`action`,
-    `label`, `category` or `intent`), and perhaps one of games or conversations (`game`, `conversation`); a line a
-    decision, so that what is common counts as often. reference: who named the actions.
-    Raises SettingsError naming the line and the column at fault."""
+    """A table (`domains/tables.py`) with a column of states (`state`, `moves` or `text`), one of the actions that are
+    right (`action`, `label`, `category` or `intent`), and perhaps one of games or conversations (`game`,
+    `conversation`); a row a decision, so that what is common counts as often. reference: who named the actions.
+    Raises SettingsError naming the row and the column at fault."""
     texts, actions, group = _read(domain, path, wants_action=True)
     acceptable = np.zeros((len(texts), domain.num_actions), np.bool_)
     acceptable[np.arange(len(texts)), actions] = True
     return Labelled(texts, acceptable, group, reference, path.name)
+
+
+def labelled_positions(domain: Domain[Any], labelled: Labelled) -> ExactPositions:
+    """Labelled states as positions to judge by: an action is right or wrong, and nothing is known of the value."""
+    states = [domain.parse(text) for text in labelled.states]
+    worth = np.where(labelled.acceptable, 1, -1).astype(np.float32)
+    worth[~legal_mask(domain, states)] = np.nan
+    ply = np.full(len(states), -1, np.int64)
+    return ExactPositions(labelled.states, worth, ply, f"labels of {labelled.source}", valued=False)
 
 
 def search_labels(
@@ -232,56 +240,56 @@ def search_labels(
 def _read(
     domain: Domain[Any], path: Path, *, wants_action: bool
 ) -> tuple[tuple[str, ...], NDArray[np.int64], IntArray]:
-    """Texts, actions `[N]` (-1 where they are not wanted) and groups `[N]` of a file, a line each."""
+    """Texts, actions `[N]` (-1 where they are not wanted) and groups `[N]` of a file, a row each."""
     found: list[tuple[str, int, str]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            names = reader.fieldnames or []
-            state_column = _column(path, names, STATE_COLUMNS)
-            action_column = _column(path, names, ACTION_COLUMNS) if wants_action else None
-            game_column = next((name for name in GAME_COLUMNS if name in names), None)
-            for line in reader:
-                where = f"'{path}', line {reader.line_num}"
-                if line.get(state_column) is None:
-                    raise SettingsError(f"{where}: there is no {state_column}")
-                text, action = _parsed(domain, line, state_column, action_column, where)
-                found.append((text, action, line[game_column] if game_column else str(reader.line_num)))
-    except OSError as error:
-        raise SettingsError(f"states '{path}' cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"states '{path}' are no CSV file: {error}") from None
+        table = read_table(path, (*STATE_COLUMNS, *ACTION_COLUMNS, *GAME_COLUMNS))
+        state_column = table.column(STATE_COLUMNS)
+        action_column = table.column(ACTION_COLUMNS) if wants_action else None
+        game_column = table.find(GAME_COLUMNS)
+    except FileError as error:
+        raise SettingsError(f"states: {error}") from None
+    for row in table.rows:
+        where = f"'{path}', {row.place}"
+        state = _parsed(domain, row.cells[state_column], f"{where}, column {table.columns[state_column]}")
+        action = -1
+        if action_column is not None:
+            at = f"{where}, column {table.columns[action_column]}"
+            action = _named_action(domain, state, row.cells[action_column], at)
+        game = None if game_column is None else text_of(row.cells[game_column])
+        # Without a name it is a game of its own; the names of a file may be numbers too.
+        found.append((domain.format(state), action, row.place if game is None else f"game {game}"))
     if not found:
         raise SettingsError(f"states '{path}': there are none in it")
     texts, actions, games = zip(*found, strict=True)
     return texts, np.array(actions, np.int64), numbered(games)
 
 
-def _parsed(
-    domain: Domain[Any], line: dict[str, str], state_column: str, action_column: str | None, where: str
-) -> tuple[str, int]:
+def _parsed(domain: Domain[Any], value: Any, where: str) -> Any:
+    """The unfinished state in a cell."""
+    if value is None:
+        raise SettingsError(f"{where}: there is no state")
     try:
-        state = domain.parse(line[state_column])
+        state = domain.parse(value if isinstance(value, dict | list) else text_of(value))
         if domain.is_terminal(state):
             raise StateError("the game is over")
     except EscaladeError as error:
-        raise SettingsError(f"{where}, column {state_column}: {error}") from None
-    if action_column is None:
-        return domain.format(state), -1
+        raise SettingsError(f"{where}: {error}") from None
+    return state
+
+
+def _named_action(domain: Domain[Any], state: Any, value: Any, where: str) -> int:
+    """The legal action that a cell names."""
+    name = text_of(value)
+    if name is None or not name.strip():
+        raise SettingsError(f"{where}: there is none")
     try:
-        action = domain.parse_action(line[action_column] or "")
+        action = domain.parse_action(name)
     except ActionError as error:
-        raise SettingsError(f"{where}, column {action_column}: {error}") from None
+        raise SettingsError(f"{where}: {error}") from None
     if not legal_mask(domain, [state])[0, action]:
-        raise SettingsError(f"{where}, column {action_column}: {line[action_column]} is not legal there")
-    return domain.format(state), action
-
-
-def _column(path: Path, names: Sequence[str], known: Sequence[str]) -> str:
-    for name in known:
-        if name in names:
-            return name
-    raise SettingsError(f"states '{path}': a column is missing, one of {', '.join(known)}")
+        raise SettingsError(f"{where}: {name} is not legal there")
+    return action
 
 
 def numbered(names: Sequence[str]) -> IntArray:

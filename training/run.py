@@ -5,6 +5,7 @@
     iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json; of the best
                             one certified/, its bundle with certificates; 0000 is what the run began with, if that was
                             a bundle
+    contradictory_labels.json  what is known of labels that contradict each other, where there are labels
     budget.json             iterations or minutes, if they were changed on the way
     metrics.jsonl           a line a pass, an evaluation, a promotion
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
@@ -36,6 +37,7 @@ from escalade.neural.sources import bundle_folder
 from escalade.search.solvers import exact_solver
 from escalade.training.exact import ExactPositions, OnSolved, open_positions, read_positions
 from escalade.training.recipe import Recipe
+from escalade.training.rows import Rows
 from escalade.training.store import ExperienceStore
 
 Tell = Callable[[dict[str, Any]], None]
@@ -80,6 +82,7 @@ class Run:
         self.store = ExperienceStore(folder / "experience", self.domain)
         self._elsewhere: list[ExperienceStore] | None = None
         self._told: set[str] = set()
+        self._notes: list[str] = []
 
     @staticmethod
     def begin(folder: Path, config: RunConfig) -> Run:
@@ -217,8 +220,25 @@ class Run:
             self._elsewhere = [_store_elsewhere(Path(folder), self.domain) for folder in self.config.experience]
         return self._elsewhere
 
+    def note_contradictions(self, rows: Rows) -> None:
+        """Keep what is known of contradictory labels in the experience, as contradictory_labels.json, and what there is
+        to tell of them. Told again only where it has changed."""
+        from escalade.training.contradictions import contradictions_of_rows
+
+        path = self.folder / "contradictory_labels.json"
+        found = contradictions_of_rows(self.domain, rows)
+        known = self.read(path)
+        if (found.rows or known is not None) and found.plain() != known:
+            self.write(path, found.plain())
+            if found.contradictory_states:
+                self._notes.append(f"experience: {found}")
+
     def tell_problems(self, tell: Tell) -> None:
-        """Tell of shards that were found damaged or gone, in its stores as far as they were read; of each once."""
+        """Tell of shards that were found damaged or gone, in its stores as far as they were read, and of contradictory
+        labels; of each once."""
+        for note in self._notes:
+            tell({"event": "problem", "text": note})
+        self._notes.clear()
         for store in (self.store, *(self._elsewhere or ())):
             for problem in store.problems:
                 if problem not in self._told:

@@ -53,6 +53,7 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
     excluded = [_keys_of(run, positions) for positions in run.excluded()]
     if excluded:
         rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
+    run.note_contradictions(rows)
     config = run.recipe.window
     met = np.unique(digests(run.domain, rows.observation, rows.legal))
     learned, held = split(

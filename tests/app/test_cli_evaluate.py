@@ -94,7 +94,8 @@ def test_without_a_solver_there_are_matches_only(tmp_path: Path) -> None:
     assert said["plots"] == ["elo.png"]
     nothing = evaluate("--bundle", str(bundle), "--quick", domain=NIM).exception
     assert isinstance(nothing, SettingsError)
-    assert str(nothing).endswith("by --positions, or let it play matches, by --games")
+    assert "by --positions, or test states with what is right by --labels" in str(nothing)
+    assert str(nothing).endswith(", or let it play matches, by --games")
 
 
 def test_without_a_solver_a_card_tells_of_matches(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_wrong_use_is_named(tic_tac_toe_bundle: Bundle, tmp_path: Path, monkeypa
             "--simulations must be whole numbers such as 0,16,64, not '1,x'",
         ),
         (("--bundle", bundle, "--games", "3"), "--games must be an even number"),
-        (("--bundle", bundle, "--positions", "nothing.csv"), "positions 'nothing.csv' cannot be read"),
+        (("--bundle", bundle, "--positions", "nothing.csv"), "positions: 'nothing.csv' cannot be read"),
         (("--bundle", bundle, "--quick", "--simulations", "0", "--out", "file"), "--out: 'file' cannot be written"),
         (("--bundle", "none"), "--bundle: without a network there is nothing to measure"),
         (("--bundle", bundle, "--against", "none"), "--against: without a network there is nothing"),

@@ -114,7 +114,7 @@ def test_options_reach_the_domain(tmp_path):
         ("user_coin:Coin", {3: 3}, "cannot be built with options 3"),
         ("tic_tac_toe", {"labels": "x"}, "cannot be built with options labels"),
         ("intents", None, "needs its labels: give the option labels=FILE"),
-        ("intents", {"labels": "nowhere.csv"}, "cannot read 'nowhere.csv'"),
+        ("intents", {"labels": "nowhere.csv"}, "'nowhere.csv' cannot be read"),
         ("json:loads", None, "cannot be built without options: missing a required argument"),
         ("json:JSONDecoder", None, "it lacks name, num_actions, observation_shape"),
         ("user_breaks:X", None, "cannot be imported: ZeroDivisionError: division by zero"),

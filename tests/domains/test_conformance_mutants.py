@@ -16,6 +16,7 @@ from escalade.domains.conformance import LAW_NAMES, check_domain
 from escalade.domains.errors import ActionError, StateError
 from escalade.domains.line_game import LineState
 from escalade.domains.tic_tac_toe import TicTacToe
+from escalade.search.solve_tic_tac_toe import TicTacToeSolver
 
 
 def refusing(error: Exception | None) -> Callable[..., Any]:
@@ -353,7 +354,19 @@ KERNEL_MUTANTS = [
 ]
 
 
-MUTANTS = [*PLAIN_MUTANTS, *KERNEL_MUTANTS, *PROOF_MUTANTS]
+class Misjudging(TicTacToeSolver):
+    """Right about every position but those with one free cell."""
+
+    def value(self, state: LineState) -> float:
+        return super().value(state) if len(state.moves) != 8 else 1.0
+
+
+SOLVER_MUTANTS = [
+    breaks("the exact solver agrees", "by playing it out it is 0", TicTacToe, solver=lambda _: Misjudging()),
+    breaks("the exact solver agrees", "is a object without a method scores", TicTacToe, solver=lambda _: object()),
+]
+
+MUTANTS = [*PLAIN_MUTANTS, *KERNEL_MUTANTS, *PROOF_MUTANTS, *SOLVER_MUTANTS]
 
 
 @pytest.mark.parametrize("domain", [Plain, Proving])

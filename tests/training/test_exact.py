@@ -99,7 +99,7 @@ HEAD = "moves," + ",".join(f"score_{k}" for k in range(1, 10))
 def test_positions_to_leave_out_need_no_scores(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("moves\n51\n5\n")
-    with pytest.raises(SettingsError, match="there is no column 'score_1'"):
+    with pytest.raises(SettingsError, match="names no column 'score_1'"):
         read_positions(path, TTT)
     read = read_positions(path, TTT, scored=False)
     assert (read.states, read.ply.tolist()) == (("51", "5"), [2, 1])
@@ -119,8 +119,8 @@ def test_positions_to_leave_out_need_no_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("moves,score_1\n1,2\n", "line 1: there is no column 'score_2'"),
-        ("", "line 1: there is no column 'moves'"),
+        ("moves,score_1\n1,2\n", "the first line of .* names no column 'score_2'; it reads 'moves', 'score_1'"),
+        ("", "names no column 'moves' or 'state' or 'text'; it reads nothing"),
         (HEAD + "\n", "there are none in it"),
         (HEAD + "\n1,,0,0,0,0,0,0,0,0\n11,,0,0,0,0,0,0,0,0\n", "line 3: column 'moves': .*move 2"),
         (HEAD + "\n14253,,0,0,0,0,0,0,0,0\n", "line 2: column 'moves': the game '14253' is over"),
@@ -129,8 +129,8 @@ def test_positions_to_leave_out_need_no_scores(tmp_path: Path) -> None:
         (HEAD + "\n1,,0,0,0,x,0,0,0,0\n", "line 2: column 'score_5': 'x' is not a number"),
         (HEAD + "\n1,,0,0,0,nan,0,0,0,0\n", "line 2: column 'score_5': 'nan' is not a number"),
         (HEAD + "\n1,,0,0,0\n", "line 2: it has not as many cells as the first line"),
-        (HEAD + "\n1,,0,0,0,0,0,0,0,0,0\n", "line 2: it has not as many cells as the first line"),
-        (HEAD + '\n"1\n', "no CSV file"),
+        (HEAD + "\n1,,0,0,0,0,0,0,0,0,0\n", "line 2 of .* has 11 cells, and the first line names 10 columns"),
+        (HEAD + '\n"1\n', "line 2 of .* is not CSV: a quotation mark that opens there is never closed"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -142,7 +142,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: str)
 
 def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="no CSV file"):
+    with pytest.raises(SettingsError, match=r"byte order mark of UTF-16, but byte 3 \(0x00, line 1\)"):
         read_positions(tmp_path / "binary", TTT)
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         read_positions(tmp_path / "nothing", TTT)

@@ -111,8 +111,11 @@ def test_a_store_that_is_not_there_is_not_begun(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("board,action\n5,1\n", "a column is missing, one of state, moves, text"),
-        ("state\n5\n", "a column is missing, one of action"),
+        ("board,action\n5,1\n", "names no column 'state' or 'moves' or 'text'; it reads 'board', 'action'"),
+        ("state\n5\n", "names no column 'action' or 'label' or 'category' or 'intent'; it reads 'state'"),
+        ("state,action\n5\n", "line 2, column action: there is none"),
+        ("state,action\n5,1,9\n", "line 2 of .* has 3 cells, and the first line names 2 columns"),
+        ('state,action\n"5\n,1\n', "line 2 of .* is not CSV: a quotation mark that opens there is never closed"),
         ("state,action\n5,5\n", "line 2, column action: 5 is not legal"),
         ("state,action\n5,x\n", "line 2, column action"),
         ("state,action\n55,1\n", "line 2, column state"),
