@@ -29,6 +29,7 @@ from escalade.graph.training_state import CollectState, TrainingInput, TrainingO
 from escalade.training import certify_run, judge, steps
 from escalade.training.recipe import Recipe, recipe_for
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
+from escalade.training.strength import measure_strength
 from escalade.training.workers import InProcess, Workers
 
 OVERSHOOT = 1.1
@@ -221,11 +222,12 @@ class _Nodes:
         seconds = state["seconds"] + judged["seconds"]
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
-        line |= judged["lines"][0]
+        strong = measure_strength(run, iteration, seconds, last=state["last"], tell=_tell())
+        line |= {**judged["lines"][0], "strength": strong["figures"]}
         _tell()({"event": "evaluation", **line})
         return {
-            "seconds": seconds,
-            "iteration_seconds": state["iteration_seconds"] + judged["seconds"],
+            "seconds": seconds + strong["seconds"],
+            "iteration_seconds": state["iteration_seconds"] + judged["seconds"] + strong["seconds"],
             "history": [*state.get("history", []), line],
         }
 

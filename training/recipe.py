@@ -61,6 +61,9 @@ class Recipe:
     patience: in a domain without a simulator, the run ends after so many iterations in a row that did not lower the
         loss on held-out rows (`window.validation` of the games): the same rows, learned again, only get known by
         heart. 0: it never ends for that reason.
+    strength: at most this share of the time of the run, in [0, 1), goes into showing how strong its networks are
+        (`escalade.training.strength`): games against fixed opponents and searches without a network. They choose
+        nothing. 0 is none.
     certify: what is to be proven of the champion at the end; None is nothing.
     """
 
@@ -83,6 +86,7 @@ class Recipe:
     half_weights: bool = False
     positions: int = 500
     patience: int = 3
+    strength: float = 0.1
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(simulations=(0, 64)))
     certify: CertifyConfig | None = None
 
@@ -91,6 +95,8 @@ class Recipe:
             whole(name, getattr(self, name), 1)
         for name in ("games", "families", "relabelled", "patience"):
             whole(name, getattr(self, name), 0)
+        if not 0 <= self.strength < 1:
+            raise SettingsError(f"strength must be at least 0 and below 1, not {self.strength!r}")
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
         """The network of a domain. Raises SettingsError for one that cannot be."""
