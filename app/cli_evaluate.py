@@ -49,7 +49,8 @@ def evaluate(
         ),
     ] = None,
     games: Annotated[
-        int | None, typer.Option(min=0, help="Games per match; an even number.", show_default="200; quick: 0")
+        int | None,
+        typer.Option(min=0, help="Games per match, an even number; or episodes.", show_default="200; quick: 0"),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Model bundle to play against too, such as the last champion.")
@@ -65,7 +66,9 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle: agreement with the exact solver, value and confidence errors, savings by the value, matches.
 
-    Without a solver and without a file of positions, it only plays matches. Writes report.json and plots beside it.
+    Without a solver and without a file of positions, it only plays: matches, or episodes where there is one player.
+    Beside each search with the network stands the same one without it (rollouts, as many simulations), which shows what
+    the rules prove at sight. Writes report.json and plots beside it.
     """
     from escalade.search.solvers import exact_solver
     from escalade.training.evaluate import evaluate as measure
@@ -173,6 +176,13 @@ def _print(found: Evaluation) -> None:
             points = f"{match.wins}:{match.draws}:{match.losses}"
             table.add_row(f"{match.first} : {match.second}", points, score, elo, " : ".join(spent))
         console.print(table)
+    if found.returns:
+        table = table_of("episodes", "of", "mean return", "cut short", "sims a move")
+        for one in found.returns:
+            mean = f"{one.mean:+.3f} ({one.low:+.3f}…{one.high:+.3f})"
+            searched = f"{one.simulations / max(one.moves, 1):.0f}"
+            table.add_row(one.player, str(one.episodes), mean, str(one.cut_short), searched)
+        console.print(table)
     for what, why in found.skipped.items():
         console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False, soft_wrap=True)
 
@@ -181,11 +191,12 @@ def _print_positions(found: Evaluation, estimates: Estimates, console: Console) 
     """How it did where it is known what is right."""
     drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
     console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
-    table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
+    table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ", "there without a network")
     for row in found.agreement:
         name = f"{row.simulations} simulations" if row.simulations else "network alone"
-        counts = f"{row.all.count:,}", f"{row.differing.count:,}"
-        table.add_row(name, row.phase, counts[0], percent(row.all), counts[1], percent(row.differing))
+        counts, alone = (f"{row.all.count:,}", f"{row.differing.count:,}"), found.share_without_network(row)
+        figures = counts[0], percent(row.all), counts[1], percent(row.differing), percent(alone) if alone else ""
+        table.add_row(name, row.phase, *figures)
     console.print(table)
     table = table_of("the network alone", "phase", "of", "figure")
     for value in estimates.values:

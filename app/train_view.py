@@ -186,6 +186,7 @@ def plain_line(line: dict[str, Any]) -> str:
     for size in _sizes([line]):
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")
+    parts += strength_words(line)
     if line.get("by") == "match":
         parts.append(f"{_points(line)} of the points against the champion")
     if line.get("by") == "validation":
@@ -234,6 +235,26 @@ def held_out_words(line: dict[str, Any]) -> list[str]:
         between = f"{line['loss_change_low']:+.3f} to {line['loss_change_high']:+.3f}"
         words.append(f"{line['loss_change']:+.3f} ({between}) against iteration {line['against']}")
     return words
+
+
+def strength_words(line: dict[str, Any]) -> list[str]:
+    """What games or episodes said of an iteration, and, beside its searches, the same without a network."""
+    strength = line.get("strength") or {}
+    alone = {one["simulations"]: one for one in strength.get("anchors", ()) if "without a network" in one["name"]}
+    words = []
+    for one in strength.get("players", ()):
+        told = f"{one['name']} {_strength(strength['unit'], one)}"
+        beside = alone.get(one["simulations"])
+        words.append(told if beside is None else f"{told}, without it {_strength(strength['unit'], beside)}")
+    if strength.get("unit") == "optimal":
+        words = [f"{one['name']} {_percent(one['value'])}" for one in alone.values()]
+    return words
+
+
+def _strength(unit: str, one: dict[str, Any]) -> str:
+    if unit == "elo":
+        return f"{one['value']:+.0f} Elo ({one['low']:+.0f} to {one['high']:+.0f})"
+    return f"mean return {one['value']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
 
 
 def _points(line: dict[str, Any]) -> str:

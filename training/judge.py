@@ -39,7 +39,8 @@ def evaluate_iteration(run: Run, iteration: int, tell: Tell = silent) -> dict[st
         return done
     began = time.perf_counter()
     network = read_bundle(_bundle(run, iteration), run.domain).network
-    settings = run.recipe.evaluation
+    # Searches without a network are the same for all iterations: `escalade.training.strength` measures them once.
+    settings = dataclasses.replace(run.recipe.evaluation, without_network=False)
 
     def heard(stage: str, number: int, of: int) -> None:
         tell({"event": "evaluate", "stage": stage, "done": number, "of": of})

@@ -5,25 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from escalade.domains.base import Domain
-from escalade.training.arena import Player, seed_of
+from escalade.search.config import whole
+from escalade.training.arena import Player, openings, seed_of
 from escalade.training.intervals import LEVEL
 
 LOOKED_AT, LOOKED_PLIES = 8, 200
 """Random games that are looked at for a second player, and how many plies of each."""
 
 
+class Episodes(NamedTuple):
+    """outcomes: in [-1, 1]. cut_short: how many were still open at the bound of plies; their outcome counts as 0.
+    moves, simulations: made in all."""
+
+    outcomes: list[float]
+    cut_short: int
+    moves: int
+    simulations: int
+
+
 @dataclass(frozen=True)
 class Returns:
-    """Episodes of one player, each from another random opening.
-
-    mean: of the outcomes, in [-1, 1]. low, high: see `return_of`. cut_short: episodes still open at the bound of plies,
-    whose outcome counts as 0. moves, simulations: made in all.
-    """
+    """Episodes of one player, each from another random opening. mean: of the outcomes; low, high: see `return_of`. The
+    rest: as in `Episodes`."""
 
     player: str
     episodes: int
@@ -59,9 +67,9 @@ def play_episodes(
     max_plies: int = 1000,
     stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[float], Returns] | None:
-    """An episode from each of the unfinished states (`escalade.training.arena.openings`), at least one, in lock-step:
-    the outcomes, and what they come to. stop: as in `escalade.training.arena.play_pairs`."""
+) -> Episodes | None:
+    """An episode from each of the unfinished states, all in lock-step. stop: as in
+    `escalade.training.arena.play_pairs`."""
     states, running = list(begun), list(range(len(begun)))
     moves, simulations, ply = 0, 0, 0
     while running and ply < max_plies:
@@ -76,8 +84,24 @@ def play_episodes(
         if on_progress is not None:
             on_progress(len(states) - len(running), len(states))
     outcomes = [float(domain.outcome(state)) if domain.is_terminal(state) else 0.0 for state in states]
-    mean, low, high = return_of(outcomes)
-    return outcomes, Returns(player.name, len(states), seed, mean, low, high, len(running), moves, simulations)
+    return Episodes(outcomes, len(running), moves, simulations)
+
+
+def mean_return(
+    domain: Domain[Any],
+    player: Player,
+    episodes: int,
+    *,
+    seed: int = 0,
+    opening_plies: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Returns:
+    """Play so many episodes, at least one, from openings as those of matches (`escalade.training.arena.openings`)."""
+    begun = openings(domain, whole("episodes", episodes, 1), seed=seed, plies=opening_plies)
+    played = play_episodes(domain, player, begun, seed=seed, on_progress=on_progress)
+    assert played is not None  # nothing stops it
+    mean, low, high = return_of(played.outcomes)
+    return Returns(player.name, len(begun), seed, mean, low, high, *played[1:])
 
 
 def return_of(outcomes: Sequence[float]) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ is not begun. So how many there are depends on the machine; intervals tell what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,11 @@ from escalade.training.arena import (
     SearchPlayer,
     openings,
     play_pairs,
-    rollout_player,
     seed_of,
 )
 from escalade.training.exact import ExactPositions
 from escalade.training.intervals import share_of
+from escalade.training.pace import Clock, Pace
 from escalade.training.rating import Rating, expected
 from escalade.training.returns import is_one_player, play_episodes
 from escalade.training.run import Run, Tell, silent
@@ -38,16 +38,14 @@ from escalade.training.strength_figures import ENDS, FIRST, figures_of, rating_a
 PAIRS, EPISODES, POSITIONS = 40, 100, 64
 """At most so many pairs of games against an opponent, and episodes of a player; positions searched between two looks
 at the clock."""
-UNFINISHED = 2.0
-"""Games that were not over in some time are taken to need so many times as long."""
+SETUP = "setup"
+"""What it takes to begin, among the costs of games."""
 PLAYED_BEFORE = 0.25
 """The time that such an opponent gets, as a part of what a network would get."""
 ENOUGH = 16
 """Pairs of games, or episodes, of each number of simulations that are worth a point in the drawing."""
 SURE_ELO, SURE_RETURN = 120.0, 0.1
 """Opponents with wider intervals are played further in later iterations."""
-
-Clock = Callable[[], float]
 
 
 def measure_strength(
@@ -98,39 +96,22 @@ class _Measured:
     evaluation/strength.json: how strong the opponents are, and how long their games take."""
 
     def __init__(self, run: Run, deadline: float, clock: Clock, tell: Tell) -> None:
-        self.run, self.deadline, self.clock, self.tell = run, deadline, clock, tell
+        self.run, self.clock, self.tell = run, clock, tell
         self.path = run.folder / "evaluation" / "strength.json"
         kept = run.read(self.path) or {}
         self.anchors: dict[str, dict[str, Any]] = kept.get("anchors", {})
-        self.costs: dict[str, float] = kept.get("costs", {})
+        self.pace = Pace(deadline, clock, kept.get("costs", {}))
+        self.openings: dict[str, Any] = kept.get("openings", {})
         self.seed = int(np.random.default_rng((run.config.seed, 0x57E6)).integers(2**31))
 
-    def left(self) -> float:
-        return self.deadline - self.clock()
-
     def _keep(self) -> None:
-        self.run.write(self.path, {"anchors": self.anchors, "costs": self.costs})
+        self.run.write(self.path, {"anchors": self.anchors, "costs": self.pace.costs, "openings": self.openings})
 
     def is_worth_it(self) -> bool:
         """Whether there is time for enough games to say something; else it is saved for a later iteration."""
-        costs = [self._cost(f"{number}") or 0.0 for number in set(self.run.recipe.evaluation.players)]
-        return self.left() >= ENOUGH * sum(costs)
-
-    def _cost(self, kind: str) -> float | None:
-        """Seconds that a player's quickest games took, None where there were none yet."""
-        costs = [cost for name, cost in self.costs.items() if name == kind or name.startswith(f"{kind} : ")]
-        return min(costs, default=None)
-
-    def _part(self, turns: Sequence[tuple[Player, bool]]) -> float:
-        """The first player's part of the time that is left for all of these: by what games cost, so that each plays
-        about as many, and less for opponents that were played before."""
-        costs = [self._cost(one.name if is_anchor else f"{_simulations(one)}") for one, is_anchor in turns]
-        usual = max((cost for cost in costs if cost), default=1.0)
-        parts = [
-            (cost or usual) * (PLAYED_BEFORE if is_anchor and one.name in self.anchors else 1.0)
-            for (one, is_anchor), cost in zip(turns, costs, strict=True)
-        ]
-        return parts[0] / sum(parts)
+        own = sum(self.pace.cost(f"{number}") or 0.0 for number in set(self.run.recipe.evaluation.players))
+        unknown = sum(self.pace.cost(name) or 0.0 for name in self._names() if name not in self.anchors)
+        return self.pace.left >= self.pace.costs.get(SETUP, 0.0) + max(ENOUGH * own, own + unknown)
 
     # With a solver
 
@@ -141,7 +122,7 @@ class _Measured:
         order = np.random.default_rng(self.seed).permutation(len(positions))
         evaluator = RolloutEvaluator(self.run.domain, rollouts=1)
         for place, number in enumerate(missing):
-            ends = self.clock() + self.left() / (len(missing) - place)
+            ends = self.clock() + self.pace.left / (len(missing) - place)
             right: list[bool] = []
             while len(right) < len(positions) and (not right or self.clock() < ends):
                 some = positions.take(order[len(right) : len(right) + POSITIONS])
@@ -166,25 +147,28 @@ class _Measured:
         and `value` with `low` and `high` (95 %). `anchors`: the same of the opponents, or of the players without a
         network.
         """
-        alone = is_one_player(self.run.domain, seed=self.seed)
+        began = self.clock()
+        begun, alone = self._openings()
         network = self._network(iteration)
         players = [
             SearchPlayer(_called(number), network, number) for number in sorted(set(self.run.recipe.evaluation.players))
         ]
-        begun = openings(self.run.domain, EPISODES if alone else PAIRS, seed=self.seed)
         opponents = self._opponents(iteration, alone)
+        self.pace.costs[SETUP] = self.clock() - began
         if not alone:  # where the scale begins
             self.anchors.setdefault(opponents[0].name, {"simulations": None, "results": {}})
         # Opponents too are played until they are known well: they are the scale.
         unsure = [one for one in opponents if self._is_unsure(one, alone)]
-        turns: list[tuple[Player, bool]] = [(one, True) for one in unsure if one.name not in self.anchors]
-        turns += [(one, False) for one in players]
-        turns += [(one, True) for one in unsure if one.name in self.anchors]
+        turns: list[tuple[Player, str, float]] = [
+            (one, one.name, 1.0) for one in unsure if one.name not in self.anchors
+        ]
+        turns += [(one, f"{one.simulations}", 1.0) for one in players]
+        turns += [(one, one.name, PLAYED_BEFORE) for one in unsure if one.name in self.anchors]
         found: dict[str, Any] = {}
-        for place, (player, is_anchor) in enumerate(turns):
-            number = _simulations(player)
-            kind, seed = (player.name, self.seed) if is_anchor else (f"{number}", seed_of(self.seed, iteration))
-            ends = self.clock() + self.left() * self._part(turns[place:])
+        for place, (player, kind, _) in enumerate(turns):
+            ends = self.pace.slice_end([(kind, counts) for _, kind, counts in turns[place:]])
+            is_anchor, number = player in opponents, player.simulations if isinstance(player, SearchPlayer) else None
+            seed = self.seed if is_anchor else seed_of(self.seed, iteration)
             kept = self.anchors.get(player.name) if is_anchor else None
             results: Any = kept["results"] if kept is not None else [] if alone else {}
             if alone:
@@ -200,6 +184,15 @@ class _Measured:
         self._keep()
         return figures_of("return" if alone else "elo", found, self.anchors) if found else {}
 
+    def _openings(self) -> tuple[list[Any], bool]:
+        """Where all games of the run begin, and whether there is one player alone."""
+        domain = self.run.domain
+        if not self.openings:
+            alone = is_one_player(domain, seed=self.seed)
+            begun = openings(domain, EPISODES if alone else PAIRS, seed=self.seed)
+            self.openings = {"players": 1 if alone else 2, "states": [domain.format(state) for state in begun]}
+        return [domain.parse(text) for text in self.openings["states"]], self.openings["players"] == 1
+
     @property
     def _first(self) -> int:
         return 0 if self.run.bundle(0) is not None else 1
@@ -212,13 +205,18 @@ class _Measured:
     def _opponents(self, iteration: int, alone: bool) -> list[Player]:
         """From the weakest on, so that each is rated by those before; without the first network while that is the one
         to be rated."""
-        settings, domain = self.run.recipe.evaluation, self.run.domain
         found: list[Player] = [RandomPlayer()] if alone else [RandomPlayer(), OnePlyPlayer()]
-        for number in sorted({number for number in settings.players if number}) or [settings.rollouts]:
-            found.append(SearchPlayer(_without(number), rollout_player(domain, number).evaluator, number))
+        for name, number in self._names().items():
+            found.append(SearchPlayer(name, RolloutEvaluator(self.run.domain, rollouts=1), number))
         if iteration != self._first:
             found.append(SearchPlayer(FIRST, self._network(self._first), 0))
         return found
+
+    def _names(self) -> dict[str, int]:
+        """The searches without a network, by name: those with which the network plays, or else the recipe's."""
+        settings = self.run.recipe.evaluation
+        numbers = sorted({number for number in settings.players if number}) or [settings.rollouts]
+        return {_without(number): number for number in numbers}
 
     def _is_unsure(self, one: Player, alone: bool) -> bool:
         known = figures_of("return" if alone else "elo", {}, self.anchors)["anchors"]
@@ -229,15 +227,15 @@ class _Measured:
         self, player: Player, kind: str, begun: Sequence[Any], results: list[float], ends: float, seed: int
     ) -> None:
         """Add outcomes of episodes until a time of the clock."""
-        while (size := self._affordable(kind, len(results), len(begun), ends)) > 0:
+        while (size := self.pace.affordable(kind, len(results), len(begun), ends)) > 0:
             some, began = begun[len(results) : len(results) + size], self.clock()
             played = play_episodes(
                 self.run.domain, player, some, seed=seed_of(seed, len(results)), stop=lambda: self.clock() > ends
             )
-            self._timed(kind, began, size, finished=played is not None)
+            self.pace.timed(kind, began, size, finished=played is not None)
             if played is None:
                 return
-            results += played[0]
+            results += played.outcomes
             self._heard(f"episodes: {player.name}", len(results), len(begun))
 
     def _play(
@@ -257,7 +255,7 @@ class _Measured:
         given_up: set[str] = set()
         while True:
             sizes = {
-                one.name: self._affordable(f"{kind} : {one.name}", len(results.get(one.name, ())), len(begun), ends)
+                one.name: self.pace.affordable(f"{kind} : {one.name}", len(results.get(one.name, ())), len(begun), ends)
                 for one in opponents
                 if one.name in ratings and one.name not in given_up
             }
@@ -272,7 +270,7 @@ class _Measured:
             done, size, began = len(results.get(one.name, ())), sizes[one.name], self.clock()
             some, seeds = begun[done : done + size], seed_of(seed, done)
             played = play_pairs(self.run.domain, player, one, some, seed=seeds, stop=lambda: self.clock() > ends)
-            self._timed(f"{kind} : {one.name}", began, size, finished=played is not None)
+            self.pace.timed(f"{kind} : {one.name}", began, size, finished=played is not None)
             if played is None:
                 given_up.add(one.name)
                 continue
@@ -282,29 +280,14 @@ class _Measured:
     def _worth(self, kind: str, opponent: float, pairs: Sequence[float] | None, rating: Rating | None) -> float:
         """What a second of games against an opponent tells of a rating: everybody is met once, the quick ones first,
         then those are who are about as strong."""
-        cost = max(self.costs.get(kind, 0.0), 1e-9)
+        cost = max(self.pace.costs.get(kind, 0.0), 1e-9)
         if not pairs or rating is None:
             return 1e9 - cost
         share = expected(rating.elo, opponent)
         return share * (1 - share) / cost
 
-    def _affordable(self, kind: str, done: int, most: int, ends: float) -> int:
-        """How many more games or pairs to play at once: as many as there were, one at first."""
-        left = ends - self.clock()
-        wanted = min(max(done, 1), most - done)
-        cost = self.costs.get(kind)
-        return 0 if left <= 0 else wanted if cost is None else min(wanted, int(left / max(cost, 1e-9)))
-
-    def _timed(self, kind: str, began: float, size: int, *, finished: bool) -> None:
-        took = (self.clock() - began) / size
-        self.costs[kind] = took if finished else max(UNFINISHED * took, self.costs.get(kind, 0.0))
-
     def _heard(self, stage: str, done: int, of: int) -> None:
         self.tell({"event": "evaluate", "stage": stage, "done": done, "of": of})
-
-
-def _simulations(player: Player) -> int | None:
-    return player.simulations if isinstance(player, SearchPlayer) else None
 
 
 def _called(simulations: int) -> str:
