@@ -187,7 +187,10 @@ def plain_line(line: dict[str, Any]) -> str:
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")
     parts += strength_words(line)
-    if line.get("by") == "match":
+    if "return_change" in line:
+        between = f"{line['return_change_low']:+.3f} to {line['return_change_high']:+.3f}"
+        parts.append(f"mean return {line['return_change']:+.3f} ({between}) against the champion")
+    elif line.get("by") == "match":
         parts.append(f"{_points(line)} of the points against the champion")
     if line.get("by") == "validation":
         parts += held_out_words(line)
@@ -258,6 +261,8 @@ def _strength(unit: str, one: dict[str, Any]) -> str:
 
 
 def _points(line: dict[str, Any]) -> str:
+    if "return_change" in line:
+        return f"{line['return_change']:+.3f}"
     return _percent(line["score"] + 0.5) if line.get("by") == "match" else ""
 
 

@@ -20,6 +20,7 @@ from escalade.neural.bundle import read_bundle
 from escalade.training.agreement import Agreement, agreement
 from escalade.training.arena import MatchResult, SearchPlayer, play_match
 from escalade.training.evaluate import evaluate
+from escalade.training.returns import is_one_player
 from escalade.training.run import Run, RunError, Tell, silent
 from escalade.training.run_window import held_out
 from escalade.training.validation import held_out_figures
@@ -87,7 +88,8 @@ def _score(rows: Iterable[Agreement]) -> float:
 def _match(
     run: Run, iteration: int, network: Any, heard: Callable[[str, int, int], None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Games against the champion; score is the share of points less a half. The first one has nobody to beat."""
+    """Games against the champion; score is the share of points less a half. The first one has nobody to beat. With one
+    player both play from the same openings, and the greater mean return wins."""
     champion = run.champion
     if champion is None:
         return {"by": "nothing", "score": 0.0}, {}
@@ -95,8 +97,15 @@ def _match(
     told = partial(heard, "match with the champion")
     result = _played(run, network, other, seed=run.config.seed + iteration, on_progress=told)
     report: dict[str, Any] = dataclasses.asdict(result)
-    line = {"by": "match", "score": result.score - 0.5, "games": result.games, "elo": result.elo}
-    return {**line, "elo_low": result.elo_low, "elo_high": result.elo_high}, report
+    line = {"by": "match", "score": result.score - 0.5, "games": result.games}
+    if is_one_player(run.domain, seed=run.config.seed):
+        # Each plays half of the episodes, the champion's counting against the challenger: points of 1/2 and a quarter
+        # of the difference.
+        shares = {"return_change": result.score, "low": result.score_low, "high": result.score_high}
+        change = {name: 4 * (share - 0.5) for name, share in shares.items()}
+        ends = {"return_change_low": change["low"], "return_change_high": change["high"]}
+        return {**line, "return_change": change["return_change"], **ends}, report
+    return {**line, "elo": result.elo, "elo_low": result.elo_low, "elo_high": result.elo_high}, report
 
 
 def _held_out(run: Run, iteration: int, network: Any) -> dict[str, Any]:
