@@ -18,7 +18,7 @@ from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
-    from escalade.training.agreement import Estimates
+    from escalade.training.agreement import Agreement, Estimates
     from escalade.training.evaluate import Evaluation, EvaluationConfig
 
 COUNT, QUICK_COUNT = 2000, 500
@@ -187,16 +187,22 @@ def _print(found: Evaluation) -> None:
         console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False, soft_wrap=True)
 
 
+def _shares(row: Agreement) -> tuple[str, str, str, str]:
+    return f"{row.all.count:,}", percent(row.all), f"{row.differing.count:,}", percent(row.differing)
+
+
 def _print_positions(found: Evaluation, estimates: Estimates, console: Console) -> None:
     """How it did where it is known what is right."""
     drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
     console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
-    table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ", "there without a network")
+    table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
+    # Of its phases the report tells.
+    alone = {row.simulations: row for row in found.without_network if row.phase == "all"}
     for row in found.agreement:
         name = f"{row.simulations} simulations" if row.simulations else "network alone"
-        counts, alone = (f"{row.all.count:,}", f"{row.differing.count:,}"), found.share_without_network(row)
-        figures = counts[0], percent(row.all), counts[1], percent(row.differing), percent(alone) if alone else ""
-        table.add_row(name, row.phase, *figures)
+        table.add_row(name, row.phase, *_shares(row))
+        if row.phase == "all" and (beside := alone.get(row.simulations)) is not None:
+            table.add_row(f"{row.simulations}, no network", row.phase, *_shares(beside))
     console.print(table)
     table = table_of("the network alone", "phase", "of", "figure")
     for value in estimates.values:

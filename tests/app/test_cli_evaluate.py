@@ -52,7 +52,7 @@ def test_tables_tell_counts_seed_and_intervals(tic_tac_toe_bundle: Bundle, tmp_p
         "4,520 positions (every reachable position), 3,191 where moves differ; seed 0; intervals hold 95 %",
         "network alone",
         "64 simulations",
-        "there without a network",
+        "64, no network",
         "rollouts at 64 : one ply",
         "calibration error, raw",
         "network alone : one ply",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
+from rich.console import Console
 from support import network_for
+from typer.testing import CliRunner
 
+from escalade.app.cli import app
+from escalade.app.train_view import TrainView, history_table
 from escalade.domains.base import legal_mask
 from escalade.domains.intents import Intents
 from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
@@ -290,3 +295,52 @@ def test_the_interval_of_the_accuracy_is_wilsons() -> None:
     expected = share_of(right)
     assert figures["validation_accuracy_low"] == pytest.approx(expected.low)
     assert figures["validation_accuracy_high"] == pytest.approx(expected.high)
+
+
+def test_the_card_lists_what_held_out_rows_said_and_the_bundle_can_be_exported(
+    trained: tuple[Path, dict[str, Any], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    folder, state, _ = trained
+    done = CliRunner().invoke(app, ["models", "export", str(folder), str(tmp_path / "shipped")])
+    assert done.exit_code == 0, done.exception
+    assert read_bundle(tmp_path / "shipped", DOMAIN).hash == read_bundle(folder / "champion", DOMAIN).hash
+    card = (tmp_path / "shipped.md").read_text()
+    for line in state["history"]:
+        became = "yes" if line["promoted"] else "no"
+        assert f"| {line['iteration']} | {line['count']} | {line['validation_loss']:.3f} (" in card
+        (row,) = [row for row in card.splitlines() if row.startswith(f"| {line['iteration']} |")]
+        assert row.endswith(f"| {became} |")
+    assert "Never learned from: the held-out rows that chose the champion (30% of the games)" in card
+
+
+def test_the_view_shows_what_chose_the_champion_and_why_the_run_ended(
+    trained: tuple[Path, dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    _, state, events = trained
+    text = io.StringIO()
+    view = TrainView("run", Console(file=text, width=400), None)
+    for event in events:
+        view.hear(event)
+    said = text.getvalue()
+    for line in state["history"]:
+        assert f"loss {line['validation_loss']:.3f} (" in said
+    assert f"held-out rows in the last {RECIPE['patience']} iterations" in said
+    table = io.StringIO()
+    Console(file=table, width=200).print(history_table(state["history"]))
+    for words in ("held-out loss", "change", "held-out accuracy", f"{state['history'][0]['validation_accuracy']:.2%}"):
+        assert words in table.getvalue()
+
+
+def test_a_run_of_a_domain_with_options_goes_on_without_naming_them_again(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("\n".join(["label", *LABELS]))
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    begun = ["train", "intents", "-o", "labels=labels.csv", "--experience", store, "--recipe", "recipe.json"]
+    done = CliRunner().invoke(app, [*begun, "--run", "mine", "--iterations", "1"])
+    assert done.exit_code == 0, done.exception
+    again = CliRunner().invoke(app, ["train", "intents", "--resume", "mine", "--iterations", "2"])
+    assert again.exit_code == 0, again.exception
+    assert "against iteration 1" in again.output
+    assert "held-out rows" in again.output
