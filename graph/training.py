@@ -30,6 +30,7 @@ from escalade.training import certify_run, judge, steps
 from escalade.training.recipe import Recipe, recipe_for
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
 from escalade.training.strength import measure_strength
+from escalade.training.strength_figures import without_results
 from escalade.training.workers import InProcess, Workers
 
 OVERSHOOT = 1.1
@@ -223,7 +224,7 @@ class _Nodes:
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
         strong = measure_strength(run, iteration, seconds, last=state["last"], tell=_tell())
-        line |= {**judged["lines"][0], "strength": strong["figures"]}
+        line |= {**judged["lines"][0], "strength": without_results(strong["figures"])}
         _tell()({"event": "evaluation", **line})
         return {
             "seconds": seconds + strong["seconds"],

@@ -253,6 +253,8 @@ def _data(run: Run) -> list[str]:
     rows, games = Counter[str](), sum(entry.games for entry in run.store.entries)
     for entry in run.store.entries:
         rows.update(entry.sources)
+    if not rows:
+        return ["It collected no experience of its own."]
     told = ", ".join(f"{count} {source.replace('_', '-')}" for source, count in rows.most_common())
     return [f"Rows of experience: {told}; {games} games (families of casual positions count as one each)."]
 
@@ -268,7 +270,8 @@ def _excluded(run: Run) -> str:
         return "No position was kept apart from learning: games chose the champion."
     if not named:
         return "No position was kept apart from learning: it is judged by all there are."
-    return f"Never learned from: {', '.join(named)}, and their mirror images."
+    images = ", and their mirror images" if run.domain.symmetries() else ""
+    return f"Never learned from: {', '.join(named)}{images}."
 
 
 def _source(source: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from escalade.training.run import Run
-from escalade.training.strength_figures import rescaled
+from escalade.training.strength_figures import strengths
 
 
 def held_out_lines(run: Run) -> list[str]:
@@ -35,21 +35,15 @@ def held_out_lines(run: Run) -> list[str]:
 
 def strength_lines(run: Run) -> list[str]:
     """How strong the iterations were while it was trained, where there were games."""
-    history = rescaled(
-        [
-            {"iteration": number, "strength": found["figures"]}
-            for number, found in _found(run, "strength").items()
-            if found["figures"].get("players")
-        ]
-    )
-    if not history:
+    measured = {number: figures for number, figures in strengths(run).items() if figures["players"]}
+    if not measured:
         return []
-    last = history[-1]["strength"]
+    last = measured[max(measured)]
     of_games = last["unit"] == "elo"
     rows = [
-        (f"iteration {line['iteration']}, {one['name']}", one)
-        for line in history
-        for one in line["strength"]["players"]
+        (f"iteration {number}, {one['name']}", one)
+        for number, figures in measured.items()
+        for one in figures["players"]
     ]
     unit = "Elo points by games against fixed opponents, random moves being 0" if of_games else "mean return, -1 to 1"
     return [

@@ -8,7 +8,7 @@ from typing import Any
 
 from escalade.training.drawing import COLOURS, new_figure, save_figure
 from escalade.training.run import Run
-from escalade.training.strength_figures import rescaled
+from escalade.training.strength_figures import strengths
 from escalade.training.strength_plots import draw_games, draw_held_out, draw_shares
 
 
@@ -21,7 +21,8 @@ def write_run_plots(run: Run, history: Sequence[dict[str, Any]]) -> list[Path]:
     history: as the training graph's state holds it. Raises SettingsError without matplotlib.
     """
     passes = [line for one in history for line in _passes(run, one["iteration"])]
-    lines = rescaled(list(history))
+    measured = strengths(run)
+    lines = [{**line, "strength": measured.get(line["iteration"], {})} for line in history]
     drawings: tuple[tuple[str, Callable[[Any, list[dict[str, Any]]], None] | None, list[dict[str, Any]]], ...] = (
         ("losses.png", _losses, passes),
         ("strength.png", _strength(run.domain.name, lines), lines),

@@ -6,6 +6,7 @@ from typing import Any
 
 from escalade.training.rating import Games, Rating, rating_of
 from escalade.training.returns import return_of
+from escalade.training.run import Run
 
 FIRST = "the run's first network"
 """The opponent of all later ones."""
@@ -52,15 +53,28 @@ def _count(results: Any) -> int:
     return len(results) if isinstance(results, list) else 2 * sum(map(len, results.values()))
 
 
-def rescaled(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The history of a run with all strengths on the scale of the newest iteration: opponents are known better in the
-    end."""
-    measured = [line["strength"] for line in history if line.get("strength")]
-    if not measured or measured[-1]["unit"] != "elo":
-        return history
-    anchors = {one["name"]: one for one in measured[-1]["anchors"]}
-    found = []
-    for line in history:
-        players = {one["name"]: one for one in (line.get("strength") or {}).get("players", ())}
-        found.append({**line, "strength": figures_of("elo", players, anchors)} if players else line)
-    return found
+def strengths(run: Run) -> dict[int, dict[str, Any]]:
+    """What was measured of each iteration, on the scale of the newest one: opponents are known better in the end."""
+    paths = sorted((run.folder / "iterations").glob("[0-9]*/strength.json"))
+    measured = {int(path.parent.name): run.read(path)["figures"] for path in paths}
+    measured = {number: figures for number, figures in measured.items() if figures}
+    if not measured:
+        return {}
+    last = measured[max(measured)]
+    if last["unit"] != "elo":
+        return measured
+    anchors = {one["name"]: one for one in last["anchors"]}
+    return {
+        number: figures_of("elo", {one["name"]: one for one in figures["players"]}, anchors)
+        for number, figures in measured.items()
+    }
+
+
+def without_results(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures without single games: small enough for the state of a graph."""
+    return {
+        name: [{key: value for key, value in one.items() if key != "results"} for one in part]
+        if isinstance(part, list)
+        else part
+        for name, part in figures.items()
+    }

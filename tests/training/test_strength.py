@@ -26,7 +26,7 @@ from escalade.training.pace import Pace
 from escalade.training.run import Run, RunConfig, let_go
 from escalade.training.run_plots import write_run_plots
 from escalade.training.strength import PAIRS, measure_strength
-from escalade.training.strength_figures import FIRST, figures_of, rescaled
+from escalade.training.strength_figures import FIRST, figures_of, strengths, without_results
 
 WITHOUT = "4 simulations without a network"
 
@@ -90,13 +90,12 @@ def test_networks_and_opponents_are_rated_on_one_scale(begin: Callable[..., Run]
 def test_the_whole_history_is_drawn_on_the_newest_scale(begin: Callable[..., Run]) -> None:
     run = begin()
     history = [line_of(number, measure_strength(run, number, 100.0 * number, clock=Clock())) for number in (1, 2)]
-    assert all(line["strength"] for line in history)
-    anchors = history[1]["strength"]["anchors"]
-    drawn = rescaled(history)
-    assert drawn[0]["strength"]["anchors"] == drawn[1]["strength"]["anchors"] == anchors
-    players = {one["name"]: one for one in history[0]["strength"]["players"]}
-    known = {one["name"]: one for one in anchors}
-    assert drawn[0]["strength"] == figures_of("elo", players, known)
+    first, last = (line["strength"] for line in history)
+    drawn = strengths(run)
+    assert drawn[1]["anchors"] == drawn[2]["anchors"] == last["anchors"]
+    players, anchors = ({one["name"]: one for one in part} for part in (first["players"], last["anchors"]))
+    assert drawn[1] == figures_of("elo", players, anchors)
+    assert len(json.dumps(without_results(last))) < 2000  # the graph's state holds one of every iteration
     made = write_run_plots(run, history)
     assert {path.name for path in made} == {"strength.png"}
     said = plain_line(history[1])
