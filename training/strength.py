@@ -111,7 +111,7 @@ class _Measured:
         """Whether there is time for enough games to say something; else it is saved for a later iteration."""
         own = sum(self.pace.cost(f"{number}") or 0.0 for number in set(self.run.recipe.evaluation.players))
         unknown = sum(self.pace.cost(name) or 0.0 for name in self._names() if name not in self.anchors)
-        return self.pace.left >= self.pace.costs.get(SETUP, 0.0) + max(ENOUGH * own, own + unknown)
+        return self.pace.left >= self.pace.costs.get(SETUP, 0.0) + max(ENOUGH * own, own + 2 * unknown)
 
     # With a solver
 
