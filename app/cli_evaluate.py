@@ -25,7 +25,7 @@ from escalade.domains.errors import EscaladeError, SettingsError
 
 if TYPE_CHECKING:
     from escalade.neural.bundle import Bundle
-    from escalade.training.agreement import Estimates
+    from escalade.training.agreement import Agreement, Estimates
     from escalade.training.contradictions import Contradictions
     from escalade.training.evaluate import Evaluation, EvaluationConfig
 
@@ -64,7 +64,8 @@ def evaluate(
         ),
     ] = None,
     games: Annotated[
-        int | None, typer.Option(min=0, help="Games per match; an even number.", show_default="200; quick: 0")
+        int | None,
+        typer.Option(min=0, help="Games per match, an even number; or episodes.", show_default="200; quick: 0"),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Model bundle to play against too, such as the last champion.")
@@ -80,8 +81,9 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle: agreement with the exact solver, value and confidence errors, savings by the value, matches.
 
-    With --labels, agreement with those labels. Without a solver and without a file, it only plays matches. Writes
-    report.json and plots beside it.
+    With --labels, agreement with those labels. Without a solver and without a file, it only plays: matches, or episodes
+    where there is one player. Beside each search with the network stands the same one without it (rollouts, as many
+    simulations), which shows what the rules prove at sight. Writes report.json and plots beside it.
     """
     from escalade.search.solvers import exact_solver
     from escalade.training.contradictions import contradictions
@@ -204,8 +206,19 @@ def _print(found: Evaluation) -> None:
             points = f"{match.wins}:{match.draws}:{match.losses}"
             table.add_row(f"{match.first} : {match.second}", points, score, elo, " : ".join(spent))
         console.print(table)
+    if found.returns:
+        table = table_of("episodes", "of", "mean return", "cut short", "sims a move")
+        for one in found.returns:
+            mean = f"{one.mean:+.3f} ({one.low:+.3f}…{one.high:+.3f})"
+            searched = f"{one.simulations / max(one.moves, 1):.0f}"
+            table.add_row(one.player, str(one.episodes), mean, str(one.cut_short), searched)
+        console.print(table)
     for what, why in found.skipped.items():
         console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(why)}", highlight=False, soft_wrap=True)
+
+
+def _shares(row: Agreement) -> tuple[str, str, str, str]:
+    return f"{row.all.count:,}", percent(row.all), f"{row.differing.count:,}", percent(row.differing)
 
 
 def _print_positions(found: Evaluation, estimates: Estimates, console: Console) -> None:
@@ -213,10 +226,13 @@ def _print_positions(found: Evaluation, estimates: Estimates, console: Console) 
     drawn = f"{found.positions:,} positions ({found.positions_source}), {found.differing:,} where moves differ"
     console.print(f"{escape(drawn)}; seed {found.seed}; intervals hold 95 %", highlight=False, soft_wrap=True)
     table = table_of("sign-optimal moves", "phase", "of", "all", "of", "where moves differ")
+    # Of its phases the report tells.
+    alone = {row.simulations: row for row in found.without_network if row.phase == "all"}
     for row in found.agreement:
         name = f"{row.simulations} simulations" if row.simulations else "network alone"
-        counts = f"{row.all.count:,}", f"{row.differing.count:,}"
-        table.add_row(name, row.phase, counts[0], percent(row.all), counts[1], percent(row.differing))
+        table.add_row(name, row.phase, *_shares(row))
+        if row.phase == "all" and (beside := alone.get(row.simulations)) is not None:
+            table.add_row(f"{row.simulations}, no network", row.phase, *_shares(beside))
     console.print(table)
     table = table_of("the network alone", "phase", "of", "figure")
     for value in estimates.values:

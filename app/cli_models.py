@@ -94,7 +94,7 @@ def export(
 ) -> None:
     """Export the champion of a run with its metrics, and a model card beside it (FOLDER.md)."""
     from escalade.training.card import card_of, champion_of, export_champion
-    from escalade.training.evaluate import EvaluationConfig, evaluate
+    from escalade.training.evaluate import EvaluationConfig, evaluate, unmeasured
     from escalade.training.exact import read_positions
     from escalade.training.judge import GAMES
     from escalade.training.run import Run
@@ -110,16 +110,22 @@ def export(
     given = opened.positions() if positions is None else read_positions(positions, opened.domain)
     # Where nothing is known exactly, games alone tell how good it is.
     games = 0 if given is not None else opened.recipe.evaluation.games or GAMES
+    measurable = given is not None or opened.domain.has_simulator
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
-        found = evaluate(
-            opened.domain,
-            bundle.network,
-            config=EvaluationConfig(simulations=sizes, games=games, players=opened.recipe.evaluation.players),
-            positions=given,
-            on_progress=lambda what, done, total: progress.update(
-                task, description=escape(what), completed=done, total=total
-            ),
+        # Without a simulator what the run's held-out rows said is all there is, and the card has it.
+        found = (
+            unmeasured(opened.domain)
+            if not measurable
+            else evaluate(
+                opened.domain,
+                bundle.network,
+                config=EvaluationConfig(simulations=sizes, games=games, players=opened.recipe.evaluation.players),
+                positions=given,
+                on_progress=lambda what, done, total: progress.update(
+                    task, description=escape(what), completed=done, total=total
+                ),
+            )
         )
     command = opened.read(opened.folder / "command.json") or {"command": f"escalade train {opened.config.domain}"}
     written = export_champion(opened, folder, found, command["command"])

@@ -207,6 +207,10 @@ def _summary(result: dict[str, Any], folder: Path, plots: list[Path]) -> None:
         if name.startswith("optimal_") and name.removeprefix("optimal_").isdigit() and share is not None
     ]
     judged = f": optimal moves {', '.join(figures)} (n={line['count']})" if figures else ""
+    if line.get("by") == "validation":
+        from escalade.app.train_view import held_out_words
+
+        judged = f": {', '.join(held_out_words(line))}"
     console.print(
         f"champion: iteration {champion['iteration']}{judged}\n{escape(str(folder / 'champion'))}", highlight=False
     )

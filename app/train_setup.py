@@ -157,7 +157,7 @@ def resources(
     from escalade.training.task_queue import Queue
     from escalade.training.workers import InProcess, Processes, RayActors, Workers
 
-    loaded = load_domain(domain, given["options"] or None)
+    loaded = old.domain if old is not None else load_domain(domain, given["options"] or None)
     named = given["recipe"]
     if old is not None:
         chosen = old.recipe

@@ -121,6 +121,14 @@ class TrainView:
         if self._live is None:
             self.console.print(plain_line(self._lines[-1]), highlight=False, soft_wrap=True)
 
+    def _ended(self, event: dict[str, Any]) -> None:
+        if event["reason"] == "patience":
+            told = (
+                f"no smaller loss on held-out rows in the last {event['patience']} iterations (the recipe's patience): "
+                f"training ends, iteration {event['champion']} is the champion; a larger budget would go on"
+            )
+            self.console.print(told, highlight=False, soft_wrap=True)
+
     def _show(self, what: str, done: float, of: float, figures: str) -> None:
         self._progress.update(self._task, description=what, completed=done, total=of, figures=figures)
 
@@ -151,7 +159,8 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
     sizes = _sizes(lines)
     headers = ["iteration", "time", "games", "positions", "policy loss", "value loss"]
     headers += ["optimal alone" if size == 0 else f"with {size}" for size in sizes]
-    headers += ["against the champion"] if any(_by_match(line) for line in lines) else ["value error"]
+    judged = _judged_by(lines)
+    headers += JUDGED_BY[judged]
     for header in (*headers, "champion"):
         table.add_column(header, justify="right")
     for line in lines:
@@ -163,7 +172,7 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
             _number(line.get("policy_loss")),
             _number(line.get("value_loss")),
             *(_percent(line.get(f"optimal_{size}")) for size in sizes),
-            _points(line) if headers[-1] == "against the champion" else _number(line.get("value_error")),
+            *_judgement(judged, line),
             "yes" if line.get("promoted") else "no" if "promoted" in line else "",
         )
     return table
@@ -171,14 +180,23 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
 
 def plain_line(line: dict[str, Any]) -> str:
     """The same in words, for logs."""
-    parts = [f"iteration {line['iteration']}", clock_time(line["seconds"]), f"{line.get('rows', 0)} positions"]
+    parts = [f"iteration {line['iteration']}", clock_time(line["seconds"])]
+    if line.get("rows") or line.get("by") != "validation":  # labelled texts are from elsewhere
+        parts.append(f"{line.get('rows', 0)} positions")
     if "policy_loss" in line:  # not so of what a run begins with
-        parts += [f"policy loss {_number(line['policy_loss'])}", f"value loss {_number(line.get('value_loss'))}"]
+        losses = {kind: line.get(f"{kind}_loss") for kind in ("policy", "value")}
+        parts += [f"{kind} loss {_number(loss)}" for kind, loss in losses.items() if loss is not None]
     for size in _sizes([line]):
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")
-    if _by_match(line):
+    parts += strength_words(line)
+    if "return_change" in line:
+        between = f"{line['return_change_low']:+.3f} to {line['return_change_high']:+.3f}"
+        parts.append(f"mean return {line['return_change']:+.3f} ({between}) against the champion")
+    elif line.get("by") == "match":
         parts.append(f"{_points(line)} of the points against the champion")
+    if line.get("by") == "validation":
+        parts += held_out_words(line)
     return ", ".join([*parts, "champion" if line.get("promoted") else "not promoted"])
 
 
@@ -188,13 +206,67 @@ def _sizes(lines: list[dict[str, Any]]) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def _by_match(line: dict[str, Any]) -> bool:
-    """Whether games judged an iteration."""
-    return line.get("by") == "match"
+JUDGED_BY = {
+    "match": ["against the champion"],
+    "validation": ["held-out loss", "change", "held-out accuracy", "rows"],
+    "agreement": ["value error"],
+}
+"""Columns by what judges the iterations of a run."""
+
+
+def _judged_by(lines: list[dict[str, Any]]) -> str:
+    kinds = {line.get("by") for line in lines}
+    return next((kind for kind in ("match", "validation") if kind in kinds), "agreement")
+
+
+def _judgement(kind: str, line: dict[str, Any]) -> list[str]:
+    """The cells of an iteration in the columns of `JUDGED_BY`."""
+    if kind == "match":
+        return [_points(line)]
+    if kind == "agreement":
+        return [_number(line.get("value_error"))]
+    change = line.get("loss_change")
+    loss, accuracy = _number(line.get("validation_loss")), _percent(line.get("validation_accuracy"))
+    return [loss, "" if change is None else f"{change:+.3f}", accuracy, str(line.get("count", ""))]
+
+
+def held_out_words(line: dict[str, Any]) -> list[str]:
+    """What held-out rows said of an iteration, with 95 % intervals."""
+    low, high = _number(line["validation_loss_low"]), _number(line["validation_loss_high"])
+    words = [f"loss {_number(line['validation_loss'])} ({low} to {high}) on {line['count']} held-out rows"]
+    if "validation_accuracy" in line:
+        between = f"{line['validation_accuracy_low']:.1%} to {line['validation_accuracy_high']:.1%}"
+        words.append(f"accuracy {line['validation_accuracy']:.1%} ({between})")
+    if "loss_change" in line:
+        between = f"{line['loss_change_low']:+.3f} to {line['loss_change_high']:+.3f}"
+        words.append(f"{line['loss_change']:+.3f} ({between}) against iteration {line['against']}")
+    return words
+
+
+def strength_words(line: dict[str, Any]) -> list[str]:
+    """What games or episodes said of an iteration, and, beside its searches, the same without a network."""
+    strength = line.get("strength") or {}
+    alone = {one["simulations"]: one for one in strength.get("anchors", ()) if "without a network" in one["name"]}
+    words = []
+    for one in strength.get("players", ()):
+        told = f"{one['name']} {_strength(strength['unit'], one)}"
+        beside = alone.get(one["simulations"])
+        words.append(told if beside is None else f"{told}, without it {_strength(strength['unit'], beside)}")
+    if strength.get("unit") == "optimal":
+        words = [f"{one['name']} {_percent(one['value'])}" for one in alone.values()]
+    return words
+
+
+def _strength(unit: str, one: dict[str, Any]) -> str:
+    if unit == "elo":
+        return f"{one['value']:+.0f} Elo ({one['low']:+.0f} to {one['high']:+.0f})"
+    return f"mean return {one['value']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
 
 
 def _points(line: dict[str, Any]) -> str:
-    return _percent(line["score"] + 0.5) if _by_match(line) else ""
+    if "return_change" in line:
+        return f"{line['return_change']:+.3f}"
+    return _percent(line["score"] + 0.5) if line.get("by") == "match" else ""
 
 
 def clock_time(seconds: float) -> str:

@@ -29,6 +29,8 @@ from escalade.graph.training_state import CollectState, TrainingInput, TrainingO
 from escalade.training import certify_run, judge, steps
 from escalade.training.recipe import Recipe, recipe_for
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
+from escalade.training.strength import measure_strength
+from escalade.training.strength_figures import without_results
 from escalade.training.workers import InProcess, Workers
 
 OVERSHOOT = 1.1
@@ -112,7 +114,10 @@ class _Nodes:
         spent = minutes is not None and (state.get("ends_at") == minutes or (iteration > 1 and seconds >= minutes * 60))
         known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
         if spent or (iterations is not None and iteration > iterations):
-            return {**known, "spent": True, "tasks": []}
+            return {**known, "spent": True, "tasks": [], "ended": _end("budget", iteration - 1, minutes, iterations)}
+        if (ended := _out_of_patience(run, state, minutes, iterations)) is not None:
+            _tell()({"event": "ended", "champion": (run.champion or {}).get("iteration"), **ended})
+            return {**known, "spent": True, "tasks": [], "ended": ended}
         last = (iterations is not None and iteration == iterations) or (
             minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
         )
@@ -218,11 +223,12 @@ class _Nodes:
         seconds = state["seconds"] + judged["seconds"]
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
-        line |= judged["lines"][0]
+        strong = measure_strength(run, iteration, seconds, last=state["last"], tell=_tell())
+        line |= {**judged["lines"][0], "strength": without_results(strong["figures"])}
         _tell()({"event": "evaluation", **line})
         return {
-            "seconds": seconds,
-            "iteration_seconds": state["iteration_seconds"] + judged["seconds"],
+            "seconds": seconds + strong["seconds"],
+            "iteration_seconds": state["iteration_seconds"] + judged["seconds"] + strong["seconds"],
             "history": [*state.get("history", []), line],
         }
 
@@ -272,6 +278,23 @@ def _budget(run: Run, state: TrainingState) -> tuple[float | None, int | None]:
     given = run.budget or {"minutes": state.get("minutes"), "iterations": state.get("iterations")}
     minutes, iterations = given.get("minutes"), given.get("iterations")
     return minutes, run.recipe.iterations if minutes is None and iterations is None else iterations
+
+
+def _end(reason: str, iteration: int, minutes: float | None, iterations: int | None) -> dict[str, Any]:
+    return {"reason": reason, "iteration": iteration, "minutes": minutes, "iterations": iterations}
+
+
+def _out_of_patience(
+    run: Run, state: TrainingState, minutes: float | None, iterations: int | None
+) -> dict[str, Any] | None:
+    """What `ended` says of a run that no longer improves on held-out rows. With another budget than it ended with
+    before, it is patient anew: there may be new experience by then."""
+    patience, iteration = run.recipe.patience, state.get("iteration", 0)
+    found, before = _end("patience", iteration, minutes, iterations), state.get("ended")
+    same = before is None or all(before[name] == found[name] for name in ("reason", "minutes", "iterations"))
+    since = 0 if before is None or same else int(before["iteration"])
+    waited = judge.without_progress(run, iteration, since)
+    return {**found, "patience": patience} if patience and waited >= patience else None
 
 
 def _collected(stats: list[dict[str, Any]]) -> dict[str, Any]:

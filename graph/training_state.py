@@ -55,6 +55,13 @@ class TrainingState(TrainingInput, total=False):
     spent: Annotated[bool, Field(description="Whether the budget is spent, so that nothing is left to do.")]
     last: Annotated[bool, Field(description="Whether this iteration is the last.")]
     ends_at: Annotated[float | None, Field(description="The minutes for which this iteration is the last.")]
+    ended: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Why the run is over: `reason` is 'budget' or 'patience'; after which `iteration`, and with "
+            "which budget of `minutes` and `iterations`. Null: it never was."
+        ),
+    ]
     seconds: Annotated[float, Field(description="Seconds of work so far.")]
     iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
     tasks: Annotated[list[dict[str, Any]], Field(description="What the collectors are to do.")]
@@ -73,6 +80,7 @@ class TrainingOutput(TypedDict, total=False):
     iteration: Annotated[int, Field(description="The last iteration.")]
     seconds: Annotated[float, Field(description="Seconds of work in all.")]
     history: Annotated[list[dict[str, Any]], Field(description="Figures of every iteration.")]
+    ended: Annotated[dict[str, Any] | None, Field(description="Why it is over: `reason` is 'budget' or 'patience'.")]
     champion: Annotated[dict[str, Any] | None, Field(description="The best network; null: none is better than before.")]
     bundle: Annotated[str, Field(description="The champion's bundle folder; empty if there is none.")]
 

@@ -17,11 +17,16 @@ def policy_loss(logits: Tensor, legal: Tensor, target: Tensor, weight: Tensor | 
     target: `[B, A]` float32, each row a distribution over the legal actions (visit shares, optimal moves, a label).
     weight: `[B]` float32, what each row adds to the sum; None is 1 / B.
     """
+    return _total(policy_losses(logits, legal, target), weight)
+
+
+def policy_losses(logits: Tensor, legal: Tensor, target: Tensor) -> Tensor:
+    """The same row by row, `[B]`."""
     _same_shape("policy target", target, "logits", logits)
     _same_shape("legal", legal, "logits", logits)
     log_probabilities = logits.masked_fill(~legal, -torch.inf).log_softmax(dim=1)
     # -inf times a target of 0 would be NaN.
-    return _total(-(target * log_probabilities.masked_fill(~legal, 0.0)).sum(dim=1), weight)
+    return -(target * log_probabilities.masked_fill(~legal, 0.0)).sum(dim=1)
 
 
 def value_loss(output: Tensor, target: Tensor, kind: ValueKind, weight: Tensor | None = None) -> Tensor:
@@ -30,13 +35,18 @@ def value_loss(output: Tensor, target: Tensor, kind: ValueKind, weight: Tensor |
     output: what the head gives, `[B, 1]` or, for wdl, `[B, 3]`.
     target: `[B]` float32 in [-1, 1], from the view of the player to move. weight: as in `policy_loss`.
     """
+    return _total(value_losses(output, target, kind), weight)
+
+
+def value_losses(output: Tensor, target: Tensor, kind: ValueKind) -> Tensor:
+    """The same row by row, `[B]`."""
     if target.ndim != 1 or output.ndim != 2 or len(output) != len(target):
         raise ValueError(f"value target must be [B] and output [B, heads], not {_sizes(target)} and {_sizes(output)}")
     if kind == "wdl":
-        return _total(functional.cross_entropy(output, outcome_chances(target), reduction="none"), weight)
+        return functional.cross_entropy(output, outcome_chances(target), reduction="none")
     value = to_value(output, kind)
     _same_shape("value target", target, "value", value)
-    return _total((value - target).square(), weight)
+    return (value - target).square()
 
 
 def td_target(reward: Tensor, next_value: Tensor, sign: Tensor, terminal: Tensor, gamma: float = 1.0) -> Tensor:

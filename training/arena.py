@@ -63,6 +63,20 @@ def rollout_player(domain: Domain[Any], simulations: int) -> SearchPlayer:
 
 
 @dataclass(frozen=True)
+class RandomPlayer:
+    """Plays any legal move, all alike."""
+
+    name: str = "random moves"
+
+    def choose(self, domain: Domain[Any], states: Sequence[Any], seeds: Sequence[int]) -> Moves:
+        drawn = [
+            int(np.random.default_rng(seed).choice(domain.legal_actions(state)))
+            for state, seed in zip(states, seeds, strict=True)
+        ]
+        return Moves(drawn, 0)
+
+
+@dataclass(frozen=True)
 class OnePlyPlayer:
     """Takes a win in one; else plays at random among the moves that let the opponent win at once the least."""
 
@@ -147,6 +161,59 @@ def play_match(
     if whole("games", games, 2) % 2:
         raise SettingsError(f"games must be an even number, as they come in pairs with sides swapped, not {games}")
     begun = openings(domain, games // 2, seed=seed, plies=opening_plies)
+    played = play_pairs(domain, first, second, begun, seed=seed, max_plies=max_plies, on_progress=on_progress)
+    assert played is not None  # nothing stops it
+    points = played.points
+    score = sum(points) / len(points)
+    elo = elo_of(played.pairs)
+    return MatchResult(
+        first=first.name,
+        second=second.name,
+        games=len(points),
+        seed=seed,
+        wins=sum(point > 0.5 for point in points),
+        draws=sum(point == 0.5 for point in points),
+        losses=sum(point < 0.5 for point in points),
+        cut_short=played.cut_short,
+        score=score,
+        score_low=min(score, elo.score_low),
+        score_high=max(score, elo.score_high),
+        elo=elo.elo,
+        elo_low=elo.low,
+        elo_high=elo.high,
+        moves=played.moves,
+        simulations=played.simulations,
+    )
+
+
+class Played(NamedTuple):
+    """points: of the first player, 1, 1/2 or 0 a game, two games an opening, sides swapped. The rest: as in
+    `MatchResult`."""
+
+    points: list[float]
+    cut_short: int
+    moves: tuple[int, int]
+    simulations: tuple[int, int]
+
+    @property
+    def pairs(self) -> list[float]:
+        """The mean points of each opening's two games."""
+        return [sum(self.points[game : game + 2]) / 2 for game in range(0, len(self.points), 2)]
+
+
+def play_pairs(
+    domain: Domain[Any],
+    first: Player,
+    second: Player,
+    begun: Sequence[Any],
+    *,
+    seed: int,
+    max_plies: int = 1000,
+    on_progress: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Played | None:
+    """Two games from each of the unfinished states, sides swapped, all in lock-step. stop: asked before each ply; if
+    it says yes, there is no result, None, though some games may be over: short games alone would mislead."""
     states = [state for state in begun for _ in range(2)]
     # The side of the first player: in games with an even number the one that moves next.
     sides = [domain.to_move(state) ^ game % 2 for game, state in enumerate(states)]
@@ -157,8 +224,10 @@ def play_match(
             turns = [game for game in running if domain.to_move(states[game]) == sides[game] ^ number]
             if not turns:
                 continue
+            if stop is not None and stop():
+                return None
             # Both players of one game draw from different numbers, and so does each move.
-            seeds = [_seed(seed, game, ply, number) for game in turns]
+            seeds = [seed_of(seed, game, ply, number) for game in turns]
             chosen = player.choose(domain, [states[game] for game in turns], seeds)
             moves[number] += len(turns)
             simulations[number] += chosen.simulations
@@ -169,26 +238,7 @@ def play_match(
                 on_progress(len(states) - len(running), len(states))
         ply += 2
     points = [_points(domain, state, side) for state, side in zip(states, sides, strict=True)]
-    score = sum(points) / len(points)
-    elo = elo_of([sum(points[game : game + 2]) / 2 for game in range(0, len(points), 2)])
-    return MatchResult(
-        first=first.name,
-        second=second.name,
-        games=len(points),
-        seed=seed,
-        wins=sum(point > 0.5 for point in points),
-        draws=sum(point == 0.5 for point in points),
-        losses=sum(point < 0.5 for point in points),
-        cut_short=len(running),
-        score=score,
-        score_low=min(score, elo.score_low),
-        score_high=max(score, elo.score_high),
-        elo=elo.elo,
-        elo_low=elo.low,
-        elo_high=elo.high,
-        moves=(moves[0], moves[1]),
-        simulations=(simulations[0], simulations[1]),
-    )
+    return Played(points, len(running), (moves[0], moves[1]), (simulations[0], simulations[1]))
 
 
 def openings(domain: Domain[Any], count: int, *, seed: int, plies: int | None = None) -> list[Any]:
@@ -214,7 +264,8 @@ def openings(domain: Domain[Any], count: int, *, seed: int, plies: int | None = 
     return list(found.values())
 
 
-def _seed(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
+    """A seed of its own for each list of numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 

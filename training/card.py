@@ -12,6 +12,7 @@ from escalade.domains.evaluator import usable_cores
 from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.certificate import Certificate
 from escalade.neural.files import write_whole
+from escalade.training.card_of_run import held_out_lines, strength_lines
 from escalade.training.evaluate import Evaluation
 from escalade.training.intervals import Share
 from escalade.training.run import Run, RunError
@@ -99,7 +100,10 @@ def card(run: Run, iteration: int, bundle: Bundle, evaluation: Evaluation, comma
         "## Measured",
         "",
         *_judged(evaluation),
+        *held_out_lines(run),
         *_matches(evaluation),
+        *_returns(evaluation),
+        *strength_lines(run),
         *_certified(bundle),
     ]
     return "\n".join(lines)
@@ -109,15 +113,20 @@ def _judged(evaluation: Evaluation) -> list[str]:
     """By exactly known positions, if there are any."""
     if evaluation.estimates is None:
         return ["Nothing is known exactly of this domain, so there is no share of optimal moves.", ""]
+    beside, last = bool(evaluation.without_network), ""
+    if beside:
+        last = " there, without a network |"
     return [
         f"On {evaluation.positions} positions ({_source(evaluation.positions_source)}), in {evaluation.differing} of "
         f"which legal moves differ in outcome, seed {evaluation.seed}. A move is optimal if it keeps the best of win, "
-        "draw and loss under perfect play. In brackets 95 % intervals (Wilson).",
+        "draw and loss under perfect play. In brackets 95 % intervals (Wilson)."
+        + (f" {_WITHOUT}: what the rules prove at sight." if beside else ""),
         "",
-        "| simulations | phase | optimal moves | where moves differ |",
-        "|---|---|---|---|",
+        f"| simulations | phase | optimal moves | where moves differ |{last}",
+        f"|---|---|---|---|{'---|' if beside else ''}",
         *(
             f"| {row.simulations or 'network alone'} | {row.phase} | {_share(row.all)} | {_share(row.differing)} |"
+            + (f" {_share(alone) if (alone := evaluation.share_without_network(row)) else ''} |" if beside else "")
             for row in evaluation.agreement
         ),
         "",
@@ -132,13 +141,34 @@ def _judged(evaluation: Evaluation) -> list[str]:
     ]
 
 
+_WITHOUT = "Without a network: the same search with rollouts at its leaves and all moves alike beforehand"
+
+
+def _returns(evaluation: Evaluation) -> list[str]:
+    """The episodes, where there is one player."""
+    if not evaluation.returns:
+        return []
+    return [
+        f"Episodes from random openings, seed {evaluation.seed}; returns from -1 to 1, in brackets 95 % intervals. "
+        "Rollouts: the same search without a network.",
+        "",
+        "| player | episodes | mean return |",
+        "|---|---|---|",
+        *(
+            f"| {one.player} | {one.episodes} | {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}) |"
+            for one in evaluation.returns
+        ),
+        "",
+    ]
+
+
 def _matches(evaluation: Evaluation) -> list[str]:
     """The games, if any were played."""
     if not evaluation.matches:
         return []
     return [
         f"Games in pairs from one random opening with sides swapped, seed {evaluation.seed}; in brackets 95 % "
-        "intervals by pairs.",
+        "intervals by pairs. Rollouts: the search without a network, with so many simulations.",
         "",
         "| match | games | won, drawn, lost | score | Elo |",
         "|---|---|---|---|---|",
@@ -224,6 +254,8 @@ def _data(run: Run) -> list[str]:
     rows, games = Counter[str](), sum(entry.games for entry in run.store.entries)
     for entry in run.store.entries:
         rows.update(entry.sources)
+    if not rows:
+        return ["It collected no experience of its own."]
     told = ", ".join(f"{count} {source.replace('_', '-')}" for source, count in rows.most_common())
     return [f"Rows of experience: {told}; {games} games (families of casual positions count as one each)."]
 
@@ -233,11 +265,14 @@ def _excluded(run: Run) -> str:
     named = [Path(path).name for path in run.config.exclude]
     if positions is not None and positions.seed is not None:
         named.insert(0, f"the {len(positions)} positions that chose the champion")
+    if positions is None and not run.domain.has_simulator:
+        named.insert(0, f"the held-out rows that chose the champion ({run.recipe.window.validation:.0%} of the games)")
     if not named and positions is None:
         return "No position was kept apart from learning: games chose the champion."
     if not named:
         return "No position was kept apart from learning: it is judged by all there are."
-    return f"Never learned from: {', '.join(named)}, and their mirror images."
+    images = ", and their mirror images" if run.domain.symmetries() else ""
+    return f"Never learned from: {', '.join(named)}{images}."
 
 
 def _source(source: str) -> str:

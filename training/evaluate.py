@@ -1,5 +1,6 @@
 """Everything that is measured of a network, in one record: agreement with the exact solver, the errors of its value and
-its confidence, what its value saves a search, and matches."""
+its confidence, what its value saves a search, and matches. Beside each search with the network stands the same one
+without it, so that what was learned is told from what the rules prove at sight."""
 
 from __future__ import annotations
 
@@ -14,10 +15,21 @@ from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import Evaluator
 from escalade.neural.calibration import Calibrator, IdentityCalibrator
 from escalade.search.config import whole
+from escalade.search.evaluators import RolloutEvaluator
 from escalade.search.solvers import exact_solver
 from escalade.training.agreement import Agreement, Estimates, agreement, estimates
-from escalade.training.arena import MatchResult, OnePlyPlayer, Player, SearchPlayer, play_match, rollout_player
+from escalade.training.arena import (
+    MatchResult,
+    OnePlyPlayer,
+    Player,
+    RandomPlayer,
+    SearchPlayer,
+    play_match,
+    rollout_player,
+)
 from escalade.training.exact import ExactPositions, no_solver, solved_positions
+from escalade.training.intervals import Share
+from escalade.training.returns import Returns, is_one_player, mean_return
 from escalade.training.savings import Savings, value_savings
 
 SCHEMA_VERSION = 1
@@ -52,6 +64,9 @@ class EvaluationConfig:
     """Simulations of the opponent that searches without a network."""
     opening_plies: int | None = None
     """Random moves before a game, at most; None: see `escalade.training.arena.play_match`."""
+    without_network: bool = True
+    """Whether each search is measured without the network too, with as many simulations: rollouts at the leaves, all
+    moves alike beforehand. It is what the rules prove at sight; the rest was learned."""
 
     def __post_init__(self) -> None:
         for name in ("simulations", "savings", "players"):
@@ -83,6 +98,8 @@ class Evaluation:
     """What was measured, and on what. None or empty where something was not; `skipped` says why, if it was asked for.
     Where no solver and no file tells what is right, there are matches only, and `positions` is 0.
 
+    without_network: as `agreement`, of the same searches without a network. returns: of domains with one player, where
+    there is no match to win (`escalade.training.returns`).
     positions, differing: how many test positions there were, and in how many legal moves differ in outcome.
     positions_source, positions_seed: where they are from. seed: of everything else.
     """
@@ -98,7 +115,16 @@ class Evaluation:
     savings: Savings | None
     matches: tuple[MatchResult, ...]
     skipped: dict[str, str] = field(default_factory=dict)
+    without_network: tuple[Agreement, ...] = ()
+    returns: tuple[Returns, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    def share_without_network(self, row: Agreement) -> Share | None:
+        """What the search of a row of `agreement` gets without the network, where moves differ; None if that was not
+        measured."""
+        same = (one for one in self.without_network if (one.simulations, one.phase) == (row.simulations, row.phase))
+        found = next(same, None)
+        return None if found is None else found.differing
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain dicts, lists and numbers."""
@@ -138,7 +164,8 @@ def evaluate(
         simulations = tuple(number for number in simulations if number == 0)
     if positions is None and exact_solver(domain) is not None:
         positions = solved_positions(domain, seed=config.seed, on_progress=stage("solving"))
-    measured, agreed, savings = None, tuple[Agreement, ...](), None
+    measured, savings = None, None
+    agreed, searched = tuple[Agreement, ...](), tuple[Agreement, ...]()
     if positions is None:
         if not config.games or "matches" in skipped:
             raise no_solver(domain)
@@ -148,6 +175,10 @@ def evaluate(
         measured = estimates(domain, network, positions, seed=config.seed, calibrator=known)
         told = stage("agreement with the solver")
         agreed = agreement(domain, network, positions, simulations, seed=config.seed, on_progress=told)
+        if config.without_network and any(simulations):
+            numbers, rollouts = tuple(filter(None, simulations)), RolloutEvaluator(domain, rollouts=1)
+            told = stage("the same searches without a network")
+            searched = agreement(domain, rollouts, positions, numbers, seed=config.seed, on_progress=told)
         if config.savings and "savings" not in skipped:
             if positions.differing.any():
                 savings = value_savings(
@@ -161,16 +192,23 @@ def evaluate(
                 )
             else:
                 skipped["savings"] = "in none of the positions do legal moves differ in outcome"
-    matches = []
+    matches, returns = [], []
     if config.games and "matches" not in skipped:
-        for first, second in _pairings(domain, network, previous, config, name, previous_name):
-            told = stage(f"{first.name} : {second.name}")
-            opening = config.opening_plies
-            matches.append(
-                play_match(
-                    domain, first, second, config.games, seed=config.seed, opening_plies=opening, on_progress=told
+        opening = config.opening_plies
+        if is_one_player(domain, seed=config.seed):
+            for player in _single(domain, network, previous, config, name, previous_name):
+                told = stage(f"episodes: {player.name}")
+                returns.append(
+                    mean_return(domain, player, config.games, seed=config.seed, opening_plies=opening, on_progress=told)
                 )
-            )
+        else:
+            for first, second in _pairings(domain, network, previous, config, name, previous_name):
+                told = stage(f"{first.name} : {second.name}")
+                matches.append(
+                    play_match(
+                        domain, first, second, config.games, seed=config.seed, opening_plies=opening, on_progress=told
+                    )
+                )
     return Evaluation(
         domain=domain.name,
         positions=0 if positions is None else len(positions),
@@ -183,6 +221,15 @@ def evaluate(
         savings=savings,
         matches=tuple(matches),
         skipped=skipped,
+        without_network=searched,
+        returns=tuple(returns),
+    )
+
+
+def unmeasured(domain: Domain[Any], seed: int = 0) -> Evaluation:
+    """The record of a network of which nothing could be measured."""
+    return Evaluation(
+        domain.name, 0, 0, "none", None, seed, (), None, None, (), {"agreement": NOTHING_KNOWN.format(domain.name)}
     )
 
 
@@ -196,11 +243,37 @@ def _pairings(
 ) -> list[tuple[Player, Player]]:
     pairings: list[tuple[Player, Player]] = []
     for number in config.players:
-        player = SearchPlayer(_called(name, number), network, number)
-        pairings += [(player, OnePlyPlayer()), (player, rollout_player(domain, config.rollouts))]
+        player, opponents = SearchPlayer(_called(name, number), network, number), _opponents(domain, config)
+        pairings += [(player, opponent) for opponent in opponents]
+        if number and config.without_network:
+            alone = rollout_player(domain, number)
+            pairings += [(alone, opponent) for opponent in opponents if opponent.name != alone.name]
         if previous is not None:
             pairings.append((player, SearchPlayer(_called(previous_name, number), previous, number)))
     return pairings
+
+
+def _opponents(domain: Domain[Any], config: EvaluationConfig) -> list[Player]:
+    return [OnePlyPlayer(), rollout_player(domain, config.rollouts)]
+
+
+def _single(
+    domain: Domain[Any],
+    network: Evaluator,
+    previous: Evaluator | None,
+    config: EvaluationConfig,
+    name: str,
+    previous_name: str,
+) -> list[Player]:
+    """Who plays where there is nobody to play against."""
+    players: list[Player] = []
+    for number in config.players:
+        players.append(SearchPlayer(_called(name, number), network, number))
+        if number and config.without_network:
+            players.append(rollout_player(domain, number))
+        if previous is not None:
+            players.append(SearchPlayer(_called(previous_name, number), previous, number))
+    return [*players, RandomPlayer()]
 
 
 def _called(name: str, simulations: int) -> str:

@@ -17,8 +17,9 @@ COLOURS = {"all": "black", **dict(zip(PHASES, drawing.COLOURS, strict=False))}
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Draw what was measured; the files made, each whole or not at all.
 
-    agreement.png: sign-optimal share by simulations and phase. reliability.png: the confidence of the policy against
-    its share of optimal moves. savings.png: strength with and without the value network. elo.png: the matches.
+    agreement.png: sign-optimal share by simulations and phase, and that of the same searches without the network.
+    reliability.png: the confidence of the policy against its share of optimal moves. savings.png: strength with and
+    without the value network. elo.png: the matches. returns.png: the episodes of one player.
     Every mark has its 95 % interval. Raises SettingsError without matplotlib.
     """
     drawings: dict[str, tuple[bool, Callable[[Any, Evaluation], None]]] = {
@@ -26,6 +27,7 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
         "reliability.png": (evaluation.estimates is not None, _reliability),
         "savings.png": (evaluation.savings is not None, _savings),
         "elo.png": (bool(evaluation.matches), _elo),
+        "returns.png": (bool(evaluation.returns), _returns),
     }
     made = []
     for name, (measured, draw) in drawings.items():
@@ -46,6 +48,10 @@ def _agreement(axes: Any, evaluation: Evaluation) -> None:
             places = [numbers.index(row.simulations) for row in rows]
             label = f"{phase} ({rows[0].differing.count} positions)"
             marks(axes, places, [row.differing for row in rows], label, COLOURS[phase])
+    alone = [row for row in evaluation.without_network if row.phase == "all" and row.differing.count]
+    if alone:
+        places, shares = [numbers.index(row.simulations) for row in alone], [row.differing for row in alone]
+        marks(axes, places, shares, "all, the same search without a network", "grey", linestyle="--", marker="s")
     axes.set_xticks(range(len(numbers)), ["network\nalone" if number == 0 else str(number) for number in numbers])
     axes.set_xlabel("simulations")
     axes.set_ylabel("sign-optimal moves, where moves differ")
@@ -105,6 +111,18 @@ def _elo(axes: Any, evaluation: Evaluation) -> None:
     axes.set_xlabel("Elo points of the first over the second, 95 % interval by pairs of games")
     told = f"{matches[0].games} games each, seed {evaluation.seed}"
     axes.set_title(f"{evaluation.domain}: matches\n{told}", fontsize=10)
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _returns(axes: Any, evaluation: Evaluation) -> None:
+    returns = evaluation.returns[::-1]  # the first on top
+    means = [one.mean for one in returns]
+    reach = [one.mean - one.low for one in returns], [one.high - one.mean for one in returns]
+    axes.errorbar(means, range(len(returns)), xerr=reach, fmt="o", color=COLOURS["begin"], capsize=3)
+    axes.set_yticks(range(len(returns)), [one.player for one in returns], fontsize=8)
+    axes.set_xlabel("mean return, from -1 to 1, 95 % interval")
+    told = f"{returns[0].episodes} episodes each, seed {evaluation.seed}"
+    axes.set_title(f"{evaluation.domain}: episodes\n{told}", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
 
 

@@ -57,7 +57,13 @@ class Recipe:
     passes, last_passes: over them in an iteration, and in the last one.
     half_weights: whether bundles hold float16 numbers, half as many bytes.
     positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
-        `evaluation.games` against the champion judge.
+        `evaluation.games` against the champion judge; where there is no simulator, held-out rows.
+    patience: in a domain without a simulator, the run ends after so many iterations in a row that did not lower the
+        loss on held-out rows (`window.validation` of the games): the same rows, learned again, only get known by
+        heart. 0: it never ends for that reason.
+    strength: at most this share of the time of the run, in [0, 1), goes into showing how strong its networks are
+        (`escalade.training.strength`): games against fixed opponents and searches without a network. They choose
+        nothing. 0 is none.
     certify: what is to be proven of the champion at the end; None is nothing.
     """
 
@@ -79,14 +85,18 @@ class Recipe:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     half_weights: bool = False
     positions: int = 500
+    patience: int = 3
+    strength: float = 0.1
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(simulations=(0, 64)))
     certify: CertifyConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "games_a_task", "families_a_task", "rows", "passes", "last_passes", "positions"):
             whole(name, getattr(self, name), 1)
-        for name in ("games", "families", "relabelled"):
+        for name in ("games", "families", "relabelled", "patience"):
             whole(name, getattr(self, name), 0)
+        if not 0 <= self.strength < 1:
+            raise SettingsError(f"strength must be at least 0 and below 1, not {self.strength!r}")
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
         """The network of a domain. Raises SettingsError for one that cannot be."""

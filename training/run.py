@@ -2,12 +2,12 @@
 
     run.json                what is trained, and how: domain, recipe, seed
     experience/             the store that collectors write to
-    iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json; of the best
-                            one certified/, its bundle with certificates; 0000 is what the run began with, if that was
-                            a bundle
+    iterations/0001/        of each iteration: learner.safetensors, bundle/, fit.json, evaluation.json, strength.json;
+                            of the best one certified/, its bundle with certificates; 0000 is what the run began with,
+                            if that was a bundle
     contradictory_labels.json  what is known of labels that contradict each other, where there are labels
     budget.json             iterations or minutes, if they were changed on the way
-    metrics.jsonl           a line a pass, an evaluation, a promotion
+    metrics.jsonl           a line a pass, an evaluation, a promotion, and how strong an iteration is
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
     run.lock                held by the process that trains
 
@@ -250,7 +250,7 @@ class Run:
         lines: list[dict[str, Any]] = []
         for folder in sorted((self.folder / "iterations").glob("[0-9]*")):
             number = {"iteration": int(folder.name)}
-            for name in ("fit", "evaluation", "promotion"):
+            for name in ("fit", "evaluation", "strength", "promotion"):
                 found = self.read(folder / f"{name}.json") or {}
                 for line in found.get("lines", []):
                     lines.append({**number, "kind": name, **line})

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from escalade.training.drawing import COLOURS, new_figure, save_figure
 from escalade.training.run import Run
+from escalade.training.strength_figures import strengths
+from escalade.training.strength_plots import draw_games, draw_held_out, draw_shares
 
 
 def write_run_plots(run: Run, history: Sequence[dict[str, Any]]) -> list[Path]:
-    """Draw `losses.png` (a point a pass, training and validation) and `strength.png` (a point an iteration: share of
-    optimal moves over minutes of work, a line for each number of simulations) into the run's folder.
+    """Draw `losses.png` (a point a pass, training and validation) and `strength.png` (a point an iteration, over
+    minutes of work) into the run's folder. Strength is the share of optimal moves where a solver judges, Elo against
+    fixed opponents or the mean return where games are played, loss and accuracy on held-out rows where there is no
+    simulator; nothing is drawn where nothing was measured.
 
     history: as the training graph's state holds it. Raises SettingsError without matplotlib.
     """
     passes = [line for one in history for line in _passes(run, one["iteration"])]
+    measured = strengths(run)
+    lines = [{**line, "strength": measured.get(line["iteration"], {})} for line in history]
+    drawings: tuple[tuple[str, Callable[[Any, list[dict[str, Any]]], None] | None, list[dict[str, Any]]], ...] = (
+        ("losses.png", _losses, passes),
+        ("strength.png", _strength(run.domain.name, lines), lines),
+    )
     made = []
-    for name, draw, lines in (("losses.png", _losses, passes), ("strength.png", _strength, list(history))):
-        if not lines:
+    for name, draw, drawn in drawings:
+        if not drawn or draw is None:
             continue
         figure = new_figure((9.0, 4.0))
-        draw(figure, lines)
+        draw(figure, drawn)
         made.append(save_figure(figure, run.folder / name))
     return made
+
+
+def _strength(domain: str, lines: list[dict[str, Any]]) -> Callable[[Any, list[dict[str, Any]]], None] | None:
+    """How to draw what judges the iterations of a run; None where nothing does."""
+    if any(name.startswith("optimal_") for line in lines for name in line):
+        return lambda figure, lines: draw_shares(figure, lines, domain)
+    if any((line.get("strength") or {}).get("players") for line in lines):
+        return lambda figure, lines: draw_games(figure, lines, domain)
+    if any("validation_loss" in line for line in lines):
+        return lambda figure, lines: draw_held_out(figure, lines, domain)
+    return None
 
 
 def _passes(run: Run, iteration: int) -> list[dict[str, Any]]:
@@ -43,19 +64,3 @@ def _losses(figure: Any, lines: list[dict[str, Any]]) -> None:
         axes.plot(*zip(*known, strict=True), marker=".", label="validation", color=COLOURS[1]) if known else None
         axes.set(xlabel="steps", ylabel=unit, title=f"{kind} loss")
         axes.legend()
-
-
-def _strength(figure: Any, lines: list[dict[str, Any]]) -> None:
-    shares, errors = figure.subplots(1, 2)
-    names = {name.removeprefix("optimal_") for line in lines for name in line if name.startswith("optimal_")}
-    minutes = [line["seconds"] / 60 for line in lines]
-    for colour, size in zip(COLOURS, sorted(int(name) for name in names if name.isdigit()), strict=False):
-        label = "network alone" if size == 0 else f"{size} simulations"
-        points = [line.get(f"optimal_{size}") for line in lines]
-        shares.plot(minutes, points, marker=".", label=label, color=colour)
-    shares.set(xlabel="minutes of work", ylabel="share of optimal moves", title="strength")
-    if names:
-        shares.legend()
-    if any("value_error" in line for line in lines):
-        errors.plot(minutes, [line.get("value_error") for line in lines], marker=".", color=COLOURS[0])
-    errors.set(xlabel="minutes of work", ylabel="mean squared error", title="value against the exact outcome")

@@ -20,7 +20,7 @@ from escalade.training.run import Run, RunError
 from escalade.training.store import ExperienceStore
 from escalade.training.td import shared_td_values
 from escalade.training.untaught import digests, digests_of
-from escalade.training.window import PROOF, Targets, is_for_proof, position_keys, split
+from escalade.training.window import PROOF, Targets, is_for_proof, parts, position_keys, split, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,29 +37,42 @@ class Window:
 def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
     """The window of an iteration. network: what TD(0) targets are made with, if the recipe wants some. Raises RunError
     if nothing was collected."""
-    parts, kept = _own(run, iteration), 0
+    (rows, kept), config = _rows(run, iteration), run.recipe.window
+    run.note_contradictions(rows)
+    met = np.unique(digests(run.domain, rows.observation, rows.legal))
+    td = shared_td_values(rows, run.domain, network, config.gamma) if config.td else None
+    learned, held = split(rows, config, td)
+    return Window(learned, held, met, kept)
+
+
+def held_out(run: Run, iteration: int) -> Targets:
+    """The rows that choose the champion of a domain without a simulator: those of `window` that an iteration validates
+    by, and nothing learns from. Which they are depends on the names of their games and on what else there is, not on
+    the iteration; so on a store that does not grow they are the same for all."""
+    (rows, _), config = _rows(run, iteration), dataclasses.replace(run.recipe.window, td=0.0)
+    return targets(rows.take(parts(rows, config)[1]), config)
+
+
+def _rows(run: Run, iteration: int) -> tuple[Rows, int]:
+    """All that an iteration may look at, and how many rows were kept apart for proof. Raises RunError if nothing was
+    collected."""
+    found, kept = _own(run, iteration), 0
     others = run.elsewhere()
     for store in others:
         other = store.recent(run.recipe.rows)
         if other is not None:
             proof = kept_for_proof(store, other, run)
             kept += int(proof.sum())
-            parts.append(_small(other.take(~proof)))
-    if not parts:
+            found.append(_small(other.take(~proof)))
+    if not found:
         looked = ", ".join(f"'{store.folder}'" for store in (run.store, *others))
         raise RunError(f"there is no experience to learn from in {looked}")
-    rows = joined(parts[::-1])
-    del parts  # millions of rows are gigabytes
+    rows = joined(found[::-1])
+    del found  # millions of rows are gigabytes
     excluded = [_keys_of(run, positions) for positions in run.excluded()]
     if excluded:
         rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
-    run.note_contradictions(rows)
-    config = run.recipe.window
-    met = np.unique(digests(run.domain, rows.observation, rows.legal))
-    learned, held = split(
-        rows, config, shared_td_values(rows, run.domain, network, config.gamma) if config.td else None
-    )
-    return Window(learned, held, met, kept)
+    return rows, kept
 
 
 def kept_for_proof(store: ExperienceStore, rows: Rows, run: Run) -> NDArray[np.bool_]:
@@ -91,7 +104,7 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     """The run's newest shards, up to its number of rows, newest first."""
     store = run.store
     store.refresh()
-    parts: list[Rows] = []
+    found: list[Rows] = []
     count = 0
     names = {entry.name for entry in store.entries}
     for entry in reversed(store.entries):
@@ -100,9 +113,9 @@ def _own(run: Run, iteration: int) -> list[Rows]:
             continue
         rows = store.read(entry.name)
         if rows is not None:
-            parts.append(_small(rows))
+            found.append(_small(rows))
             count += len(rows)
-    return parts
+    return found
 
 
 def _later(name: str, iteration: int) -> bool:

@@ -148,9 +148,8 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
         line = {"pass": number + 1, **_figures(result, judged), "positions": len(learned.value), "steps": learner.steps}
         tell({"event": "pass", "iteration": iteration, **line})
         state["lines"].append(line)
-        loss = judged.policy_loss + judged.value_loss
-        state["best"] = number if not (state["best"] is not None and loss >= _best_loss(state)) else state["best"]
-        if state["best"] == number:
+        if state["best"] is None or not _loss(line) >= _loss(state["lines"][state["best"]]):
+            state["best"] = number
             learner.keep()
         if writes:
             learner.save(partial, {**state, "seconds": state["seconds"] + time.perf_counter() - began})
@@ -168,10 +167,11 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
     return done or state
 
 
-def _best_loss(state: dict[str, Any]) -> float:
-    best = state["lines"][state["best"]]
-    loss = best["validation_policy_loss"], best["validation_value_loss"]
-    return math.inf if None in loss else sum(loss)
+def _loss(line: dict[str, Any]) -> float:
+    """What the passes of an iteration are compared by: the validation losses that are known (labelled texts have no
+    value); NaN where neither is, which is no worse than anything, so that the newest pass is kept."""
+    known = [line[f"validation_{kind}_loss"] for kind in ("policy", "value")]
+    return sum(loss for loss in known if loss is not None) if any(loss is not None for loss in known) else math.nan
 
 
 def _figures(result: Pass, judged: Validation) -> dict[str, Any]:

@@ -135,16 +135,20 @@ def _fill_keys(numbers: Any, allowed: Any, factors: Any, out: Any) -> None:
 def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:
     """Targets to learn from, and those for validation, which may be none. A position that is in both is left out of
     validation. Where all games, being few, would be for validation, all are learned from. td: as in `targets`."""
+    first, second = (
+        targets(rows.take(chosen), config, None if td is None else td[chosen]) for chosen in parts(rows, config)
+    )
+    return first, second
+
+
+def parts(rows: Rows, config: WindowConfig) -> tuple[BoolArray, BoolArray]:
+    """Which rows `[N]` bool are learned from, and which are held out for validation; see `split`."""
     held: Any = is_validation(rows.game, config.validation)
     if held.all():
         held = np.zeros(len(held), np.bool_)
     learned = ~held
     keys = position_keys(rows.observation, rows.legal)
-    known = np.isin(keys, np.unique(keys[learned]))
-    first, second = (
-        targets(rows.take(chosen), config, None if td is None else td[chosen]) for chosen in (learned, held & ~known)
-    )
-    return first, second
+    return learned, held & ~np.isin(keys, np.unique(keys[learned]))
 
 
 def targets(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> Targets:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corridor import CORRIDOR, Corridor
 from nim import NIM, Nim
 from support import network_for
 from training_runs import TINY
@@ -51,6 +52,8 @@ def test_tables_tell_counts_seed_and_intervals(tic_tac_toe_bundle: Bundle, tmp_p
         "4,520 positions (every reachable position), 3,191 where moves differ; seed 0; intervals hold 95 %",
         "network alone",
         "64 simulations",
+        "64, no network",
+        "rollouts at 64 : one ply",
         "calibration error, raw",
         "network alone : one ply",
         "network at 64 : previous at 64",
@@ -90,12 +93,31 @@ def test_without_a_solver_there_are_matches_only(tmp_path: Path) -> None:
     said = json.loads(evaluate(*given, "--json", domain=NIM).stdout)
     assert said == json.loads((out / "report.json").read_text())
     assert (said["positions"], said["agreement"], said["estimates"]) == (0, [], None)
-    assert [match["games"] for match in said["matches"]] == [4] * 4
+    assert [match["games"] for match in said["matches"]] == [4] * 6  # two of them without the network
     assert said["plots"] == ["elo.png"]
     nothing = evaluate("--bundle", str(bundle), "--quick", domain=NIM).exception
     assert isinstance(nothing, SettingsError)
     assert "by --positions, or test states with what is right by --labels" in str(nothing)
     assert str(nothing).endswith(", or let it play matches, by --games")
+
+
+def test_one_player_gets_its_mean_return_in_table_and_card(tmp_path: Path) -> None:
+    domain = Corridor()
+    recipe = replace(TINY, evaluation=EvaluationConfig(simulations=(0,), players=(0, 4), games=4))
+    run = Run.begin(tmp_path / "run", RunConfig(CORRIDOR, recipe))
+    write_bundle(run.iteration(1) / "bundle", domain=domain, network=network_for(domain))
+    run.crown(1, 0.0, "nothing")
+    let_go(run.folder)
+    bundle = str(run.iteration(1) / "bundle")
+    done = evaluate("--bundle", bundle, "--quick", "--games", "4", "--out", str(tmp_path / "out"), domain=CORRIDOR)
+    assert done.exit_code == 0, done.exception
+    for words in ("mean return", "network alone", "rollouts at 64", "random moves", "returns.png"):
+        assert words in done.stdout
+    done = CliRunner().invoke(app, ["models", "export", str(run.folder), str(tmp_path / "shipped")])
+    assert done.exit_code == 0, done.exception
+    card = (tmp_path / "shipped.md").read_text()
+    assert "| rollouts at 4 | 4 |" in card
+    assert "Elo" not in card
 
 
 def test_without_a_solver_a_card_tells_of_matches(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corridor import Corridor
 from support import Plain, Weighing, network_for, solved_tic_tac_toe
 
 from escalade.domains.base import BoolArray, FloatArray
@@ -213,11 +214,44 @@ def test_an_evaluation_is_plain_and_repeats_by_seed(tmp_path: Path) -> None:
     assert [(match["first"], match["second"]) for match in said["matches"]] == [
         ("network at 4", "one ply"),
         ("network at 4", "rollouts at 8"),
+        ("rollouts at 4", "one ply"),
+        ("rollouts at 4", "rollouts at 8"),
         ("network at 4", "previous at 4"),
     ]
+    assert [row["simulations"] for row in said["without_network"] if row["phase"] == "all"] == [4]
     plots = write_plots(first, tmp_path / "plots")
     assert {path.name for path in plots} == {"agreement.png", "reliability.png", "savings.png", "elo.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots)
+
+
+def test_beside_each_search_stands_the_same_without_the_network() -> None:
+    some = POSITIONS.take(np.arange(0, len(POSITIONS), 20))
+    found = evaluate(TTT, network_for(TTT), config=EvaluationConfig(simulations=(0, 4, 32)), positions=some)
+    expected = agreement(TTT, RolloutEvaluator(TTT, rollouts=1), some, (4, 32))
+    assert found.without_network == expected
+    alone, few, many = (
+        next(row for row in found.agreement if (row.simulations, row.phase) == (number, "all")) for number in (0, 4, 32)
+    )
+    assert found.share_without_network(alone) is None
+    shares = [found.share_without_network(row) for row in (few, many)]
+    assert all(share is not None and share.count == few.differing.count for share in shares)
+    spared = evaluate(TTT, network_for(TTT), config=EvaluationConfig(without_network=False), positions=some)
+    assert spared.without_network == ()
+
+
+def test_one_player_is_measured_by_its_mean_return(tmp_path: Path) -> None:
+    domain = Corridor()
+    found = evaluate(domain, network_for(domain), config=EvaluationConfig(games=20, players=(0, 8)))
+    assert [one.player for one in found.returns] == [
+        "network alone",
+        "network at 8",
+        "rollouts at 8",
+        "random moves",
+    ]
+    assert found.matches == ()
+    for one in found.returns:
+        assert -1 <= one.low <= one.mean <= one.high <= 1
+    assert [path.name for path in write_plots(found, tmp_path)] == ["returns.png"]
 
 
 def test_the_quick_evaluation_measures_no_more_than_asked() -> None:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corridor import CORRIDOR
 from nim import NIM
 from support import network_for
 from training_runs import TINY
 
 from escalade.app.train_setup import _registrar
+from escalade.app.train_view import plain_line
 from escalade.neural.bundle import read_bundle, write_bundle
 from escalade.neural.sources import bundle_folder
 from escalade.training import arena, judge
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.registry import Registry
+from escalade.training.returns import play_episodes
 from escalade.training.run import Run, RunConfig, let_go
 
 QUICK = EvaluationConfig(simulations=(0,), players=(0,))
@@ -69,6 +72,25 @@ def test_a_tie_takes_no_champions_place(begin: Callable[..., Run]) -> None:
     line, promoted = judged(run, 2)  # the same network, which plays the same games from both sides
     assert (line["by"], line["score"], promoted) == ("match", 0.0, False)
     assert run.champion == {"iteration": 1, "score": 0.0, "by": "nothing"}
+
+
+def test_with_one_player_the_greater_mean_return_wins(begin: Callable[..., Run]) -> None:
+    run = with_bundle(with_bundle(begin(CORRIDOR), 1, seed=1), 2, seed=2)
+    judged(run, 1)
+    line, promoted = judged(run, 2)
+    begun = arena.openings(run.domain, line["games"] // 2, seed=run.config.seed + 2)
+    returns = []
+    for number in (2, 1):
+        player = arena.SearchPlayer("network", read_bundle(run.plain_bundle(number), run.domain).network, 0)
+        played = play_episodes(run.domain, player, begun, seed=0)
+        assert played is not None
+        returns.append(sum(played.outcomes) / len(begun))
+    assert line["return_change"] == pytest.approx(returns[0] - returns[1])
+    assert line["return_change_low"] <= line["return_change"] <= line["return_change_high"]
+    assert promoted == (returns[0] > returns[1])
+    assert "elo" not in line
+    said = plain_line({"iteration": 2, "seconds": 1.0, **line, "promoted": promoted})
+    assert f"mean return {line['return_change']:+.3f} (" in said
 
 
 @pytest.fixture
