@@ -25,6 +25,7 @@ from escalade.neural.bundle import Bundle, write_bundle
 from escalade.neural.certificate import Certificate, NeuralRung, Setting, Split, Tally
 from escalade.neural.fixed_sequence import least_count, passed, upper_bound
 from escalade.neural.novelty import fit_novelty
+from escalade.neural.taught import is_among
 from escalade.training.acceptance_limit import acceptance_limit
 from escalade.training.calibrate import fit_calibrator
 from escalade.training.certify_config import Promise
@@ -32,7 +33,7 @@ from escalade.training.recorded import Recorded
 from escalade.training.reference import Labelled
 from escalade.training.threshold_path import Answers, decide, pareto_front, path_order
 from escalade.training.unproven import FEWEST_TUNE, GAMES_NOTE, states_for, why_unproven
-from escalade.training.untaught import digests_of
+from escalade.training.untaught import digests_of, known_states
 
 _NEURAL: dict[str, NeuralRung] = {"policy": "policy", "value": "value"}
 
@@ -157,8 +158,14 @@ def certify(
     exists; nothing is left then.
 
     novel: share of states like these that the limit of novelty may leave to the other rungs; the kind's own if None.
+    States that taught or chose the bundle are left out here too, whatever `recorded` holds, but for a census
+    (`escalade.training.untaught`).
+
     on_unproven: hears of promises that cannot be proven, and why, which are then left out; unless none can be.
     """
+    known = None if labelled.census else known_states(bundle)
+    if known is not None and len(known):
+        recorded = recorded.take(~is_among(digests_of(domain, recorded.states), known))
     tune, calibrate = split(recorded, seed)
     if len(tune) < FEWEST_TUNE:
         needed = max(states_for(least_count(promise.alpha, promise.delta)) for promise in promises)

@@ -17,6 +17,9 @@ from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.taught import Taught, is_among
+from escalade.training.certify import certify as certify_bundle
+from escalade.training.certify_config import Promise
+from escalade.training.recorded import record
 from escalade.training.reference import Labelled
 from escalade.training.rows import Rows
 from escalade.training.store import ExperienceStore
@@ -177,6 +180,18 @@ def test_rows_that_all_taught_are_refused_with_their_number(trained: Path, tmp_p
     assert done.returncode == 2
     assert not (tmp_path / "out").exists()
     assert f"{len(mine):,} of {len(mine):,} states left out" in done.stderr
+
+
+def test_who_certifies_from_python_is_held_to_it_too(trained: Path, tmp_path: Path) -> None:
+    rows = ExperienceStore(trained / "store", TEXTS).recent(10_000)
+    assert rows is not None
+    bundle = read_bundle(trained / "out/train/run/champion", TEXTS)
+    acceptable = np.eye(2, dtype=np.bool_)[rows.action]
+    given = Labelled(tuple(rows.state.tolist()), acceptable, np.arange(len(rows)), "llm", "all of the store")
+    recorded = record(TEXTS, bundle, given, simulations=1)
+    made = certify_bundle(bundle, recorded, [Promise()], tmp_path / "made", domain=TEXTS, labelled=given, simulations=1)
+    one = made.certificates[0]
+    assert one.tune.count + one.calibrate.count == int(is_for_proof(rows.game, 0.2).sum())
 
 
 def test_going_on_from_a_bundle_adds_to_what_taught_it(trained: Path) -> None:
