@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("untaught")
     (folder / "labels.json").write_text(json.dumps(LABELS))
     store_of_texts(folder / "store", 3000)
-    recipe = {"games": 0, "iterations": 2, "network": {"hidden": [8]}, "passes": 1, "last_passes": 1}
+    recipe = {"games": 0, "iterations": 2, "network": {"hidden": [16]}, "passes": 3, "last_passes": 3}
     (folder / "recipe.json").write_text(json.dumps(recipe))
     done = train(folder, "run")
     assert done.returncode == 0, done.stderr
@@ -189,7 +189,7 @@ def test_who_certifies_from_python_is_held_to_it_too(trained: Path, tmp_path: Pa
     acceptable = np.eye(2, dtype=np.bool_)[rows.action]
     given = Labelled(tuple(rows.state.tolist()), acceptable, np.arange(len(rows)), "llm", "all of the store")
     recorded = record(TEXTS, bundle, given, simulations=1)
-    made = certify_bundle(bundle, recorded, [Promise()], tmp_path / "made", domain=TEXTS, labelled=given, simulations=1)
+    made = certify_bundle(bundle, recorded, [Promise(0.1)], tmp_path / "made", domain=TEXTS, labelled=given, simulations=1)
     one = made.certificates[0]
     assert one.tune.count + one.calibrate.count == int(is_for_proof(rows.game, 0.2).sum())
 
