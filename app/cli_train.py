@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
+from escalade.app.process_age import process_age
 from escalade.app.settings import read_settings
 from escalade.app.train_setup import go_on, only_if_begun, plots, remember, resources, same, start_of, trackers, where
 from escalade.domains.errors import SettingsError
@@ -96,6 +98,8 @@ def train(
 
     All files are in FOLDER/RUN; its folder `champion` is the best bundle so far.
     """
+    began = time.monotonic() - process_age()  # importing counts
+
     from langgraph.checkpoint.sqlite import SqliteSaver
 
     from escalade.app.compiling import announce_compiling
@@ -103,6 +107,7 @@ def train(
     announce_compiling()
     from escalade.app.train_view import open_view
     from escalade.graph.training import build_training_graph
+    from escalade.training.clock import clock_of
     from escalade.training.run import let_go
 
     given: dict[str, Any] = {
@@ -128,6 +133,7 @@ def train(
         stack.enter_context(only_if_begun(folder))
         wired = resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
         folder.mkdir(parents=True, exist_ok=True)
+        clock_of(folder, began=began)
         if old is None:
             remember(folder, domain, recipe, minutes, iterations, seed, exclude, experience, start)
         run_file = folder / "collectors.json"

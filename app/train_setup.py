@@ -139,6 +139,7 @@ def resources(
     """What the training graph works with: who collects (this process, `processes` of them here or at Ray's address, or
     whoever takes tasks from the queue), how many fit together, and whether champions are registered. What is opened for
     it closes with the stack."""
+    from escalade.domains.base import array_domain
     from escalade.domains.catalog import load_domain
     from escalade.domains.evaluator import usable_cores
     from escalade.graph.training import TrainingResources
@@ -155,8 +156,11 @@ def resources(
         chosen = old.recipe
     else:
         chosen = Recipe.of(named) if isinstance(named, dict) else recipe_for(loaded, named)
+    by_minutes = given["minutes"] or (old is not None and old.budget.get("minutes"))
+    # Python rules hold the interpreter's lock: more cores are more processes, which take seconds to start.
+    plain = loaded.has_simulator and array_domain(loaded) is None and by_minutes
     if processes is None:
-        processes = usable_cores() if chosen.families and exact_solver(loaded) is not None else 1
+        processes = usable_cores() if plain or (chosen.families and exact_solver(loaded) is not None) else 1
     workers: Workers
     if queue:
         workers = Queue(folder / "queue")
@@ -164,6 +168,8 @@ def resources(
         workers = RayActors(processes, None if ray == "local" else ray)
     else:
         workers = InProcess() if processes == 1 else Processes(processes)
+        if isinstance(workers, Processes):
+            workers.warm(domain, given["options"] or None)
     stack.callback(workers.close)
     extra: dict[str, Any] = {} if fit_processes == 1 else {"fit": fit_in(fit_processes)}
     if register:

@@ -68,6 +68,9 @@ class Domain(Protocol[S]):
     observation_shape: tuple[int, ...]
     """O, the shape of one encoded state."""
     has_simulator: bool = True
+    max_plies: int | None = None
+    """No game from the initial state has more actions; None: not known. Training then bounds games by what random ones
+    take (`escalade.domains.lengths`)."""
     ladder: tuple[str, ...] = RUNGS
     """The order in which rungs are tried for this domain, unless a run says otherwise."""
 

@@ -26,15 +26,11 @@ from langgraph.types import Checkpointer, Send, StateSnapshot
 from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
-from escalade.training import certify_run, judge, steps
+from escalade.training import budget, certify_run, judge, steps
+from escalade.training.clock import clock_of, forget_clock
 from escalade.training.recipe import Recipe, recipe_for
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
 from escalade.training.workers import InProcess, Workers
-
-OVERSHOOT = 1.1
-"""An iteration is the last of a run by minutes if another one, so much longer than the one before, would not end in
-time."""
-
 
 TrainingGraph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -105,20 +101,34 @@ class _Nodes:
     def plan(self, state: TrainingState) -> dict[str, Any]:
         """What the next iteration is to do, if the budget is not spent."""
         run = self._begin(state)
-        iteration, seconds = state.get("iteration", 0) + 1, state.get("seconds", 0.0)
+        clock = clock_of(run.folder)
+        clock.at_least(state.get("seconds", 0.0))  # of a run that was begun when there was no clock
+        with clock.working():
+            return self._plan(run, state, clock.seconds)
+
+    def _plan(self, run: Run, state: TrainingState, seconds: float) -> dict[str, Any]:
+        iteration = state.get("iteration", 0) + 1
         minutes, iterations = _budget(run, state)
-        longest = state.get("iteration_seconds", 0.0) * OVERSHOOT
         # A run by minutes ends with the iteration that was to be the last, whatever time is left.
         spent = minutes is not None and (state.get("ends_at") == minutes or (iteration > 1 and seconds >= minutes * 60))
         known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
         if spent or (iterations is not None and iteration > iterations):
             return {**known, "spent": True, "tasks": []}
-        last = (iterations is not None and iteration == iterations) or (
-            minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
-        )
+        last = iterations is not None and iteration == iterations
         if iteration == 1 and (begun := judge.judge_start(run, _tell())) is not None:
             known |= {"history": [begun], "seconds": begun["seconds"], "champion": run.champion}
-        tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores)
+        sizes: dict[str, Any] = {}
+        if minutes is not None:
+            expected = state.get("pace")
+            if expected is None and run.domain.has_simulator:
+                expected = budget.expected_paces(run.domain, run.lengths(timed=True), run.recipe.self_play)
+            pace = budget.paces(expected or {}, state.get("collected") or ())
+            first = run.bundle(iteration - 1) is None and run.recipe.untaught == "random"
+            part = budget.next_round(minutes, clock_of(run.folder).seconds, self._judging(run, iteration), first=first)
+            last = part.last
+            known |= {"pace": pace, "fit_seconds": part.fit}
+            sizes = {"seconds": part.collect, "workers": self.resources.parallel, "pace": pace}
+        tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores, **sizes)
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
         ends_at = minutes if last else None
         return {
@@ -130,6 +140,14 @@ class _Nodes:
             "ends_at": ends_at,
             "iteration_seconds": 0.0,
         }
+
+    def _judging(self, run: Run, iteration: int) -> float:
+        """Seconds that the next evaluation will take, going by the ones before."""
+        took = [
+            float((run.read(run.iteration(n) / "evaluation.json") or {}).get("seconds", 0.0))
+            for n in range(max(1, iteration - 3), iteration)
+        ]
+        return max(took, default=0.0)
 
     def _begin(self, state: TrainingState) -> Run:
         """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""
@@ -173,7 +191,8 @@ class _Nodes:
 
         # The folder may have moved since the task was made.
         root = (self.resources.root / state["run"]).absolute()
-        stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
+        with clock_of(root).working():
+            stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
         tell({"event": "collected", **stats})
         return {"collected": [stats]}
 
@@ -181,9 +200,15 @@ class _Nodes:
         """The network, fitted to the window."""
         run = self._run(state)
         collecting = sum(stats["seconds"] for stats in state["collected"]) / self.resources.parallel
-        before = state.get("seconds", 0.0) + collecting
-        span = self._span(run, state, before)
-        done = self.resources.fit(run, state["iteration"], span, last=state["last"], tell=_tell())
+        minutes, _ = _budget(run, state)
+        clock, limit = clock_of(run.folder), {}
+        with clock.working():
+            if minutes is not None:
+                left = 60 * minutes - clock.seconds - budget.closing(minutes) - self._judging(run, state["iteration"])
+                planned = state.get("fit_seconds") or left
+                limit = {"seconds": max(budget.LEAST, left if state["last"] else min(planned, left))}
+            span = self._span(run, state, clock.seconds + limit.get("seconds", 0.0))
+            done = self.resources.fit(run, state["iteration"], span, last=state["last"], tell=_tell(), **limit)
         took = collecting + done["seconds"]
         return {
             "span": list(span),
@@ -192,7 +217,7 @@ class _Nodes:
         }
 
     def _span(self, run: Run, state: TrainingState, seconds: float) -> tuple[float, float]:
-        """How far the run is, from 0 to 1, before and after this fit."""
+        """How far the run is, from 0 to 1, before and after this fit. seconds: of work, once it has ended."""
         minutes, iterations = _budget(run, state)
         iteration = state["iteration"]
         if minutes is None:
@@ -203,17 +228,15 @@ class _Nodes:
         begun = state["span"][1] if state.get("span") and state["span"][1] < 1 else 0.0
         if state["last"]:
             return begun, 1.0
-        # The next fit begins about as much later as this one takes.
-        return begun, max(begun, min(0.95, (seconds + self._last_fit(run, iteration)) / (minutes * 60)))
-
-    def _last_fit(self, run: Run, iteration: int) -> float:
-        before = run.read(run.iteration(iteration - 1) / "fit.json") or {}
-        return float(before.get("seconds", 0.0))
+        return begun, max(begun, min(0.95, seconds / (minutes * 60)))
 
     def evaluate(self, state: TrainingState) -> dict[str, Any]:
         """How good the new network is."""
         run, iteration = self._run(state), state["iteration"]
-        judged = judge.evaluate_iteration(run, iteration, _tell())
+        with clock_of(run.folder).working():
+            if (minutes := _budget(run, state)[0]) is not None and run.domain.has_simulator:
+                run.recipe = budget.judged(run.recipe, run.domain, run.lengths(timed=True), minutes)
+            judged = judge.evaluate_iteration(run, iteration, _tell())
         fitted = run.read(run.iteration(iteration) / "fit.json")
         seconds = state["seconds"] + judged["seconds"]
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
@@ -229,14 +252,16 @@ class _Nodes:
     def certify(self, state: TrainingState) -> dict[str, Any]:
         """What the best network may decide alone, proven at the end of the run."""
         run, iteration = self._run(state), state["iteration"]
-        done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
+        with clock_of(run.folder).working():
+            done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
         _tell()({"event": "certify", "iteration": iteration, **done})
         return {"seconds": state["seconds"] + done.get("seconds", 0.0)}
 
     def promote(self, state: TrainingState) -> dict[str, Any]:
         """The better network plays on."""
         run = self._run(state)
-        done = judge.promote(run, state["iteration"], _tell())
+        with clock_of(run.folder).working():
+            done = judge.promote(run, state["iteration"], _tell())
         *earlier, line = state["history"]
         return {"champion": run.champion, "history": [*earlier, {**line, "promoted": done["promoted"]}]}
 
@@ -247,6 +272,7 @@ class _Nodes:
         if champion is not None and self.resources.register is not None:
             self.resources.register(run, champion)
         let_go(run.folder)
+        forget_clock(run.folder)
         bundle = None if champion is None else run.bundle(champion["iteration"])
         _tell()({"event": "finished", "run": run.name, "bundle": None if bundle is None else str(bundle)})
         return {"champion": champion, "bundle": str(bundle or "")}

@@ -34,7 +34,7 @@ class TrainingInput(TypedDict, total=False):
     ]
     minutes: Annotated[
         float | None,
-        Field(description="Minutes of work in all, about; time while the run was stopped does not count."),
+        Field(description="Minutes of work in all; time while the run was stopped does not count."),
     ]
     seed: Annotated[int, Field(description="Random seed, from 0 to 2^63 - 1.")]
     options: Annotated[dict[str, Any], Field(description="Options of the domain.")]
@@ -57,6 +57,8 @@ class TrainingState(TrainingInput, total=False):
     ends_at: Annotated[float | None, Field(description="The minutes for which this iteration is the last.")]
     seconds: Annotated[float, Field(description="Seconds of work so far.")]
     iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
+    fit_seconds: Annotated[float, Field(description="Seconds that the fit of this iteration has, in a run by minutes.")]
+    pace: Annotated[dict[str, float], Field(description="Seconds a game or a family, by source.")]
     tasks: Annotated[list[dict[str, Any]], Field(description="What the collectors are to do.")]
     collected: Annotated[
         list[dict[str, Any]], Field(description="What the collectors of this iteration report."), _gathered

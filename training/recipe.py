@@ -14,6 +14,7 @@ from escalade.neural.manifest import first_fault
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig, whole
 from escalade.training.certify_config import CertifyConfig
+from escalade.training.collect import Untaught
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.learner import LearnerConfig
 from escalade.training.self_play import SelfPlayConfig
@@ -49,11 +50,15 @@ class Network:
 class Recipe:
     """iterations: how many, if the run says neither that nor how many minutes.
 
-    games, games_a_task: of self-play in an iteration, and in one piece of work. families, families_a_task: positions
+    games, games_a_task: of self-play in an iteration, and in one piece of work. A run by minutes has fewer, and other
+        pieces, if they would take longer than its iterations have (`escalade.training.budget`). families, families_a_task: positions
         for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none of either a run learns from
         other stores alone. solve_games: the solver labels self-played games too.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
+    untaught: who plays while there is no network: searches with rollouts ("rollouts") or without anything ("uniform"),
+        or random moves ("random"; see `escalade.training.collect.CollectTask`).
     rows: of experience that are learned from, the newest.
+    recent: share of the iterations that are learned from, the newest (and the one before them); 1 is all.
     passes, last_passes: over them in an iteration, and in the last one.
     half_weights: whether bundles hold float16 numbers, half as many bytes.
     positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
@@ -62,6 +67,7 @@ class Recipe:
     """
 
     iterations: int = 10
+    untaught: Untaught = "rollouts"
     network: Network = field(default_factory=Network)
     games: int = 512
     games_a_task: int = 256
@@ -73,6 +79,7 @@ class Recipe:
     relabelled: int = 0
     relabel: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=600))
     rows: int = 500_000
+    recent: float = 1.0
     window: WindowConfig = field(default_factory=WindowConfig)
     passes: int = 2
     last_passes: int = 4
@@ -87,6 +94,8 @@ class Recipe:
             whole(name, getattr(self, name), 1)
         for name in ("games", "families", "relabelled"):
             whole(name, getattr(self, name), 0)
+        if not 0 < self.recent <= 1:
+            raise SettingsError(f"recent must be above 0 and at most 1, not {self.recent!r}")
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
         """The network of a domain. Raises SettingsError for one that cannot be."""
@@ -132,9 +141,11 @@ def _unknown(given: Any, known: Any) -> str | None:
 
 def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
     """A recipe by name: "default" is there for any domain with a simulator. Raises SettingsError for unknown names."""
+    from escalade.training.own_recipes import VECTOR
+
     named = RECIPES.get(domain.name, {})
     if name == "default":
-        return named.get("default", Recipe())
+        return named.get("default", VECTOR if domain.has_simulator else Recipe())
     if name not in named:
         known = ", ".join(sorted({"default", *named}))
         raise SettingsError(f"there is no recipe '{name}' for domain '{domain.name}'; there is: {known}")

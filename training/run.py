@@ -6,6 +6,8 @@
                             one certified/, its bundle with certificates; 0000 is what the run began with, if that was
                             a bundle
     budget.json             iterations or minutes, if they were changed on the way
+    lengths.json            how long games are, and what a step of the rules takes, as random games have shown
+    clock.json              seconds of work in all sessions
     metrics.jsonl           a line a pass, an evaluation, a promotion
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
     run.lock                held by the process that trains
@@ -20,7 +22,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.domains.lengths import Lengths, lengths_of
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import first_fault
 from escalade.neural.sources import bundle_folder
@@ -37,6 +40,9 @@ from escalade.search.solvers import exact_solver
 from escalade.training.exact import ExactPositions, OnSolved, open_positions, read_positions
 from escalade.training.recipe import Recipe
 from escalade.training.store import ExperienceStore
+
+TIMED_SECONDS = 1.0
+"""For so long at most random games are played and timed, in a run by minutes."""
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears of a run's progress: plain events such as {"event": "pass", "iteration": 3, …}."""
@@ -187,6 +193,19 @@ class Run:
         bundle = self.bundle(iteration) or self.plain_bundle(iteration)
         link.symlink_to(bundle.relative_to(self.folder))
         os.replace(link, self.folder / "champion")
+
+    def lengths(self, *, timed: bool = False) -> Lengths:
+        """How long games are, and what a step of the rules takes: found out once, so that every session of the run goes
+        by the same. timed: whether finding out may take no longer than a second, as a run by minutes wants it."""
+        path = self.folder / "lengths.json"
+        found = self.read(path)
+        if found is None:
+            found = asdict(lengths_of(self.domain, seed=self.config.seed, seconds=TIMED_SECONDS if timed else None))
+            self.write(path, found)
+        try:
+            return Lengths(**found)
+        except TypeError:
+            raise RunError(f"'{path}' is damaged: remove it, and games are timed again") from None
 
     def positions(self, on_solved: OnSolved | None = None) -> ExactPositions | None:
         """What the run is judged by; None where nothing is known exactly."""

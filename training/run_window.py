@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,10 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     parts: list[Rows] = []
     count = 0
     names = {entry.name for entry in store.entries}
+    first = iteration + 1 - math.ceil(run.recipe.recent * (iteration + 1))
     for entry in reversed(store.entries):
         searched_anew = f"{Path(entry.name).stem}-search{Path(entry.name).suffix}" in names
-        if count >= run.recipe.rows or searched_anew or _later(entry.name, iteration):
+        if count >= run.recipe.rows or searched_anew or not first <= _iteration_of(entry.name, iteration) <= iteration:
             continue
         rows = store.read(entry.name)
         if rows is not None:
@@ -57,10 +59,11 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     return parts
 
 
-def _later(name: str, iteration: int) -> bool:
-    """Whether a shard is of a later iteration, where one is done again. Others than the run's own are of none."""
+def _iteration_of(name: str, other: int) -> int:
+    """The iteration of a shard; it may be a later one, where one is done again. Others than the run's own are of none,
+    and count as of this one."""
     number = name.split("-")[0]
-    return len(number) == 6 and number.isdigit() and int(number) > iteration
+    return int(number) if len(number) == 6 and number.isdigit() else other
 
 
 def _small(rows: Rows) -> Rows:

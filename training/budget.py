@@ -1,0 +1,145 @@
+"""A run by minutes: how long each part of an iteration may take, and how much work fits into that.
+
+A few moves are timed first (`escalade.domains.lengths`), later iterations go by what the ones before took. Estimates
+only size the work; that it ends in time is the clock's doing: collectors cut their games short and fits end when their
+seconds are over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from escalade.domains.base import Domain, array_domain
+from escalade.domains.lengths import Lengths
+from escalade.training.collect import CollectTask
+from escalade.training.judge import GAMES
+from escalade.training.recipe import Recipe
+from escalade.training.self_play import SelfPlayConfig
+
+ROUNDS = 18
+"""Iterations that a run is cut into, as long as each takes a time within the bounds that follow."""
+SHORTEST, LONGEST = 6.0, 90.0
+FITTING = 0.3
+"""Share of an iteration that is for the fit."""
+LAST_FIT = 0.09
+"""Share of the whole run that the last fit has."""
+FIRST = 0.03
+"""Share of the whole run in which nobody that was taught collects."""
+JUDGING = 0.12
+"""Share of an iteration's time that matches may take, by estimate."""
+PIECE = 12.0
+"""Seconds of work in one piece, so that a shard is written about as often."""
+SLACK = 1.25
+"""A piece may take so many times what was planned before it is cut short."""
+LEAST = 0.5
+"""Seconds that collecting and a fit have at least, even if the budget is spent."""
+OVERHEAD, COMPILED = 4e-5, 4e-5
+"""Seconds of a simulation beside Python rules; of a whole one where the rules are kernels. As measured on a slow core."""
+FAMILY = 0.5
+"""Seconds of a solved family, before one was solved."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds that the next iteration has for collecting and for its fit, and whether it is the last."""
+
+    collect: float
+    fit: float
+    last: bool
+
+
+def round_seconds(minutes: float) -> float:
+    """Seconds of an iteration, but for the first and the last."""
+    return min(max(60 * minutes / ROUNDS, SHORTEST), LONGEST)
+
+
+def closing(minutes: float) -> float:
+    """Seconds at the end that are for what is drawn and exported."""
+    return min(2.0 + 0.02 * 60 * minutes, 15.0)
+
+
+def next_round(minutes: float, spent: float, judging: float, *, first: bool) -> Round:
+    """minutes: of the whole run. spent: seconds of work so far. judging: seconds that the evaluation is expected to
+    take. first: whether nobody was taught yet."""
+    total, length = 60 * minutes, round_seconds(minutes)
+    last_fit = LAST_FIT * total
+    left = total - spent - closing(minutes) - judging - last_fit
+    if left <= 1.5 * length + judging:
+        return Round(max(LEAST, left), max(LEAST, min(last_fit, left + last_fit)), True)
+    collect = max(LEAST, FIRST * total) if first else (1 - FITTING) * length
+    return Round(min(collect, left), FITTING * length, False)
+
+
+def paces(known: Mapping[str, float], collected: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds that a collector needs for a game, by source; what was measured last, or what was known before. A game
+    that was cut short counts as one."""
+    found = dict(known)
+    sums: dict[str, tuple[float, float]] = {}
+    for one in collected:
+        if one.get("repeated") or one.get("model") == "random":
+            continue
+        seconds, games = sums.get(one["source"], (0.0, 0.0))
+        sums[one["source"]] = seconds + one["seconds"], games + one["games"]
+    found |= {source: seconds / games for source, (seconds, games) in sums.items() if games}
+    return found
+
+
+def expected_paces(domain: Domain[Any], lengths: Lengths, config: SelfPlayConfig) -> dict[str, float]:
+    """The same, before anything was collected."""
+    plies = min(lengths.mean or lengths.limit, config.max_plies or lengths.limit)
+    searches = [(config.search.simulations, config.teaching if config.quick else 1.0)]
+    if config.quick is not None:
+        searches.append((config.quick.simulations, 1 - config.teaching))
+    simulations = sum(count * share for count, share in searches)
+    return {
+        "self_play": max(1, plies) * simulations * simulation_seconds(domain, lengths),
+        "random": max(1, plies) * 1.3 * lengths.step_seconds,
+        "solver": FAMILY,
+    }
+
+
+def simulation_seconds(domain: Domain[Any], lengths: Lengths) -> float:
+    return COMPILED if array_domain(domain) is not None else lengths.step_seconds + OVERHEAD
+
+
+def sized(
+    tasks: Sequence[tuple[CollectTask, int]], time: float, workers: int, pace: Mapping[str, float]
+) -> list[tuple[CollectTask, int]]:
+    """Pieces of work that so many workers do in so many seconds. tasks: one of each kind, with how many games (or
+    families) there are at most. Returns them with what they are to do, and the number of their piece within its kind."""
+    cost = [wanted * _pace(task, pace) for task, wanted in tasks]
+    share = min(1.0, time * workers / max(sum(cost), 1e-9))
+    found: list[tuple[CollectTask, int]] = []
+    for (task, wanted), whole in zip(tasks, cost, strict=True):
+        count = max(1, math.floor(wanted * share))
+        pieces = min(count, workers * max(1, math.ceil(whole * share / workers / PIECE)))
+        seconds = SLACK * max(whole * share / pieces, time * whole / max(sum(cost), 1e-9) * workers / pieces)
+        first = task.first
+        for piece in range(pieces):
+            size = count * (piece + 1) // pieces - count * piece // pieces
+            settings = dataclasses.replace(task.self_play, at_once=min(task.self_play.at_once, size))
+            made = dataclasses.replace(task, first=first, count=size, seconds=max(LEAST, seconds), self_play=settings)
+            found.append((made, piece))
+            first += size
+    return found
+
+
+def _pace(task: CollectTask, pace: Mapping[str, float]) -> float:
+    random = task.source == "self_play" and task.bundle is None and task.untaught == "random"
+    return max(pace.get("random" if random else task.source, FAMILY), 1e-6)
+
+
+def judged(recipe: Recipe, domain: Domain[Any], lengths: Lengths, minutes: float) -> Recipe:
+    """The recipe with no more games in a match than a run of so many minutes has time for, by estimate; at least two."""
+    seconds = JUDGING * round_seconds(minutes)
+    config = recipe.evaluation
+    plies = min(lengths.limit, 2 * lengths.mean or lengths.limit)
+    each = plies * (1 + max(config.players)) * simulation_seconds(domain, lengths)
+    fitting = 2 * max(1, int(seconds / max(each, 1e-9) / 2))
+    return dataclasses.replace(
+        recipe, evaluation=dataclasses.replace(config, games=min(config.games or GAMES, fitting))
+    )
