@@ -20,9 +20,9 @@ random play does not end is cut early, or none would."""
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of random games from the initial state. mean, longest: plies of those that ended, 0 where none did. ended: whether
-    all did. bound: what the domain says no game exceeds, None if it says nothing. step_seconds: of a ply, what the rules
-    took to name the legal actions, step, and say whether it is over."""
+    """Of random games from the initial state. mean, longest: plies of those that ended, 0 where none did. ended:
+    whether all did. bound: what the domain says no game exceeds, None if it says nothing. step_seconds: of a ply, what
+    the rules took to name the legal actions, step, and say whether it is over."""
 
     mean: float
     longest: int

@@ -124,7 +124,9 @@ class _Nodes:
                 expected = budget.expected_paces(run.domain, run.lengths(timed=True), run.recipe.self_play)
             pace = budget.paces(expected or {}, state.get("collected") or ())
             first = run.bundle(iteration - 1) is None and run.recipe.untaught == "random"
-            part = budget.next_round(minutes, clock_of(run.folder).seconds, self._judging(run, iteration), first=first)
+            clock = clock_of(run.folder)
+            after = budget.closing(minutes, clock.startup)
+            part = budget.next_round(minutes, clock.seconds, after, self._judging(run, iteration), first=first)
             last = part.last
             known |= {"pace": pace, "fit_seconds": part.fit}
             sizes = {"seconds": part.collect, "workers": self.resources.parallel, "pace": pace}
@@ -204,7 +206,8 @@ class _Nodes:
         clock, limit = clock_of(run.folder), {}
         with clock.working():
             if minutes is not None:
-                left = 60 * minutes - clock.seconds - budget.closing(minutes) - self._judging(run, state["iteration"])
+                after = budget.closing(minutes, clock.startup) + self._judging(run, state["iteration"])
+                left = 60 * minutes - clock.seconds - after
                 planned = state.get("fit_seconds") or left
                 limit = {"seconds": max(budget.LEAST, left if state["last"] else min(planned, left))}
             span = self._span(run, state, clock.seconds + limit.get("seconds", 0.0))

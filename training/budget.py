@@ -38,7 +38,7 @@ SLACK = 1.25
 LEAST = 0.5
 """Seconds that collecting and a fit have at least, even if the budget is spent."""
 OVERHEAD, COMPILED = 4e-5, 4e-5
-"""Seconds of a simulation beside Python rules; of a whole one where the rules are kernels. As measured on a slow core."""
+"""Seconds of a simulation beside Python rules, and of a whole one where the rules are kernels."""
 FAMILY = 0.5
 """Seconds of a solved family, before one was solved."""
 
@@ -57,17 +57,17 @@ def round_seconds(minutes: float) -> float:
     return min(max(60 * minutes / ROUNDS, SHORTEST), LONGEST)
 
 
-def closing(minutes: float) -> float:
-    """Seconds at the end that are for what is drawn and exported."""
-    return min(2.0 + 0.02 * 60 * minutes, 15.0)
+def closing(minutes: float, startup: float = 0.0) -> float:
+    """Seconds at the end that are for what is drawn and exported, which imports about as much as half of the start."""
+    return min(1.0 + 0.02 * 60 * minutes, 10.0) + min(startup, 0.4 * 60 * minutes) / 2
 
 
-def next_round(minutes: float, spent: float, judging: float, *, first: bool) -> Round:
-    """minutes: of the whole run. spent: seconds of work so far. judging: seconds that the evaluation is expected to
-    take. first: whether nobody was taught yet."""
+def next_round(minutes: float, spent: float, after: float, judging: float, *, first: bool) -> Round:
+    """minutes: of the whole run. spent: seconds of work so far. after: what the end will take (`closing`); judging:
+    what the evaluation will. first: whether nobody was taught yet."""
     total, length = 60 * minutes, round_seconds(minutes)
     last_fit = LAST_FIT * total
-    left = total - spent - closing(minutes) - judging - last_fit
+    left = total - spent - after - judging - last_fit
     if left <= 1.5 * length + judging:
         return Round(max(LEAST, left), max(LEAST, min(last_fit, left + last_fit)), True)
     collect = max(LEAST, FIRST * total) if first else (1 - FITTING) * length
@@ -110,7 +110,7 @@ def sized(
     tasks: Sequence[tuple[CollectTask, int]], time: float, workers: int, pace: Mapping[str, float]
 ) -> list[tuple[CollectTask, int]]:
     """Pieces of work that so many workers do in so many seconds. tasks: one of each kind, with how many games (or
-    families) there are at most. Returns them with what they are to do, and the number of their piece within its kind."""
+    families) there are at most. Returns them with what they are to do, and the number of their piece in its kind."""
     cost = [wanted * _pace(task, pace) for task, wanted in tasks]
     share = min(1.0, time * workers / max(sum(cost), 1e-9))
     found: list[tuple[CollectTask, int]] = []
@@ -134,7 +134,8 @@ def _pace(task: CollectTask, pace: Mapping[str, float]) -> float:
 
 
 def judged(recipe: Recipe, domain: Domain[Any], lengths: Lengths, minutes: float) -> Recipe:
-    """The recipe with no more games in a match than a run of so many minutes has time for, by estimate; at least two."""
+    """The recipe with no more games in a match than a run of so many minutes has time for, by estimate; two at
+    least."""
     seconds = JUDGING * round_seconds(minutes)
     config = recipe.evaluation
     plies = min(lengths.limit, 2 * lengths.mean or lengths.limit)

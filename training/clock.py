@@ -30,6 +30,8 @@ class RunClock:
         self._lock = threading.Lock()
         self._seconds = self._read()
         self._last = now() if began is None else min(began, now())
+        self.startup = now() - self._last
+        """Seconds that this session took before there was a clock."""
         self._busy = 0
         self._first = True
         self._idle = threading.Event()

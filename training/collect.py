@@ -146,16 +146,16 @@ def _self_play(
         return
     evaluator, model = _evaluator(task, domain)
     player = SelfPlay(domain, evaluator, task.self_play, seed=task.seed)
-    for rows in player.turns(games, task.run, model, until=over):
+    for played in player.turns(games, task.run, model, until=over):
         numbers |= asdict(player.stats)
-        if rows is None:
+        if played is None:
             yield 0, None
             continue
-        ended = np.unique(rows.game)
+        ended = np.unique(played.game)
         if task.solve_games:
             first = int(ended[0].rsplit("/", 1)[1])
-            rows = exact_labels(domain, rows, task.solved, seed=(task.seed, 1, first))
-        yield len(ended), rows
+            played = exact_labels(domain, played, task.solved, seed=(task.seed, 1, first))
+        yield len(ended), played
     numbers |= asdict(player.stats)
 
 

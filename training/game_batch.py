@@ -60,7 +60,8 @@ class GameBatch:
         until: Callable[[], bool] | None = None,
     ) -> None:
         self._until = until
-        assert config.opening_plies is not None and config.max_plies is not None  # as `SelfPlay` has them
+        assert config.opening_plies is not None  # as `SelfPlay` has them
+        assert config.max_plies is not None
         self._most_opening, self._max_plies = config.opening_plies, config.max_plies
         self._config, self._seed, self._numbers = config, seed, numbers
         self._run, self._model, self._stop = run, model, stop

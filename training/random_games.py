@@ -73,7 +73,7 @@ def _played(
     if not len(known):
         return None
     known = known[np.lexsort((plies[known], game[known]))]
-    game, every, legal, action, player, plies = (a[known] for a in (game, every, legal, action, player, plies))
+    game, every, legal, action, player = (array[known] for array in (game, every, legal, action, player))
     texts: list[str] = []
     for first, last in _runs(game):
         texts += positions.texts(every[first:last], [], action[first:last].tolist())
@@ -81,7 +81,7 @@ def _played(
     end = outcome[game]
     return Rows(
         game=np.array([f"{run}/{numbers[number]:08d}" for number in game.tolist()]),
-        ply=plies.astype(np.int32),
+        ply=plies[known].astype(np.int32),
         state=np.array(texts, np.str_),
         observation=positions.encode(every),
         legal=legal,

@@ -51,9 +51,9 @@ class Recipe:
     """iterations: how many, if the run says neither that nor how many minutes.
 
     games, games_a_task: of self-play in an iteration, and in one piece of work. A run by minutes has fewer, and other
-        pieces, if they would take longer than its iterations have (`escalade.training.budget`). families, families_a_task: positions
-        for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none of either a run learns from
-        other stores alone. solve_games: the solver labels self-played games too.
+        pieces, if they would take longer than its iterations have (`escalade.training.budget`).
+    families, families_a_task: positions for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none
+        of either a run learns from other stores alone. solve_games: the solver labels self-played games too.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
     untaught: who plays while there is no network: searches with rollouts ("rollouts") or without anything ("uniform"),
         or random moves ("random"; see `escalade.training.collect.CollectTask`).

@@ -97,6 +97,7 @@ def tasks(
                 piece = dataclasses.replace(
                     common, source="search", relabel=name, shard=f"{name}-search", first=0, count=min(entry.rows, left)
                 )
+                piece = dataclasses.replace(piece, seconds=seconds)
                 found.append(piece)
                 left -= piece.count
     if not found and not config.experience:
