@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.process_age import process_age
+from escalade.app.recipe_file import recipe_option
 from escalade.app.settings import read_settings
 from escalade.app.train_setup import go_on, only_if_begun, plots, remember, resources, same, start_of, trackers, where
 from escalade.domains.errors import SettingsError
@@ -30,7 +31,9 @@ def train(
     domain: Annotated[
         str, typer.Argument(metavar="DOMAIN", help="Name of a domain (see `escalade domains`), or module:Class.")
     ],
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Approximate time limit, in minutes.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Time limit, in minutes; rounds are sized to it.")
+    ] = None,
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Total number of iterations.", show_default="the recipe's")
     ] = None,
@@ -42,7 +45,7 @@ def train(
         typer.Option(
             min=1,
             help="Number of collector processes; 1 collects in this process.",
-            show_default="cores, if a solver labels",
+            show_default="cores, if a solver labels, or for Python rules with --minutes",
         ),
     ] = None,
     fit_processes: Annotated[
@@ -58,7 +61,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE", help="Training recipe: a name, or a JSON file of changes to the default recipe."
+            metavar="NAME|FILE",
+            help="Training recipe: a name, or a JSON file of what differs from its `base`, another one.",
         ),
     ] = "default",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
@@ -114,7 +118,7 @@ def train(
         "domain": domain,
         "minutes": minutes,
         "iterations": iterations,
-        "recipe": _recipe(recipe),
+        "recipe": recipe_option(recipe),
         "seed": seed,
         "options": domain_options(option),
         "experience": [str(folder.absolute()) for folder in experience or ()],
@@ -171,21 +175,6 @@ def train(
         typer.echo(json.dumps({**shown, "folder": str(folder), "bundle": str(folder / "champion")}))
         return
     _summary(result, folder, drawn)
-
-
-def _recipe(recipe: str) -> str | dict[str, Any]:
-    """The name of a recipe, or what a file says."""
-    if not recipe.endswith(".json"):
-        return recipe
-    try:
-        document = json.loads(Path(recipe).read_bytes())
-    except OSError as error:
-        raise SettingsError(f"--recipe: '{recipe}' cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise SettingsError(f"--recipe: '{recipe}' is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise SettingsError(f"--recipe: '{recipe}' is not a JSON object")
-    return document
 
 
 def _summary(result: dict[str, Any], folder: Path, plots: list[Path]) -> None:

@@ -146,16 +146,12 @@ def resources(
     from escalade.search.solvers import exact_solver
     from escalade.training.collect import cores_each
     from escalade.training.distributed import fit_in
-    from escalade.training.recipe import Recipe, recipe_for
+    from escalade.training.recipe import recipe_from
     from escalade.training.task_queue import Queue
     from escalade.training.workers import InProcess, Processes, RayActors, Workers
 
     loaded = load_domain(domain, given["options"] or None)
-    named = given["recipe"]
-    if old is not None:
-        chosen = old.recipe
-    else:
-        chosen = Recipe.of(named) if isinstance(named, dict) else recipe_for(loaded, named)
+    chosen = old.recipe if old is not None else recipe_from(given["recipe"], loaded)
     by_minutes = given["minutes"] or (old is not None and old.budget.get("minutes"))
     # Python rules hold the interpreter's lock: more cores are more processes, which take seconds to start.
     plain = loaded.has_simulator and array_domain(loaded) is None and by_minutes

@@ -23,12 +23,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Send, StateSnapshot
 
-from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
 from escalade.training import budget, certify_run, judge, steps
 from escalade.training.clock import clock_of, forget_clock
-from escalade.training.recipe import Recipe, recipe_for
+from escalade.training.recipe import recipe_from
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
 from escalade.training.workers import InProcess, Workers
 
@@ -170,7 +169,7 @@ class _Nodes:
         domain = load_domain(state["domain"], options or None)
         config = RunConfig(
             domain=state["domain"],
-            recipe=_recipe(state.get("recipe", "default"), domain),
+            recipe=recipe_from(state.get("recipe", "default"), domain),
             seed=state.get("seed", 0),
             options=options,
             experience=tuple(state.get("experience") or ()),
@@ -281,16 +280,12 @@ class _Nodes:
         return {"champion": champion, "bundle": str(bundle or "")}
 
 
-def _recipe(recipe: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
-    return Recipe.of(recipe) if isinstance(recipe, dict) else recipe_for(domain, recipe)
-
-
 def _check_same(run: Run, state: TrainingState) -> None:
     """Raises RunError if a run is not what the input wants. What the input leaves out is as the run has it."""
     given: dict[str, Any] = {name: state[name] for name in ("domain", "seed", "options", "start") if name in state}
     given |= {name: tuple(state[name] or ()) for name in ("experience", "exclude") if name in state}
     if "recipe" in state:
-        given["recipe"] = _recipe(state["recipe"], run.domain)
+        given["recipe"] = recipe_from(state["recipe"], run.domain)
     for name, value in given.items():
         if (value or None) != (getattr(run.config, name) or None):
             raise RunError(f"{name}: run '{run.name}' has another one: leave it out, or name a new run")

@@ -27,7 +27,10 @@ class TrainingInput(TypedDict, total=False):
             "left out. A run that exists is continued."
         ),
     ]
-    recipe: Annotated[str | dict[str, Any], Field(description="Name of a recipe, or one in full (`Recipe.plain`).")]
+    recipe: Annotated[
+        str | dict[str, Any],
+        Field(description="Name of a recipe, or one as JSON, which may name as `base` the recipe that it changes."),
+    ]
     iterations: Annotated[
         int | None,
         Field(description="How many iterations in all; the recipe's if neither this nor minutes is given."),

@@ -139,6 +139,35 @@ def _unknown(given: Any, known: Any) -> str | None:
     return None
 
 
+def over_base(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """JSON of a recipe with some fields, at any depth, replaced by those of another."""
+    found = dict(base)
+    for name, value in changes.items():
+        inner = found.get(name)
+        found[name] = over_base(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found
+
+
+def recipe_from(given: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
+    """The recipe of a domain that a name means, or JSON, whose field `base` names the recipe that its other fields
+    change; without it they change the defaults of `Recipe`. Raises SettingsError naming what is wrong."""
+    if isinstance(given, str):
+        return recipe_for(domain, given)
+    base = given.get("base")
+    if base is None:
+        return Recipe.of({name: value for name, value in given.items() if name != "base"})
+    if not isinstance(base, str):
+        raise SettingsError(f"recipe: base: the name of a recipe, not {base!r}")
+    try:
+        known = recipe_for(domain, base).plain()
+    except SettingsError as error:
+        raise SettingsError(f"recipe: base: {error}") from None
+    changes = {name: value for name, value in given.items() if name != "base"}
+    if (unknown := _unknown(changes, known)) is not None:
+        raise SettingsError(f"recipe: there is no field '{unknown}'")
+    return Recipe.of(over_base(known, changes))
+
+
 def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
     """A recipe by name: "default" is there for any domain with a simulator. Raises SettingsError for unknown names."""
     from escalade.training.own_recipes import VECTOR
