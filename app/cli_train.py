@@ -19,7 +19,18 @@ from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
 from escalade.app.process_age import process_age
 from escalade.app.recipe_file import recipe_option
 from escalade.app.settings import read_settings
-from escalade.app.train_setup import go_on, only_if_begun, plots, remember, resources, same, start_of, trackers, where
+from escalade.app.train_setup import (
+    go_on,
+    import_drawing,
+    only_if_begun,
+    plots,
+    remember,
+    resources,
+    same,
+    start_of,
+    trackers,
+    where,
+)
 from escalade.domains.errors import SettingsError
 from escalade.neural.files import write_whole
 
@@ -164,6 +175,7 @@ def train(
             os._exit(STOPPED)  # an exception would wait for the collectors; nothing is lost, whenever it ends
 
         signal.signal(signal.SIGINT, stop)
+        import_drawing()
         listeners: list[Any] = [view, *trackers(stack, track, folder, given)]
         for event in graph.stream(first, config, stream_mode="custom", durability="sync"):
             for listener in listeners:

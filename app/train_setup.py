@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,18 @@ def plots(folder: Path, result: dict[str, Any]) -> list[Path]:
         return write_run_plots(Run.open(folder), result.get("history") or [])
     except SettingsError:
         return []
+
+
+def import_drawing() -> None:
+    """Import what the drawings at the end need while the collectors work and this process only waits."""
+
+    def work() -> None:
+        with suppress(Exception):  # `plots` does without it, or says what is wrong
+            from escalade.training.drawing import new_figure
+
+            new_figure((1.0, 1.0)).subplots().set(title="fonts")
+
+    threading.Thread(target=work, daemon=True, name="escalade-import-drawing").start()
 
 
 def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple[Path, str, Run | None]:

@@ -83,7 +83,8 @@ def _fan_out(state: TrainingState) -> list[Send] | str:
     """A collector for each task. Where there are none, all experience is from elsewhere."""
     if state["spent"]:
         return "finish"
-    return [Send("collect", {"run": state["run"], "task": task}) for task in state["tasks"]] or "fit"
+    shared = {"run": state["run"], "ends": state.get("collect_ends")}
+    return [Send("collect", {**shared, "task": task}) for task in state["tasks"]] or "fit"
 
 
 class _Nodes:
@@ -125,9 +126,10 @@ class _Nodes:
             first = run.bundle(iteration - 1) is None and run.recipe.untaught == "random"
             clock = clock_of(run.folder)
             after = budget.closing(minutes, clock.startup)
-            part = budget.next_round(minutes, clock.seconds, after, self._judging(run, iteration), first=first)
+            part = budget.next_round(minutes, clock.seconds, after, self._judging(run, iteration, minutes), first=first)
             last = part.last
-            known |= {"pace": pace, "fit_seconds": part.fit}
+            ends = clock.seconds + budget.SLACK * part.collect
+            known |= {"pace": pace, "fit_seconds": part.fit, "collect_ends": ends}
             sizes = {"seconds": part.collect, "workers": self.resources.parallel, "pace": pace}
         tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores, **sizes)
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
@@ -142,13 +144,15 @@ class _Nodes:
             "iteration_seconds": 0.0,
         }
 
-    def _judging(self, run: Run, iteration: int) -> float:
+    def _judging(self, run: Run, iteration: int, minutes: float) -> float:
         """Seconds that the next evaluation will take, going by the ones before."""
-        took = [
-            float((run.read(run.iteration(n) / "evaluation.json") or {}).get("seconds", 0.0))
-            for n in range(max(1, iteration - 3), iteration)
-        ]
-        return max(took, default=0.0)
+        before = (
+            run.read(run.iteration(number) / "evaluation.json") for number in range(max(1, iteration - 3), iteration)
+        )
+        took = [float(found["seconds"]) for found in before if found is not None]
+        # The first has no champion to beat, and costs nothing.
+        matches = budget.JUDGING * budget.round_seconds(minutes) if iteration == 2 and run.domain.has_simulator else 0.0
+        return max([matches, *took])
 
     def _begin(self, state: TrainingState) -> Run:
         """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""
@@ -192,7 +196,10 @@ class _Nodes:
 
         # The folder may have moved since the task was made.
         root = (self.resources.root / state["run"]).absolute()
-        with clock_of(root).working():
+        clock, ends = clock_of(root), state.get("ends")
+        if ends is not None:  # less than planned, where it was begun in an earlier session
+            task = {**task, "seconds": min(task["seconds"], max(budget.LEAST, ends - clock.seconds))}
+        with clock.working():
             stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
         tell({"event": "collected", **stats})
         return {"collected": [stats]}
@@ -205,7 +212,7 @@ class _Nodes:
         clock, limit = clock_of(run.folder), {}
         with clock.working():
             if minutes is not None:
-                after = budget.closing(minutes, clock.startup) + self._judging(run, state["iteration"])
+                after = budget.closing(minutes, clock.startup) + self._judging(run, state["iteration"], minutes)
                 left = 60 * minutes - clock.seconds - after
                 planned = state.get("fit_seconds") or left
                 limit = {"seconds": max(budget.LEAST, left if state["last"] else min(planned, left))}
@@ -240,7 +247,7 @@ class _Nodes:
                 run.recipe = budget.judged(run.recipe, run.domain, run.lengths(timed=True), minutes)
             judged = judge.evaluate_iteration(run, iteration, _tell())
         fitted = run.read(run.iteration(iteration) / "fit.json")
-        seconds = state["seconds"] + judged["seconds"]
+        seconds = clock_of(run.folder).seconds
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
         line |= judged["lines"][0]

@@ -61,6 +61,9 @@ class TrainingState(TrainingInput, total=False):
     seconds: Annotated[float, Field(description="Seconds of work so far.")]
     iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
     fit_seconds: Annotated[float, Field(description="Seconds that the fit of this iteration has, in a run by minutes.")]
+    collect_ends: Annotated[
+        float | None, Field(description="Seconds of work after which collecting ends, in a run by minutes.")
+    ]
     pace: Annotated[dict[str, float], Field(description="Seconds a game or a family, by source.")]
     tasks: Annotated[list[dict[str, Any]], Field(description="What the collectors are to do.")]
     collected: Annotated[
@@ -87,6 +90,7 @@ class CollectState(TypedDict):
 
     run: Annotated[str, Field(description="Name of the run.")]
     task: Annotated[dict[str, Any], Field(description="What to collect.")]
+    ends: Annotated[float | None, Field(description="Seconds of work of the run after which it ends; null: never.")]
 
 
 def check_input(state: TrainingInput) -> None:

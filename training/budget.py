@@ -58,8 +58,9 @@ def round_seconds(minutes: float) -> float:
 
 
 def closing(minutes: float, startup: float = 0.0) -> float:
-    """Seconds at the end that are for what is drawn and exported, which imports about as much as half of the start."""
-    return min(1.0 + 0.02 * 60 * minutes, 10.0) + min(startup, 0.4 * 60 * minutes) / 2
+    """Seconds at the end that are for what is drawn and exported. startup: what this session took to begin, which says
+    how busy the machine is."""
+    return min(1.0 + 0.015 * 60 * minutes, 8.0) + 0.7 * min(startup, 0.3 * 60 * minutes)
 
 
 def next_round(minutes: float, spent: float, after: float, judging: float, *, first: bool) -> Round:
