@@ -75,3 +75,15 @@ def lengths_of(domain: Domain[Any], *, seed: int = 0, seconds: float | None = No
         bound=domain.max_plies,
         step_seconds=(time.perf_counter() - began) / max(plies, 1),
     )
+
+
+def has_one_player(domain: Domain[Any], plies: int = 50) -> bool:
+    """Whether nobody but the first player moves, as far as the first plies of a random game show."""
+    random, state = np.random.default_rng(0), domain.initial_state()
+    for _ in range(plies):
+        if domain.to_move(state) != 0:
+            return False
+        if domain.is_terminal(state) or not len(legal := domain.legal_actions(state)):
+            break
+        state = domain.step(state, legal[int(random.integers(len(legal)))])
+    return bool(domain.to_move(state) == 0)

@@ -77,14 +77,14 @@ def next_round(minutes: float, spent: float, after: float, judging: float, *, fi
 
 def paces(known: Mapping[str, float], collected: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds that a collector needs for a game, by source; what was measured last, or what was known before. A game
-    that was cut short counts as one."""
+    that was cut short counts as half of one: if all were, fewer are begun next time, and those end."""
     found = dict(known)
     sums: dict[str, tuple[float, float]] = {}
     for one in collected:
         if one.get("repeated") or one.get("model") == "random":
             continue
         seconds, games = sums.get(one["source"], (0.0, 0.0))
-        sums[one["source"]] = seconds + one["seconds"], games + one["games"]
+        sums[one["source"]] = seconds + one["seconds"], games + one["games"] - one.get("cut_short", 0) / 2
     found |= {source: seconds / games for source, (seconds, games) in sums.items() if games}
     return found
 

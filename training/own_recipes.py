@@ -1,11 +1,16 @@
 """Recipes for any domain with a simulator, from nothing and without a solver: those of games of one's own.
 
-They are meant for runs by minutes, which size their rounds to the time (`escalade.training.budget`): so their numbers
-of games and passes are what is worth doing at most.
+They are meant for runs by minutes, which size their rounds to the time (`escalade.training.budget`): their numbers of
+games and passes are what is worth doing at most.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from escalade.domains.base import Domain
+from escalade.domains.lengths import has_one_player
 from escalade.search.config import SearchConfig
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.learner import LearnerConfig
@@ -15,6 +20,7 @@ from escalade.training.window import WindowConfig
 
 VECTOR = Recipe(
     iterations=12,
+    # They cost nothing but the rules, and after them a search knows at least how games end.
     untaught="random",
     network=Network(kind="residual", hidden=(128, 128)),
     games=2000,
@@ -31,3 +37,36 @@ VECTOR = Recipe(
     # Matches of the networks alone cost next to nothing, and all games are learned from whoever wins them.
     evaluation=EvaluationConfig(simulations=(0, 64), players=(0,), games=40),
 )
+"""Minutes: a small network, which a Python rule costs more than."""
+
+HOUR = replace(
+    VECTOR,
+    iterations=40,
+    network=Network(kind="residual", hidden=(256, 256, 256)),
+    games=20_000,
+    self_play=replace(VECTOR.self_play, search=SearchConfig(simulations=48, algorithm="gumbel")),
+    rows=2_000_000,
+    passes=2,
+    last_passes=8,
+    learner=LearnerConfig(batch_size=512, learning_rate=2e-3, average=0.995),
+)
+"""An hour and more: a network with room for what so many games show."""
+
+
+def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
+    """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]. In
+    domains with one player the searches rescale values (`SearchConfig.rescale`). Empty without a simulator."""
+    if not domain.has_simulator:
+        return {}
+    found = {"default": VECTOR, "hour": HOUR}
+    if len(domain.observation_shape) == 3:
+        board = Network(kind="convolutional", hidden=(32, 32, 32), features=128)
+        found["board"] = replace(VECTOR, network=board)
+    if has_one_player(domain):
+        found = {name: _rescaled(recipe) for name, recipe in found.items()}
+    return found
+
+
+def _rescaled(recipe: Recipe) -> Recipe:
+    play = recipe.self_play
+    return replace(recipe, self_play=replace(play, search=replace(play.search, rescale=True)))

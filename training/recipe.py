@@ -169,12 +169,11 @@ def recipe_from(given: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
 
 
 def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
-    """A recipe by name: "default" is there for any domain with a simulator. Raises SettingsError for unknown names."""
-    from escalade.training.own_recipes import VECTOR
+    """A recipe by name: those made for the domain, or those that suit any (`escalade.training.own_recipes`). Raises
+    SettingsError for unknown names."""
+    from escalade.training.own_recipes import own_recipes
 
-    named = RECIPES.get(domain.name, {})
-    if name == "default":
-        return named.get("default", VECTOR if domain.has_simulator else Recipe())
+    named = {"default": Recipe(), **own_recipes(domain), **RECIPES.get(domain.name, {})}
     if name not in named:
         known = ", ".join(sorted({"default", *named}))
         raise SettingsError(f"there is no recipe '{name}' for domain '{domain.name}'; there is: {known}")
