@@ -62,10 +62,14 @@ class TrainView:
             threading.Thread(target=self._print_on, daemon=True, name="escalade-train-view").start()
 
     def _print_on(self) -> None:
-        """Where nothing is drawn, say how far it is when nothing was printed for a while, whatever takes so long."""
+        """Where nothing is drawn, say how far it is, whatever takes so long."""
         while not self._closed.wait(1.0):
-            if self._clock() - self._printed >= SILENT_SECONDS:
-                self._print(self._standing())
+            self.break_silence()
+
+    def break_silence(self) -> None:
+        """Print where the run is, if nothing was printed for SILENT_SECONDS."""
+        if self._clock() - self._printed >= SILENT_SECONDS:
+            self._print(self._standing())
 
     def _print(self, line: str) -> None:
         self._printed = self._clock()

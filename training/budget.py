@@ -20,9 +20,9 @@ from escalade.training.judge import GAMES
 from escalade.training.recipe import Recipe
 from escalade.training.self_play import SelfPlayConfig
 
-ROUNDS = 18
+ROUNDS = 20
 """Iterations that a run is cut into, as long as each takes a time within the bounds that follow."""
-SHORTEST, LONGEST = 6.0, 90.0
+SHORTEST, LONGEST = 6.0, 45.0
 FITTING = 0.3
 """Share of an iteration that is for the fit."""
 LAST_FIT = 0.09

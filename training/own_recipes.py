@@ -29,7 +29,7 @@ VECTOR = Recipe(
         SearchConfig(simulations=24, algorithm="gumbel"), at_once=64, opening_plies=None, max_plies=None
     ),
     rows=500_000,
-    recent=0.6,
+    recent=0.75,
     window=WindowConfig(outcome_weight=0.6, validation=0.04),
     passes=6,
     last_passes=16,
@@ -55,7 +55,8 @@ HOUR = replace(
 
 def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
     """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]. In
-    domains with one player the searches rescale values (`SearchConfig.rescale`). Empty without a simulator."""
+    domains with one player the searches rescale values (`SearchConfig.rescale`), and all experience is learned from.
+    Empty without a simulator."""
     if not domain.has_simulator:
         return {}
     found = {"default": VECTOR, "hour": HOUR}
@@ -63,10 +64,11 @@ def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
         board = Network(kind="convolutional", hidden=(32, 32, 32), features=128)
         found["board"] = replace(VECTOR, network=board)
     if has_one_player(domain):
-        found = {name: _rescaled(recipe) for name, recipe in found.items()}
+        found = {name: _alone(recipe) for name, recipe in found.items()}
     return found
 
 
-def _rescaled(recipe: Recipe) -> Recipe:
+def _alone(recipe: Recipe) -> Recipe:
     play = recipe.self_play
-    return replace(recipe, self_play=replace(play, search=replace(play.search, rescale=True)))
+    # Who plays well sees no more of what failing looks like, and forgets it, unless it is kept.
+    return replace(recipe, recent=1.0, self_play=replace(play, search=replace(play.search, rescale=True)))

@@ -18,6 +18,10 @@ from escalade.training.run import Run, RunError
 from escalade.training.td import shared_td_values
 from escalade.training.window import Targets, position_keys, split
 
+RANDOM_UNTIL = 3
+"""Iteration after which games of random moves are learned from no more: they say what positions are worth to those who
+play at random."""
+
 
 def window(run: Run, iteration: int, network: PolicyValueNetwork) -> tuple[Targets, Targets]:
     """What an iteration learns from, and what it validates by. network: what TD(0) targets are made with, if the recipe
@@ -47,7 +51,9 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     parts: list[Rows] = []
     count = 0
     names = {entry.name for entry in store.entries}
-    first = iteration + 1 - math.ceil(run.recipe.recent * (iteration + 1))
+    first = math.floor((1 - run.recipe.recent) * (iteration + 1))
+    if run.recipe.untaught == "random" and iteration > RANDOM_UNTIL:
+        first = max(first, 2)
     for entry in reversed(store.entries):
         searched_anew = f"{Path(entry.name).stem}-search{Path(entry.name).suffix}" in names
         if count >= run.recipe.rows or searched_anew or not first <= _iteration_of(entry.name, iteration) <= iteration:

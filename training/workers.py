@@ -112,9 +112,9 @@ class Processes(_Context):
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._reports.put(None)
         self._passing.join()
-        for pid in self._pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for child in multiprocessing.active_children():
+            if child.pid in self._pids:
+                child.kill()
         self._pool.shutdown(wait=True)
 
 
