@@ -52,11 +52,11 @@ class GreedyDiscs:
         return int(np.random.default_rng(seed).choice(best))
 
 
-def train(name: str, minutes: float, seed: int, root: Path) -> dict[str, Any]:
+def train(name: str, minutes: float, seed: int, root: Path, recipe: str = "default") -> dict[str, Any]:
     """Train by the command line. Returns what is to be said of the run itself."""
     run = f"{name.partition(':')[0]}-{seed}"
     command = [str(Path(sys.executable).parent / "escalade"), "train", name, "--minutes", str(minutes)]
-    command += ["--seed", str(seed), "--root", str(root), "--run", run]
+    command += ["--seed", str(seed), "--root", str(root), "--run", run, "--recipe", recipe]
     began, load = time.time(), os.getloadavg()[0]
     environment = {**os.environ, "PYTHONPATH": str(GAMES)}
     subprocess.run(
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--games", nargs="+", default=list(NAMES), metavar="MODULE:CLASS")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--recipe", default="default", help="a name, or the path of a file")
     parser.add_argument("--alone", type=int, default=40, help="games against the one-ply player")
     parser.add_argument("--searching", type=int, default=20, help="games against the search with 200 rollouts")
     parser.add_argument("--root", type=Path, default=None, help="folder of the runs; a temporary one if left out")
@@ -120,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in given.games:
             for seed in given.seeds:
-                row = train(name, given.minutes, seed, given.root or Path(folder))
+                row = train(name, given.minutes, seed, (given.root or Path(folder)).absolute(), given.recipe)
                 row |= judge(name, Path(row["bundle"]), given.alone, given.searching, seed + 1)
                 rows.append(row)
                 if not given.json:

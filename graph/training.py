@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from langgraph.types import Checkpointer, Send, StateSnapshot
 
 from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
+from escalade.search.solvers import exact_solver
 from escalade.training import budget, certify_run, judge, steps
 from escalade.training.clock import clock_of, forget_clock
 from escalade.training.recipe import recipe_from
@@ -125,8 +126,9 @@ class _Nodes:
             pace = budget.paces(expected or {}, state.get("collected") or ())
             first = run.bundle(iteration - 1) is None and run.recipe.untaught == "random"
             clock = clock_of(run.folder)
-            after = budget.closing(minutes, clock.startup)
-            part = budget.next_round(minutes, clock.seconds, after, self._judging(run, iteration, minutes), first=first)
+            after = self._after(run, minutes)
+            judging, shape = self._judging(run, iteration, minutes), budget.shape_of(run.recipe, run.domain)
+            part = budget.next_round(minutes, clock.seconds, after, judging, first=first, shape=shape)
             last = part.last
             ends = clock.seconds + budget.SLACK * part.collect
             known |= {"pace": pace, "fit_seconds": part.fit, "collect_ends": ends}
@@ -144,12 +146,20 @@ class _Nodes:
             "iteration_seconds": 0.0,
         }
 
+    def _after(self, run: Run, minutes: float) -> float:
+        """Seconds that the end of a run by minutes is to take: what is proven, and what is drawn."""
+        proven = None if exact_solver(run.domain) is None else budget.provable(run.recipe.certify, minutes)
+        proving = 0.0 if proven is None else budget.proof_seconds(proven)
+        return budget.closing(minutes, clock_of(run.folder).startup) + proving
+
     def _judging(self, run: Run, iteration: int, minutes: float) -> float:
         """Seconds that the next evaluation will take, going by the ones before."""
         before = (
             run.read(run.iteration(number) / "evaluation.json") for number in range(max(1, iteration - 3), iteration)
         )
         took = [float(found["seconds"]) for found in before if found is not None]
+        if iteration == 1 and exact_solver(run.domain) is not None:
+            return budget.solver_judging(run.recipe)
         # The first has no champion to beat, and costs nothing.
         matches = budget.JUDGING * budget.round_seconds(minutes) if iteration == 2 and run.domain.has_simulator else 0.0
         return max([matches, *took])
@@ -212,7 +222,7 @@ class _Nodes:
         clock, limit = clock_of(run.folder), {}
         with clock.working():
             if minutes is not None:
-                after = budget.closing(minutes, clock.startup) + self._judging(run, state["iteration"], minutes)
+                after = self._after(run, minutes) + self._judging(run, state["iteration"], minutes)
                 left = 60 * minutes - clock.seconds - after
                 planned = state.get("fit_seconds") or left
                 limit = {"seconds": max(budget.LEAST, left if state["last"] else min(planned, left))}
@@ -261,6 +271,14 @@ class _Nodes:
     def certify(self, state: TrainingState) -> dict[str, Any]:
         """What the best network may decide alone, proven at the end of the run."""
         run, iteration = self._run(state), state["iteration"]
+        minutes, _ = _budget(run, state)
+        if minutes is not None and run.recipe.certify is not None and exact_solver(run.domain) is not None:
+            config = budget.provable(run.recipe.certify, minutes)
+            if config is None:
+                reason = f"a run of {minutes:g} minutes has no time to prove anything: see `escalade certify`"
+                _tell()({"event": "certify", "iteration": iteration, "certified": False, "reason": reason})
+                return {}
+            run.recipe = replace(run.recipe, certify=config)
         with clock_of(run.folder).working():
             done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
         _tell()({"event": "certify", "iteration": iteration, **done})

@@ -31,6 +31,10 @@ SMOKE: dict[str, list[str]] = {
     "graph_overhead": ["--decisions", "3", "--warm-up", "1", "--json"],
     "llm_batching": ["TEXTS", "--count", "4"],
     "llm_ladder": ["--count", "6", "--endpoint", "30 % errors, 10 % hangs"],
+    "own_games": [
+        *("--games", "cart_pole:CartPole", "hex5:Hex5", "--minutes", "0.02", "--alone", "4", "--searching", "2"),
+        "--json",
+    ],
     "promise": [
         *("--domain", "tic_tac_toe", "--bundle", "builtin:tic_tac_toe", "--states", "1200", "--fit", "200"),
         *("--simulations", "4", "--certifications", "2", "--tune", "200", "--calibrate", "200", "--folder", "OUT"),

@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from escalade.domains.base import Domain, array_domain
+from escalade.domains.evaluator import usable_cores
 from escalade.domains.lengths import Lengths
+from escalade.search.solvers import exact_solver
+from escalade.training.certify_config import CertifyConfig
 from escalade.training.collect import CollectTask
 from escalade.training.judge import GAMES
 from escalade.training.recipe import Recipe
 from escalade.training.self_play import SelfPlayConfig
 
-ROUNDS = 20
-"""Iterations that a run is cut into, as long as each takes a time within the bounds that follow."""
-SHORTEST, LONGEST = 6.0, 45.0
-FITTING = 0.3
-"""Share of an iteration that is for the fit."""
-LAST_FIT = 0.09
-"""Share of the whole run that the last fit has."""
+SHORTEST = 6.0
+"""Seconds of an iteration at least."""
 FIRST = 0.03
 """Share of the whole run in which nobody that was taught collects."""
 JUDGING = 0.12
@@ -39,8 +37,33 @@ LEAST = 0.5
 """Seconds that collecting and a fit have at least, even if the budget is spent."""
 OVERHEAD, COMPILED = 4e-5, 4e-5
 """Seconds of a simulation beside Python rules, and of a whole one where the rules are kernels."""
+SOLVING = 0.01
+"""Seconds of a position that is solved exactly, in the middle of a game."""
+PROVING, FEWEST_STATES = 0.2, 1000
+"""Share of the whole run that certificates may take, and states with which they are hopeless."""
 FAMILY = 0.5
 """Seconds of a solved family, before one was solved."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a run by minutes is cut. rounds: iterations, as long as none takes more than `longest` seconds. fitting:
+    share of an iteration that is for the fit. last_fit: share of the whole run that the last fit has."""
+
+    rounds: int
+    longest: float
+    fitting: float
+    last_fit: float
+
+
+SELF_TAUGHT = Shape(rounds=20, longest=45.0, fitting=0.3, last_fit=0.09)
+"""Many short iterations: what is learned makes the next games better."""
+LABELLED = Shape(rounds=5, longest=600.0, fitting=0.25, last_fit=0.25)
+"""Few, where a solver's labels teach most: they are as good in the first iteration as in the last."""
+
+
+def shape_of(recipe: Recipe, domain: Domain[Any]) -> Shape:
+    return LABELLED if recipe.families and exact_solver(domain) is not None else SELF_TAUGHT
 
 
 @dataclass(frozen=True)
@@ -52,9 +75,9 @@ class Round:
     last: bool
 
 
-def round_seconds(minutes: float) -> float:
+def round_seconds(minutes: float, shape: Shape = SELF_TAUGHT) -> float:
     """Seconds of an iteration, but for the first and the last."""
-    return min(max(60 * minutes / ROUNDS, SHORTEST), LONGEST)
+    return min(max(60 * minutes / shape.rounds, SHORTEST), shape.longest)
 
 
 def closing(minutes: float, startup: float = 0.0) -> float:
@@ -63,16 +86,19 @@ def closing(minutes: float, startup: float = 0.0) -> float:
     return min(1.0 + 0.015 * 60 * minutes, 8.0) + 0.7 * min(startup, 0.3 * 60 * minutes)
 
 
-def next_round(minutes: float, spent: float, after: float, judging: float, *, first: bool) -> Round:
+def next_round(
+    minutes: float, spent: float, after: float, judging: float, *, first: bool = False, shape: Shape = SELF_TAUGHT
+) -> Round:
     """minutes: of the whole run. spent: seconds of work so far. after: what the end will take (`closing`); judging:
-    what the evaluation will. first: whether nobody was taught yet."""
-    total, length = 60 * minutes, round_seconds(minutes)
-    last_fit = LAST_FIT * total
+    what the evaluation will. first: whether random moves are to be played."""
+    # Where judging is dear, iterations are longer, so that most of the time teaches.
+    total, length = 60 * minutes, max(round_seconds(minutes, shape), 4 * judging)
+    last_fit = shape.last_fit * total
     left = total - spent - after - judging - last_fit
     if left <= 1.5 * length + judging:
         return Round(max(LEAST, left), max(LEAST, min(last_fit, left + last_fit)), True)
-    collect = max(LEAST, FIRST * total) if first else (1 - FITTING) * length
-    return Round(min(collect, left), FITTING * length, False)
+    collect = max(LEAST, FIRST * total) if first else (1 - shape.fitting) * length
+    return Round(min(collect, left), shape.fitting * length, False)
 
 
 def paces(known: Mapping[str, float], collected: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -81,10 +107,11 @@ def paces(known: Mapping[str, float], collected: Iterable[Mapping[str, Any]]) ->
     found = dict(known)
     sums: dict[str, tuple[float, float]] = {}
     for one in collected:
-        if one.get("repeated") or one.get("model") == "random":
+        if one.get("repeated"):
             continue
-        seconds, games = sums.get(one["source"], (0.0, 0.0))
-        sums[one["source"]] = seconds + one["seconds"], games + one["games"] - one.get("cut_short", 0) / 2
+        source = one.get("moves", one["source"])
+        seconds, games = sums.get(source, (0.0, 0.0))
+        sums[source] = seconds + one["seconds"], games + one["games"] - one.get("cut_short", 0) / 2
     found |= {source: seconds / games for source, (seconds, games) in sums.items() if games}
     return found
 
@@ -132,6 +159,25 @@ def sized(
 def _pace(task: CollectTask, pace: Mapping[str, float]) -> float:
     random = task.source == "self_play" and task.bundle is None and task.untaught == "random"
     return max(pace.get("random" if random else task.source, FAMILY), 1e-6)
+
+
+def solver_judging(recipe: Recipe) -> float:
+    """Seconds in which an exact solver's positions are decided, by estimate, before it was ever done."""
+    return recipe.positions * (sum(recipe.evaluation.simulations) * COMPILED / usable_cores() + SOLVING)
+
+
+def proof_seconds(config: CertifyConfig) -> float:
+    """Seconds that certificates take, by estimate."""
+    return config.states * (config.simulations * COMPILED / usable_cores() + SOLVING)
+
+
+def provable(config: CertifyConfig | None, minutes: float) -> CertifyConfig | None:
+    """What a run of so many minutes has the time to prove at its end: with fewer states, or nothing where those would
+    be too few to prove anything."""
+    if config is None or (took := proof_seconds(config)) <= PROVING * 60 * minutes:
+        return config
+    states = int(config.states * PROVING * 60 * minutes / took)
+    return dataclasses.replace(config, states=states) if states >= FEWEST_STATES else None
 
 
 def judged(recipe: Recipe, domain: Domain[Any], lengths: Lengths, minutes: float) -> Recipe:

@@ -141,6 +141,7 @@ def _self_play(
 ) -> Iterator[tuple[int, Rows | None]]:
     games = range(task.first, task.first + task.count)
     if task.bundle is None and task.untaught == "random":
+        numbers["moves"] = "random"
         for rows in random_games(domain, games, task.self_play, seed=task.seed, run=task.run, until=over):
             yield len(np.unique(rows.game)), rows
         return

@@ -20,29 +20,32 @@ MINUTES = st.floats(0.01, 600)
 LENGTHS = Lengths(mean=20, longest=30, ended=True, bound=None, step_seconds=1e-4)
 
 
-@given(MINUTES, st.floats(0, 1e4), st.floats(0, 60), st.floats(0, 60), st.booleans())
+SHAPES = st.sampled_from([budget.SELF_TAUGHT, budget.LABELLED])
+
+
+@given(MINUTES, st.floats(0, 1e4), st.floats(0, 60), st.floats(0, 60), st.booleans(), SHAPES)
 def test_a_round_fits_into_what_is_left(
-    minutes: float, spent: float, after: float, judging: float, first: bool
+    minutes: float, spent: float, after: float, judging: float, first: bool, shape: budget.Shape
 ) -> None:
-    plan = budget.next_round(minutes, spent, after, judging, first=first)
+    plan = budget.next_round(minutes, spent, after, judging, first=first, shape=shape)
     left = 60 * minutes - spent - after - judging
     assert plan.collect >= 0
     assert plan.fit > 0
     assert plan.collect + plan.fit <= max(left, 0) + 2 * budget.LEAST + 1e-6
     if not plan.last:
         # What is left after it is enough for a last fit.
-        assert left - plan.collect >= budget.LAST_FIT * 60 * minutes - 1e-6
+        assert left - plan.collect >= shape.last_fit * 60 * minutes - 1e-6
 
 
-@given(MINUTES, st.floats(0, 0.2))
-def test_a_run_ends_after_a_bounded_number_of_rounds(minutes: float, slower: float) -> None:
+@given(MINUTES, st.floats(0, 0.2), SHAPES)
+def test_a_run_ends_after_a_bounded_number_of_rounds(minutes: float, slower: float, shape: budget.Shape) -> None:
     """Even where each takes somewhat longer than planned, the last one ends within the budget and 15 %."""
     spent, after = 0.0, budget.closing(minutes)
     for number in range(10_000):
-        plan = budget.next_round(minutes, spent, after, 0.0, first=number == 0)
+        plan = budget.next_round(minutes, spent, after, 0.0, first=number == 0, shape=shape)
         spent += (plan.collect + (0 if plan.last else plan.fit)) * (1 + slower)
         if plan.last:
-            spent += max(budget.LEAST, min(60 * minutes - spent - after, budget.LAST_FIT * 60 * minutes))
+            spent += max(budget.LEAST, min(60 * minutes - spent - after, shape.last_fit * 60 * minutes))
             break
     else:
         pytest.fail("it did not end")
@@ -97,6 +100,8 @@ def test_the_pace_follows_what_was_measured() -> None:
     assert budget.paces(known, [{**collected[0], "cut_short": 5}])["self_play"] == 4.0  # none of them ended
     assert budget.paces(known, [{**collected[0], "games": 0}]) == known
     assert budget.paces(known, [{**collected[0], "repeated": True}]) == known
+    # What random games take says nothing of searched ones.
+    assert budget.paces(known, [{**collected[0], "moves": "random"}]) == {**known, "random": 2.0}
 
 
 def test_dear_rules_are_expected_to_take_long() -> None:
