@@ -41,8 +41,9 @@ class Lengths:
 
     @property
     def opening(self) -> int:
-        """Random plies that a game may begin with and still be one."""
-        return round(self.mean / 4)
+        """Random plies that a game may begin with: so many that positions are met which good players avoid, since whoever
+        is played against may not be one."""
+        return round(self.mean / 2)
 
 
 def lengths_of(domain: Domain[Any], *, seed: int = 0, seconds: float | None = None) -> Lengths:

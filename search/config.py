@@ -34,8 +34,9 @@ class SearchConfig:
     considered: at most so many actions enter sequential halving.
     c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits. The paper took 50 and 1 for Go and
         chess; a smaller scale trusts noisy estimates less, and gives softer training targets.
-    rescale: weigh Q by the range that a node's actions span rather than by [-1, 1]. For domains with one player, where
-        a single action changes an outcome by little; in games for two the fixed range tells more. Only "gumbel".
+    rescale: weigh Q by the range that a node's actions span rather than by [-1, 1]. It learns faster where a single
+        action changes little of what is expected, as in most positions of a young network; the fixed range gives softer
+        policies, which tell how much an action matters. Only "gumbel".
     gumbel_scale: of the chance in a Gumbel search: 1 samples from the improved policy, 0 takes the best action.
     """
 

@@ -26,7 +26,7 @@ VECTOR = Recipe(
     games=2000,
     games_a_task=100,
     self_play=SelfPlayConfig(
-        SearchConfig(simulations=24, algorithm="gumbel"), at_once=64, opening_plies=None, max_plies=None
+        SearchConfig(simulations=24, algorithm="gumbel", rescale=True), at_once=64, opening_plies=None, max_plies=None
     ),
     rows=500_000,
     recent=0.75,
@@ -44,7 +44,7 @@ HOUR = replace(
     iterations=40,
     network=Network(kind="residual", hidden=(256, 256, 256)),
     games=20_000,
-    self_play=replace(VECTOR.self_play, search=SearchConfig(simulations=48, algorithm="gumbel")),
+    self_play=replace(VECTOR.self_play, search=SearchConfig(simulations=48, algorithm="gumbel", rescale=True)),
     rows=2_000_000,
     passes=2,
     last_passes=8,
@@ -54,9 +54,8 @@ HOUR = replace(
 
 
 def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
-    """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]. In
-    domains with one player the searches rescale values (`SearchConfig.rescale`), and all experience is learned from.
-    Empty without a simulator."""
+    """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]. Empty
+    without a simulator. In domains with one player all experience is learned from, but the random games."""
     if not domain.has_simulator:
         return {}
     found = {"default": VECTOR, "hour": HOUR}
@@ -64,11 +63,6 @@ def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
         board = Network(kind="convolutional", hidden=(32, 32, 32), features=128)
         found["board"] = replace(VECTOR, network=board)
     if has_one_player(domain):
-        found = {name: _alone(recipe) for name, recipe in found.items()}
+        # Who plays well sees no more of what failing looks like, and forgets it, unless it is kept.
+        found = {name: replace(recipe, recent=1.0) for name, recipe in found.items()}
     return found
-
-
-def _alone(recipe: Recipe) -> Recipe:
-    play = recipe.self_play
-    # Who plays well sees no more of what failing looks like, and forgets it, unless it is kept.
-    return replace(recipe, recent=1.0, self_play=replace(play, search=replace(play.search, rescale=True)))

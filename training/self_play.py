@@ -40,8 +40,8 @@ class SelfPlayConfig:
         "Accelerating self-play learning in Go", 2019, section 3.1). Their rows have no policy.
     teaching: share of moves that are searched by `search` where there is a `quick`.
     at_once: games under way.
-    opening_plies: games begin with a random number of random moves, at most so many, which teach nothing. None: a
-        quarter of a random game.
+    opening_plies: games begin with a random number of random moves, at most so many, which teach nothing. None: half
+        of a random game.
     max_plies: a game still open after so many moves, those of the opening included, ends with the value that a search
         gives its last position. None: what the domain says no game exceeds, or some times what its random games take
         (`escalade.domains.lengths`).

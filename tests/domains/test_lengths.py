@@ -35,7 +35,7 @@ def test_random_games_show_how_long_they_are() -> None:
     assert found.ended
     assert 7 <= found.mean <= found.longest <= 21
     assert found.limit >= max(LEAST, 2 * found.longest)  # good play may be longer
-    assert found.opening == round(found.mean / 4)
+    assert found.opening == round(found.mean / 2)
     assert lengths_of(Nim()).longest == found.longest
 
 

@@ -280,6 +280,6 @@ def test_games_that_are_cut_have_no_outcome_but_what_is_proven(domain: Any, move
 def test_openings_and_bounds_may_be_left_to_the_domain() -> None:
     config = SelfPlayConfig(SMALL, at_once=4, opening_plies=None, max_plies=None)
     player = SelfPlay(TTT, UniformEvaluator(), config, seed=1)
-    assert (player.config.opening_plies, player.config.max_plies) == (2, 100)
+    assert (player.config.opening_plies, player.config.max_plies) == (4, 100)
     rows = joined(list(player.play(range(30))))
     assert rows.ply.max() <= 8
