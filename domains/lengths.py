@@ -41,7 +41,7 @@ class Lengths:
 
     @property
     def opening(self) -> int:
-        """Random plies that a game may begin with: so many that positions are met which good players avoid, since whoever
+        """Random plies that a game may begin with: so many that positions are met which good players avoid, since who
         is played against may not be one."""
         return round(self.mean / 2)
 
