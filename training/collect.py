@@ -3,6 +3,7 @@ returns plain numbers; done again, after a crash or on another machine, it leave
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +32,7 @@ from escalade.training.solved import SolvedConfig, casual_families, exact_labels
 
 Untaught = Literal["rollouts", "uniform", "random"]
 """Who plays where there is no network yet."""
+FEWEST_MOVES = 4
 HEARD_SECONDS = 0.5
 """Between two reports of progress in which nothing has ended."""
 
@@ -144,7 +146,13 @@ def _self_play(
         numbers["moves"] = "random"
         for rows in random_games(domain, games, task.self_play, seed=task.seed, run=task.run, until=over):
             yield len(np.unique(rows.game)), rows
-        return
+            numbers["rows"] = numbers.get("rows", 0) + len(rows)
+        if "rows" in numbers:
+            return
+        # None ended in time. A move or two of one searched game is something to begin with.
+        moves = itertools.count()
+        games, over = games[:1], lambda: next(moves) >= FEWEST_MOVES
+        task = replace(task, untaught="uniform", self_play=replace(task.self_play, at_once=1, opening_plies=0))
     evaluator, model = _evaluator(task, domain)
     player = SelfPlay(domain, evaluator, task.self_play, seed=task.seed)
     for played in player.turns(games, task.run, model, until=over):

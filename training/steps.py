@@ -50,6 +50,11 @@ def tasks(
     """
     recipe, config = run.recipe, run.config
     bundle = run.bundle(iteration - 1)
+    self_play, endless = recipe.self_play, False
+    if recipe.games:
+        lengths = run.lengths()
+        # Random games that do not end show nothing; a search at least learns from itself.
+        self_play, endless = self_play.of(lengths), not lengths.mean
     common = CollectTask(
         source="self_play",
         domain=config.domain,
@@ -62,8 +67,8 @@ def tasks(
         run=run.name,
         bundle=None if bundle is None else str(bundle.relative_to(run.folder)),
         cores=cores,
-        untaught=recipe.untaught,
-        self_play=recipe.self_play.of(run.lengths()) if recipe.games else recipe.self_play,
+        untaught="uniform" if recipe.untaught == "random" and endless else recipe.untaught,
+        self_play=self_play,
         solved=recipe.solved,
         solve_games=recipe.solve_games and exact_solver(run.domain) is not None,
         search=recipe.relabel,

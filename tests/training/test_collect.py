@@ -182,6 +182,14 @@ def test_random_games_are_a_piece_too(tmp_path: Path) -> None:
     assert np.isnan(rows_in(tmp_path).policy).all()
 
 
+def test_random_games_that_do_not_end_in_time_are_replaced_by_a_few_moves(tmp_path: Path) -> None:
+    given = replace(task(tmp_path, count=20), bundle=None, untaught="random", seconds=1e-9)
+    stats = collect(given.plain())
+    rows = rows_in(tmp_path)
+    assert len(rows) == stats["rows"] == 4
+    assert not np.isnan(rows.policy).any()
+
+
 ON_RAY = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
