@@ -116,6 +116,8 @@ class _Nodes:
         if spent or (iterations is not None and iteration > iterations):
             return {**known, "spent": True, "tasks": []}
         last = iterations is not None and iteration == iterations
+        if minutes is not None and iteration == 1 and exact_solver(run.domain) is not None:
+            run.judge_by(budget.judged_positions(run.recipe, minutes, clock_of(run.folder).startup))
         if iteration == 1 and (begun := judge.judge_start(run, _tell())) is not None:
             known |= {"history": [begun], "seconds": begun["seconds"], "champion": run.champion}
         sizes: dict[str, Any] = {}
@@ -148,9 +150,10 @@ class _Nodes:
 
     def _after(self, run: Run, minutes: float) -> float:
         """Seconds that the end of a run by minutes is to take: what is proven, and what is drawn."""
-        proven = None if exact_solver(run.domain) is None else budget.provable(run.recipe.certify, minutes)
-        proving = 0.0 if proven is None else budget.proof_seconds(proven)
-        return budget.closing(minutes, clock_of(run.folder).startup) + proving
+        startup, solved = clock_of(run.folder).startup, exact_solver(run.domain) is not None
+        proven = budget.provable(run.recipe.certify, minutes, startup) if solved else None
+        proving = 0.0 if proven is None else budget.proof_seconds(proven, startup)
+        return budget.closing(minutes, startup) + proving
 
     def _judging(self, run: Run, iteration: int, minutes: float) -> float:
         """Seconds that the next evaluation will take, going by the ones before."""
@@ -159,7 +162,7 @@ class _Nodes:
         )
         took = [float(found["seconds"]) for found in before if found is not None]
         if iteration == 1 and exact_solver(run.domain) is not None:
-            return budget.solver_judging(run.recipe)
+            return budget.solver_judging(run.recipe, clock_of(run.folder).startup)
         # The first has no champion to beat, and costs nothing.
         matches = budget.JUDGING * budget.round_seconds(minutes) if iteration == 2 and run.domain.has_simulator else 0.0
         return max([matches, *took])
@@ -273,7 +276,7 @@ class _Nodes:
         run, iteration = self._run(state), state["iteration"]
         minutes, _ = _budget(run, state)
         if minutes is not None and run.recipe.certify is not None and exact_solver(run.domain) is not None:
-            config = budget.provable(run.recipe.certify, minutes)
+            config = budget.provable(run.recipe.certify, minutes, clock_of(run.folder).startup)
             if config is None:
                 reason = f"a run of {minutes:g} minutes has no time to prove anything: see `escalade certify`"
                 _tell()({"event": "certify", "iteration": iteration, "certified": False, "reason": reason})

@@ -37,8 +37,12 @@ LEAST = 0.5
 """Seconds that collecting and a fit have at least, even if the budget is spent."""
 OVERHEAD, COMPILED = 4e-5, 4e-5
 """Seconds of a simulation beside Python rules, and of a whole one where the rules are kernels."""
-SOLVING = 0.01
+SOLVING = 0.03
 """Seconds of a position that is solved exactly, in the middle of a game."""
+STARTUP = 5.0
+"""Seconds that a session takes to begin on an idle machine."""
+SOLVED_JUDGING, FEWEST_POSITIONS = 0.1, 50
+"""Share of the whole run that judging by exactly solved positions may take once, and how many there are at least."""
 PROVING, FEWEST_STATES = 0.2, 1000
 """Share of the whole run that certificates may take, and states with which they are hopeless."""
 FAMILY = 0.5
@@ -161,20 +165,35 @@ def _pace(task: CollectTask, pace: Mapping[str, float]) -> float:
     return max(pace.get("random" if random else task.source, FAMILY), 1e-6)
 
 
-def solver_judging(recipe: Recipe) -> float:
+def busy(startup: float) -> float:
+    """How many times longer everything takes than on an idle machine, going by what a session took to begin."""
+    return max(1.0, startup / STARTUP)
+
+
+def solver_judging(recipe: Recipe, startup: float) -> float:
     """Seconds in which an exact solver's positions are decided, by estimate, before it was ever done."""
-    return recipe.positions * (sum(recipe.evaluation.simulations) * COMPILED / usable_cores() + SOLVING)
+    return recipe.positions * _position_seconds(sum(recipe.evaluation.simulations), startup)
 
 
-def proof_seconds(config: CertifyConfig) -> float:
+def judged_positions(recipe: Recipe, minutes: float, startup: float) -> int:
+    """Exactly solved positions that a run of so many minutes has the time to be judged by."""
+    each = _position_seconds(sum(recipe.evaluation.simulations), startup)
+    return min(recipe.positions, max(FEWEST_POSITIONS, int(SOLVED_JUDGING * 60 * minutes / each)))
+
+
+def proof_seconds(config: CertifyConfig, startup: float) -> float:
     """Seconds that certificates take, by estimate."""
-    return config.states * (config.simulations * COMPILED / usable_cores() + SOLVING)
+    return config.states * _position_seconds(config.simulations, startup)
 
 
-def provable(config: CertifyConfig | None, minutes: float) -> CertifyConfig | None:
+def _position_seconds(simulations: int, startup: float) -> float:
+    return busy(startup) * (simulations * COMPILED / usable_cores() + SOLVING)
+
+
+def provable(config: CertifyConfig | None, minutes: float, startup: float) -> CertifyConfig | None:
     """What a run of so many minutes has the time to prove at its end: with fewer states, or nothing where those would
     be too few to prove anything."""
-    if config is None or (took := proof_seconds(config)) <= PROVING * 60 * minutes:
+    if config is None or (took := proof_seconds(config, startup)) <= PROVING * 60 * minutes:
         return config
     states = int(config.states * PROVING * 60 * minutes / took)
     return dataclasses.replace(config, states=states) if states >= FEWEST_STATES else None

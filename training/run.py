@@ -6,6 +6,7 @@
                             one certified/, its bundle with certificates; 0000 is what the run began with, if that was
                             a bundle
     budget.json             iterations or minutes, if they were changed on the way
+    sizes.json              how many positions it is judged by, if it has not the time for those of the recipe
     lengths.json            how long games are, and what a step of the rules takes, as random games have shown
     clock.json              seconds of work in all sessions
     metrics.jsonl           a line a pass, an evaluation, a promotion
@@ -22,7 +23,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,9 @@ class Run:
         self.folder = folder
         self.config = config
         self.recipe = config.recipe
+        sizes = self.read(folder / "sizes.json")
+        if isinstance(sizes, dict) and isinstance(sizes.get("positions"), int):
+            self.recipe = replace(self.recipe, positions=min(sizes["positions"], self.recipe.positions))
         self.domain: Domain[Any] = load_domain(config.domain, config.options or None)
         self.store = ExperienceStore(folder / "experience", self.domain)
         self._elsewhere: list[ExperienceStore] | None = None
@@ -193,6 +197,13 @@ class Run:
         bundle = self.bundle(iteration) or self.plain_bundle(iteration)
         link.symlink_to(bundle.relative_to(self.folder))
         os.replace(link, self.folder / "champion")
+
+    def judge_by(self, positions: int) -> None:
+        """Judge by no more positions than so many, in this session and all others; what was decided first holds."""
+        path = self.folder / "sizes.json"
+        if not path.exists():
+            self.write(path, {"positions": positions})
+            self.recipe = replace(self.recipe, positions=min(positions, self.recipe.positions))
 
     def lengths(self, *, timed: bool = False) -> Lengths:
         """How long games are, and what a step of the rules takes: found out once, so that every session of the run goes
