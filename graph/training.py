@@ -145,7 +145,6 @@ class _Nodes:
             "iteration": iteration,
             "last": last,
             "ends_at": ends_at,
-            "iteration_seconds": 0.0,
         }
 
     def _after(self, run: Run, minutes: float) -> float:
@@ -235,7 +234,6 @@ class _Nodes:
         return {
             "span": list(span),
             "seconds": state.get("seconds", 0.0) + took,
-            "iteration_seconds": took,
         }
 
     def _span(self, run: Run, state: TrainingState, seconds: float) -> tuple[float, float]:
@@ -267,7 +265,6 @@ class _Nodes:
         _tell()({"event": "evaluation", **line})
         return {
             "seconds": seconds,
-            "iteration_seconds": state["iteration_seconds"] + judged["seconds"],
             "history": [*state.get("history", []), line],
         }
 

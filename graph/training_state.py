@@ -59,7 +59,6 @@ class TrainingState(TrainingInput, total=False):
     last: Annotated[bool, Field(description="Whether this iteration is the last.")]
     ends_at: Annotated[float | None, Field(description="The minutes for which this iteration is the last.")]
     seconds: Annotated[float, Field(description="Seconds of work so far.")]
-    iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
     fit_seconds: Annotated[float, Field(description="Seconds that the fit of this iteration has, in a run by minutes.")]
     collect_ends: Annotated[
         float | None, Field(description="Seconds of work after which collecting ends, in a run by minutes.")

@@ -12,6 +12,7 @@ from nim import Nim
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.lengths import Lengths
 from escalade.training import budget
+from escalade.training.certify_config import CertifyConfig
 from escalade.training.collect import CollectTask
 from escalade.training.recipe import Recipe
 from escalade.training.self_play import SelfPlayConfig
@@ -120,3 +121,23 @@ def test_matches_are_as_long_as_an_iteration_has_time_for() -> None:
     slow = dataclasses.replace(LENGTHS, step_seconds=0.01)
     games = budget.judged(recipe, Nim(), slow, 1).evaluation.games
     assert games == 2
+
+
+def test_a_short_run_is_judged_by_fewer_positions_and_proves_less() -> None:
+    recipe = Recipe(positions=1000, certify=CertifyConfig())
+    few, more, all_of_them = (budget.judged_positions(recipe, minutes, 0.0) for minutes in (1, 5, 600))
+    assert budget.FEWEST_POSITIONS <= few < more < all_of_them == 1000
+    assert budget.judged_positions(recipe, 5, 10 * budget.STARTUP) < more  # on a busy machine
+    assert recipe.certify is not None
+    assert budget.provable(recipe.certify, 0.5, 0.0) is None
+    some = budget.provable(recipe.certify, 0.3 * budget.proof_seconds(recipe.certify, 0.0) / 60 / budget.PROVING, 0.0)
+    assert some is not None
+    assert some.states == pytest.approx(0.3 * recipe.certify.states, rel=0.01)
+    assert budget.provable(recipe.certify, 600, 0.0) == recipe.certify
+    assert budget.provable(None, 5, 0.0) is None
+
+
+def test_where_a_solver_labels_there_are_few_rounds() -> None:
+    assert budget.shape_of(Recipe(families=10), ConnectFour()) == budget.LABELLED
+    assert budget.shape_of(Recipe(families=10), Nim()) == budget.SELF_TAUGHT
+    assert budget.shape_of(Recipe(), ConnectFour()) == budget.SELF_TAUGHT
