@@ -202,8 +202,9 @@ def history_table(lines: list[dict[str, Any]]) -> Table:
 def plain_line(line: dict[str, Any]) -> str:
     """The same in words, for logs."""
     parts = [f"iteration {line['iteration']}", clock_time(line["seconds"]), f"{line.get('rows', 0)} positions"]
-    if "policy_loss" in line:  # not so of what a run begins with
-        parts += [f"policy loss {_number(line['policy_loss'])}", f"value loss {_number(line.get('value_loss'))}"]
+    for name in ("policy loss", "value loss"):  # not so of what a run begins with, or of games that show no policy
+        if (loss := line.get(name.replace(" ", "_"))) is not None:
+            parts.append(f"{name} {_number(loss)}")
     for size in _sizes([line]):
         name = "optimal alone" if size == 0 else f"with {size} simulations"
         parts.append(f"{name} {_percent(line.get(f'optimal_{size}'))}")
