@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainOptions, JsonOption, domain_options
+from escalade.app.process_age import process_age
+from escalade.app.recipe_file import recipe_option
 from escalade.app.settings import read_settings
 from escalade.app.train_setup import (
     contradictory_labels,
     go_on,
+    import_drawing,
     only_if_begun,
     plots,
     remember,
@@ -39,7 +43,9 @@ def train(
     domain: Annotated[
         str, typer.Argument(metavar="DOMAIN", help="Name of a domain (see `escalade domains`), or module:Class.")
     ],
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Approximate time limit, in minutes.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Time limit, in minutes; rounds are sized to it.")
+    ] = None,
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Total number of iterations.", show_default="the recipe's")
     ] = None,
@@ -51,7 +57,7 @@ def train(
         typer.Option(
             min=1,
             help="Number of collector processes; 1 collects in this process.",
-            show_default="cores, if a solver labels",
+            show_default="cores, if a solver labels, or for Python rules with --minutes",
         ),
     ] = None,
     fit_processes: Annotated[
@@ -67,7 +73,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE", help="Training recipe: a name, or a JSON file of changes to the default recipe."
+            metavar="NAME|FILE",
+            help="Training recipe: a name, or a JSON file of what differs from its `base`, another one.",
         ),
     ] = "default",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
@@ -107,6 +114,8 @@ def train(
 
     All files are in FOLDER/RUN; its folder `champion` is the best bundle so far.
     """
+    began = time.monotonic() - process_age()  # importing counts
+
     from langgraph.checkpoint.sqlite import SqliteSaver
 
     from escalade.app.compiling import announce_compiling
@@ -114,13 +123,14 @@ def train(
     announce_compiling()
     from escalade.app.train_view import open_view
     from escalade.graph.training import build_training_graph
+    from escalade.training.clock import clock_of
     from escalade.training.run import let_go
 
     given: dict[str, Any] = {
         "domain": domain,
         "minutes": minutes,
         "iterations": iterations,
-        "recipe": _recipe(recipe),
+        "recipe": recipe_option(recipe),
         "seed": seed,
         "options": domain_options(option),
         "experience": [str(folder.absolute()) for folder in experience or ()],
@@ -139,6 +149,7 @@ def train(
         stack.enter_context(only_if_begun(folder))
         wired = resources(stack, folder, domain, given, old, processes, fit_processes, ray, queue, register)
         folder.mkdir(parents=True, exist_ok=True)
+        clock_of(folder, began=began)
         if old is None:
             remember(folder, domain, recipe, minutes, iterations, seed, exclude, experience, start)
         run_file = folder / "collectors.json"
@@ -165,6 +176,7 @@ def train(
             os._exit(STOPPED)  # an exception would wait for the collectors; nothing is lost, whenever it ends
 
         signal.signal(signal.SIGINT, stop)
+        import_drawing()
         listeners: list[Any] = [view, *trackers(stack, track, folder, given)]
         for event in graph.stream(first, config, stream_mode="custom", durability="sync"):
             for listener in listeners:
@@ -177,21 +189,6 @@ def train(
         typer.echo(json.dumps({**shown, "folder": str(folder), "bundle": str(folder / "champion")}))
         return
     _summary(result, folder, drawn)
-
-
-def _recipe(recipe: str) -> str | dict[str, Any]:
-    """The name of a recipe, or what a file says."""
-    if not recipe.endswith(".json"):
-        return recipe
-    try:
-        document = json.loads(Path(recipe).read_bytes())
-    except OSError as error:
-        raise SettingsError(f"--recipe: '{recipe}' cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise SettingsError(f"--recipe: '{recipe}' is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise SettingsError(f"--recipe: '{recipe}' is not a JSON object")
-    return document
 
 
 def _summary(result: dict[str, Any], folder: Path, plots: list[Path]) -> None:

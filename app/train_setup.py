@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,18 @@ def contradictory_labels(folder: Path) -> dict[str, Any] | None:
     return found
 
 
+def import_drawing() -> None:
+    """Import what the drawings at the end need while the collectors work and this process only waits."""
+
+    def work() -> None:
+        with suppress(Exception):  # `plots` does without it, or says what is wrong
+            from escalade.training.drawing import new_figure
+
+            new_figure((1.0, 1.0)).subplots().set(title="fonts")
+
+    threading.Thread(target=work, daemon=True, name="escalade-import-drawing").start()
+
+
 def where(root: Path, resume: str | None, run: str | None, domain: str) -> tuple[Path, str, Run | None]:
     """The folder of runs, the name of this one, and the run itself if it is an old one."""
     from escalade.training.run import Run, RunError
@@ -147,24 +160,24 @@ def resources(
     """What the training graph works with: who collects (this process, `processes` of them here or at Ray's address, or
     whoever takes tasks from the queue), how many fit together, and whether champions are registered. What is opened for
     it closes with the stack."""
+    from escalade.domains.base import array_domain
     from escalade.domains.catalog import load_domain
     from escalade.domains.evaluator import usable_cores
     from escalade.graph.training import TrainingResources
     from escalade.search.solvers import exact_solver
     from escalade.training.collect import cores_each
     from escalade.training.distributed import fit_in
-    from escalade.training.recipe import Recipe, recipe_for
+    from escalade.training.recipe import recipe_from
     from escalade.training.task_queue import Queue
     from escalade.training.workers import InProcess, Processes, RayActors, Workers
 
     loaded = old.domain if old is not None else load_domain(domain, given["options"] or None)
-    named = given["recipe"]
-    if old is not None:
-        chosen = old.recipe
-    else:
-        chosen = Recipe.of(named) if isinstance(named, dict) else recipe_for(loaded, named)
+    chosen = old.recipe if old is not None else recipe_from(given["recipe"], loaded)
+    by_minutes = given["minutes"] or (old is not None and old.budget.get("minutes"))
+    # Python rules hold the interpreter's lock: more cores are more processes, which take seconds to start.
+    plain = loaded.has_simulator and array_domain(loaded) is None and by_minutes
     if processes is None:
-        processes = usable_cores() if chosen.families and exact_solver(loaded) is not None else 1
+        processes = usable_cores() if plain or (chosen.families and exact_solver(loaded) is not None) else 1
     workers: Workers
     if queue:
         workers = Queue(folder / "queue")
@@ -172,6 +185,8 @@ def resources(
         workers = RayActors(processes, None if ray == "local" else ray)
     else:
         workers = InProcess() if processes == 1 else Processes(processes)
+        if isinstance(workers, Processes):
+            workers.warm(domain, given["options"] or None)
     stack.callback(workers.close)
     extra: dict[str, Any] = {} if fit_processes == 1 else {"fit": fit_in(fit_processes)}
     if register:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 SHOWN = 15
 """Iterations on the screen."""
+SILENT_SECONDS = 15.0
 
 
 class TrainView:
-    """Hears the events of the training graph. On a terminal it draws them; elsewhere it prints a line an iteration.
+    """Hears the events of the training graph. On a terminal it draws them; elsewhere it prints a line an iteration, and
+    one of where it is whenever it has printed none for SILENT_SECONDS.
 
     before: the graph's state, if the run was begun in an earlier session.
     """
@@ -50,11 +53,41 @@ class TrainView:
         )
         self._task = self._progress.add_task("", total=1, figures="")
         self._live: Live | None = None
+        self._printed = clock()
+        self._closed = threading.Event()
         if console.is_terminal:
             self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
             self._live.start()
+        else:
+            threading.Thread(target=self._print_on, daemon=True, name="escalade-train-view").start()
+
+    def _print_on(self) -> None:
+        """Where nothing is drawn, say how far it is, whatever takes so long."""
+        while not self._closed.wait(1.0):
+            self.break_silence()
+
+    def break_silence(self) -> None:
+        """Print where the run is, if nothing was printed for SILENT_SECONDS."""
+        if self._clock() - self._printed >= SILENT_SECONDS:
+            self._print(self._standing())
+
+    def _print(self, line: str) -> None:
+        self._printed = self._clock()
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _standing(self) -> str:
+        """Where the run is, in a line."""
+        task = self._progress.tasks[0]
+        parts = [f"iteration {self._now['iteration']}" if self._now else "starting", clock_time(self.seconds)]
+        if task.description:
+            share = f" {task.completed / task.total:.0%}" if task.total else ""
+            parts.append(
+                f"{task.description}{share}" + (f", {task.fields['figures']}" if task.fields["figures"] else "")
+            )
+        return ", ".join(parts) + self._left()
 
     def close(self) -> None:
+        self._closed.set()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -119,7 +152,7 @@ class TrainView:
     def _promotion(self, event: dict[str, Any]) -> None:
         self._lines[-1] |= {"promoted": event["promoted"]}
         if self._live is None:
-            self.console.print(plain_line(self._lines[-1]), highlight=False, soft_wrap=True)
+            self._print(plain_line(self._lines[-1]))
 
     def _ended(self, event: dict[str, Any]) -> None:
         if event["reason"] == "patience":

@@ -72,6 +72,9 @@ class Domain(Protocol[S]):
     bag_of_features: bool = False
     """Whether an observation says which of very many features a state has, such as hashed n-grams of a text, nearly all
     zero. What makes a state unlike others is then that its features are rare (`neural/novelty.py`)."""
+    max_plies: int | None = None
+    """No game from the initial state has more actions; None: not known. Training then bounds games by what random ones
+    take (`escalade.domains.lengths`)."""
     ladder: tuple[str, ...] = RUNGS
     """The order in which rungs are tried for this domain, unless a run says otherwise."""
 

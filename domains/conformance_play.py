@@ -20,6 +20,7 @@ from escalade.domains.conformance_probe import (
     short,
     told,
 )
+from escalade.domains.lengths import Lengths
 
 DECISIVE = 10
 """Decided games by one player's move, all lost by that player, that raise the alarm."""
@@ -32,7 +33,8 @@ def games_end(probe: Probe) -> Cases:
         if len(game.actions) >= probe.max_plies and not game.over:
             raise LawBroken(
                 f"a random game from {probe.show(game.states[0])} was not over after {probe.max_plies} actions; make "
-                "is_terminal end it, or pass a larger max_plies if games may be that long"
+                "is_terminal end it, or pass a larger max_plies if games may be that long (`escalade train` cuts games "
+                f"after {_limit(probe)} actions and takes what a search thinks of the last position for the outcome)"
             )
         if game is not probe.games[-1] or not probe.trouble:
             yield
@@ -42,7 +44,18 @@ def games_end(probe: Probe) -> Cases:
     if all(len(game.states) == 1 for game in probe.games):
         raise LawBroken("no game lasted a single action; mend is_terminal or legal_actions of the initial state")
     longest = max(len(game.actions) for game in probe.games)
-    return f"the longest of {len(probe.games)} random games had {longest} actions"
+    bound = probe.domain.max_plies
+    if bound is not None and longest > bound:
+        raise LawBroken(f"a random game had {longest} actions, but max_plies is {bound}; mend max_plies")
+    cut = f"training cuts a game after {_limit(probe)}"
+    return f"the longest of {len(probe.games)} random games had {longest} actions; {cut}"
+
+
+def _limit(probe: Probe) -> int:
+    """Actions after which training cuts a game, as far as these games show."""
+    ended = [len(game.actions) for game in probe.games if game.over]
+    mean, longest = (sum(ended) / len(ended), max(ended)) if ended else (0.0, 0)
+    return Lengths(mean, longest, len(ended) == len(probe.games), probe.domain.max_plies, 0.0).limit
 
 
 def nothing_changes(probe: Probe) -> Cases:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Send, StateSnapshot
 
-from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.graph.training_state import CollectState, TrainingInput, TrainingOutput, TrainingState, check_input
-from escalade.training import certify_run, judge, steps
-from escalade.training.recipe import Recipe, recipe_for
+from escalade.search.solvers import exact_solver
+from escalade.training import budget, certify_run, judge, steps
+from escalade.training.clock import clock_of, forget_clock
+from escalade.training.recipe import recipe_from
 from escalade.training.run import Run, RunConfig, RunError, Tell, let_go
-from escalade.training.strength import measure_strength
+from escalade.training.strength import measure_strength, strength_left
 from escalade.training.strength_figures import without_results
 from escalade.training.workers import InProcess, Workers
-
-OVERSHOOT = 1.1
-"""An iteration is the last of a run by minutes if another one, so much longer than the one before, would not end in
-time."""
-
 
 TrainingGraph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -90,7 +86,8 @@ def _fan_out(state: TrainingState) -> list[Send] | str:
     """A collector for each task. Where there are none, all experience is from elsewhere."""
     if state["spent"]:
         return "finish"
-    return [Send("collect", {"run": state["run"], "task": task}) for task in state["tasks"]] or "fit"
+    shared = {"run": state["run"], "ends": state.get("collect_ends")}
+    return [Send("collect", {**shared, "task": task}) for task in state["tasks"]] or "fit"
 
 
 class _Nodes:
@@ -107,9 +104,14 @@ class _Nodes:
     def plan(self, state: TrainingState) -> dict[str, Any]:
         """What the next iteration is to do, if the budget is not spent."""
         run = self._begin(state)
-        iteration, seconds = state.get("iteration", 0) + 1, state.get("seconds", 0.0)
+        clock = clock_of(run.folder)
+        clock.at_least(state.get("seconds", 0.0))  # of a run that was begun when there was no clock
+        with clock.working():
+            return self._plan(run, state, clock.seconds)
+
+    def _plan(self, run: Run, state: TrainingState, seconds: float) -> dict[str, Any]:
+        iteration = state.get("iteration", 0) + 1
         minutes, iterations = _budget(run, state)
-        longest = state.get("iteration_seconds", 0.0) * OVERSHOOT
         # A run by minutes ends with the iteration that was to be the last, whatever time is left.
         spent = minutes is not None and (state.get("ends_at") == minutes or (iteration > 1 and seconds >= minutes * 60))
         known: dict[str, Any] = {"run": run.name, "domain": run.config.domain, "collected": None}
@@ -118,12 +120,27 @@ class _Nodes:
         if (ended := _out_of_patience(run, state, minutes, iterations)) is not None:
             _tell()({"event": "ended", "champion": (run.champion or {}).get("iteration"), **ended})
             return {**known, "spent": True, "tasks": [], "ended": ended}
-        last = (iterations is not None and iteration == iterations) or (
-            minutes is not None and iteration > 1 and seconds + 2 * longest >= minutes * 60
-        )
+        last = iterations is not None and iteration == iterations
+        if minutes is not None and iteration == 1 and exact_solver(run.domain) is not None:
+            run.judge_by(budget.judged_positions(run.recipe, minutes, clock_of(run.folder).startup))
         if iteration == 1 and (begun := judge.judge_start(run, _tell())) is not None:
             known |= {"history": [begun], "seconds": begun["seconds"], "champion": run.champion}
-        tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores)
+        sizes: dict[str, Any] = {}
+        if minutes is not None:
+            expected = state.get("pace")
+            if expected is None and run.domain.has_simulator:
+                expected = budget.expected_paces(run.domain, run.lengths(timed=True), run.recipe.self_play)
+            pace = budget.paces(expected or {}, state.get("collected") or ())
+            first = run.bundle(iteration - 1) is None and run.recipe.untaught == "random"
+            clock = clock_of(run.folder)
+            after = self._after(run, minutes)
+            judging, shape = self._judging(run, iteration, minutes), budget.shape_of(run.recipe, run.domain)
+            part = budget.next_round(minutes, clock.seconds, after, judging, first=first, shape=shape)
+            last = part.last
+            ends = clock.seconds + budget.SLACK * part.collect
+            known |= {"pace": pace, "fit_seconds": part.fit, "collect_ends": ends}
+            sizes = {"seconds": part.collect, "workers": self.resources.parallel, "pace": pace}
+        tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores, **sizes)
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
         ends_at = minutes if last else None
         return {
@@ -133,8 +150,26 @@ class _Nodes:
             "iteration": iteration,
             "last": last,
             "ends_at": ends_at,
-            "iteration_seconds": 0.0,
         }
+
+    def _after(self, run: Run, minutes: float) -> float:
+        """Seconds that the end of a run by minutes is to take: what is proven, and what is drawn."""
+        startup, solved = clock_of(run.folder).startup, exact_solver(run.domain) is not None
+        proven = budget.provable(run.recipe.certify, minutes, startup) if solved else None
+        proving = 0.0 if proven is None else budget.proof_seconds(proven, startup)
+        return budget.closing(minutes, startup) + proving + strength_left(run, 60 * minutes)
+
+    def _judging(self, run: Run, iteration: int, minutes: float) -> float:
+        """Seconds that the next evaluation will take, going by the ones before."""
+        before = (
+            run.read(run.iteration(number) / "evaluation.json") for number in range(max(1, iteration - 3), iteration)
+        )
+        took = [float(found["seconds"]) for found in before if found is not None]
+        if iteration == 1 and exact_solver(run.domain) is not None:
+            return budget.solver_judging(run.recipe, clock_of(run.folder).startup)
+        # The first has no champion to beat, and costs nothing.
+        matches = budget.JUDGING * budget.round_seconds(minutes) if iteration == 2 and run.domain.has_simulator else 0.0
+        return max([matches, *took])
 
     def _begin(self, state: TrainingState) -> Run:
         """The run of the state, begun if there is none yet. Raises SettingsError for input that is not as described."""
@@ -155,7 +190,7 @@ class _Nodes:
         domain = load_domain(state["domain"], options or None)
         config = RunConfig(
             domain=state["domain"],
-            recipe=_recipe(state.get("recipe", "default"), domain),
+            recipe=recipe_from(state.get("recipe", "default"), domain),
             seed=state.get("seed", 0),
             options=options,
             experience=tuple(state.get("experience") or ()),
@@ -178,7 +213,11 @@ class _Nodes:
 
         # The folder may have moved since the task was made.
         root = (self.resources.root / state["run"]).absolute()
-        stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
+        clock, ends = clock_of(root), state.get("ends")
+        if ends is not None:  # less than planned, where it was begun in an earlier session
+            task = {**task, "seconds": min(task["seconds"], max(budget.LEAST, ends - clock.seconds))}
+        with clock.working():
+            stats = self.resources.workers.collect({**task, "root": str(root)}, heard)
         tell({"event": "collected", **stats})
         return {"collected": [stats]}
 
@@ -186,18 +225,24 @@ class _Nodes:
         """The network, fitted to the window."""
         run = self._run(state)
         collecting = sum(stats["seconds"] for stats in state["collected"]) / self.resources.parallel
-        before = state.get("seconds", 0.0) + collecting
-        span = self._span(run, state, before)
-        done = self.resources.fit(run, state["iteration"], span, last=state["last"], tell=_tell())
+        minutes, _ = _budget(run, state)
+        clock, limit = clock_of(run.folder), {}
+        with clock.working():
+            if minutes is not None:
+                after = self._after(run, minutes) + self._judging(run, state["iteration"], minutes)
+                left = 60 * minutes - clock.seconds - after
+                planned = state.get("fit_seconds") or left
+                limit = {"seconds": max(budget.LEAST, left if state["last"] else min(planned, left))}
+            span = self._span(run, state, clock.seconds + limit.get("seconds", 0.0))
+            done = self.resources.fit(run, state["iteration"], span, last=state["last"], tell=_tell(), **limit)
         took = collecting + done["seconds"]
         return {
             "span": list(span),
             "seconds": state.get("seconds", 0.0) + took,
-            "iteration_seconds": took,
         }
 
     def _span(self, run: Run, state: TrainingState, seconds: float) -> tuple[float, float]:
-        """How far the run is, from 0 to 1, before and after this fit."""
+        """How far the run is, from 0 to 1, before and after this fit. seconds: of work, once it has ended."""
         minutes, iterations = _budget(run, state)
         iteration = state["iteration"]
         if minutes is None:
@@ -208,41 +253,49 @@ class _Nodes:
         begun = state["span"][1] if state.get("span") and state["span"][1] < 1 else 0.0
         if state["last"]:
             return begun, 1.0
-        # The next fit begins about as much later as this one takes.
-        return begun, max(begun, min(0.95, (seconds + self._last_fit(run, iteration)) / (minutes * 60)))
-
-    def _last_fit(self, run: Run, iteration: int) -> float:
-        before = run.read(run.iteration(iteration - 1) / "fit.json") or {}
-        return float(before.get("seconds", 0.0))
+        return begun, max(begun, min(0.95, seconds / (minutes * 60)))
 
     def evaluate(self, state: TrainingState) -> dict[str, Any]:
         """How good the new network is."""
         run, iteration = self._run(state), state["iteration"]
-        judged = judge.evaluate_iteration(run, iteration, _tell())
+        with clock_of(run.folder).working():
+            if (minutes := _budget(run, state)[0]) is not None and run.domain.has_simulator:
+                run.recipe = budget.judged(run.recipe, run.domain, run.lengths(timed=True), minutes)
+            judged = judge.evaluate_iteration(run, iteration, _tell())
         fitted = run.read(run.iteration(iteration) / "fit.json")
-        seconds = state["seconds"] + judged["seconds"]
+        seconds = clock_of(run.folder).seconds
         line = {"iteration": iteration, "seconds": seconds, **_collected(state["collected"])}
         line |= {name: fitted["lines"][-1][name] for name in ("policy_loss", "value_loss", "positions")}
-        strong = measure_strength(run, iteration, seconds, last=state["last"], tell=_tell())
+        with clock_of(run.folder).working():
+            strong = measure_strength(run, iteration, seconds, last=state["last"], tell=_tell())
         line |= {**judged["lines"][0], "strength": without_results(strong["figures"])}
         _tell()({"event": "evaluation", **line})
         return {
-            "seconds": seconds + strong["seconds"],
-            "iteration_seconds": state["iteration_seconds"] + judged["seconds"] + strong["seconds"],
+            "seconds": clock_of(run.folder).seconds,
             "history": [*state.get("history", []), line],
         }
 
     def certify(self, state: TrainingState) -> dict[str, Any]:
         """What the best network may decide alone, proven at the end of the run."""
         run, iteration = self._run(state), state["iteration"]
-        done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
+        minutes, _ = _budget(run, state)
+        if minutes is not None and run.recipe.certify is not None and exact_solver(run.domain) is not None:
+            config = budget.provable(run.recipe.certify, minutes, clock_of(run.folder).startup)
+            if config is None:
+                reason = f"a run of {minutes:g} minutes has no time to prove anything: see `escalade certify`"
+                _tell()({"event": "certify", "iteration": iteration, "certified": False, "reason": reason})
+                return {}
+            run.recipe = replace(run.recipe, certify=config)
+        with clock_of(run.folder).working():
+            done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
         _tell()({"event": "certify", "iteration": iteration, **done})
         return {"seconds": state["seconds"] + done.get("seconds", 0.0)}
 
     def promote(self, state: TrainingState) -> dict[str, Any]:
         """The better network plays on."""
         run = self._run(state)
-        done = judge.promote(run, state["iteration"], _tell())
+        with clock_of(run.folder).working():
+            done = judge.promote(run, state["iteration"], _tell())
         *earlier, line = state["history"]
         return {"champion": run.champion, "history": [*earlier, {**line, "promoted": done["promoted"]}]}
 
@@ -253,13 +306,10 @@ class _Nodes:
         if champion is not None and self.resources.register is not None:
             self.resources.register(run, champion)
         let_go(run.folder)
+        forget_clock(run.folder)
         bundle = None if champion is None else run.bundle(champion["iteration"])
         _tell()({"event": "finished", "run": run.name, "bundle": None if bundle is None else str(bundle)})
         return {"champion": champion, "bundle": str(bundle or "")}
-
-
-def _recipe(recipe: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
-    return Recipe.of(recipe) if isinstance(recipe, dict) else recipe_for(domain, recipe)
 
 
 def _check_same(run: Run, state: TrainingState) -> None:
@@ -267,7 +317,7 @@ def _check_same(run: Run, state: TrainingState) -> None:
     given: dict[str, Any] = {name: state[name] for name in ("domain", "seed", "options", "start") if name in state}
     given |= {name: tuple(state[name] or ()) for name in ("experience", "exclude") if name in state}
     if "recipe" in state:
-        given["recipe"] = _recipe(state["recipe"], run.domain)
+        given["recipe"] = recipe_from(state["recipe"], run.domain)
     for name, value in given.items():
         if (value or None) != (getattr(run.config, name) or None):
             raise RunError(f"{name}: run '{run.name}' has another one: leave it out, or name a new run")

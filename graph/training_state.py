@@ -27,14 +27,17 @@ class TrainingInput(TypedDict, total=False):
             "left out. A run that exists is continued."
         ),
     ]
-    recipe: Annotated[str | dict[str, Any], Field(description="Name of a recipe, or one in full (`Recipe.plain`).")]
+    recipe: Annotated[
+        str | dict[str, Any],
+        Field(description="Name of a recipe, or one as JSON, which may name as `base` the recipe that it changes."),
+    ]
     iterations: Annotated[
         int | None,
         Field(description="How many iterations in all; the recipe's if neither this nor minutes is given."),
     ]
     minutes: Annotated[
         float | None,
-        Field(description="Minutes of work in all, about; time while the run was stopped does not count."),
+        Field(description="Minutes of work in all; time while the run was stopped does not count."),
     ]
     seed: Annotated[int, Field(description="Random seed, from 0 to 2^63 - 1.")]
     options: Annotated[dict[str, Any], Field(description="Options of the domain.")]
@@ -63,7 +66,11 @@ class TrainingState(TrainingInput, total=False):
         ),
     ]
     seconds: Annotated[float, Field(description="Seconds of work so far.")]
-    iteration_seconds: Annotated[float, Field(description="Seconds of work in this iteration.")]
+    fit_seconds: Annotated[float, Field(description="Seconds that the fit of this iteration has, in a run by minutes.")]
+    collect_ends: Annotated[
+        float | None, Field(description="Seconds of work after which collecting ends, in a run by minutes.")
+    ]
+    pace: Annotated[dict[str, float], Field(description="Seconds a game or a family, by source.")]
     tasks: Annotated[list[dict[str, Any]], Field(description="What the collectors are to do.")]
     collected: Annotated[
         list[dict[str, Any]], Field(description="What the collectors of this iteration report."), _gathered
@@ -90,6 +97,7 @@ class CollectState(TypedDict):
 
     run: Annotated[str, Field(description="Name of the run.")]
     task: Annotated[dict[str, Any], Field(description="What to collect.")]
+    ends: Annotated[float | None, Field(description="Seconds of work of the run after which it ends; null: never.")]
 
 
 def check_input(state: TrainingInput) -> None:

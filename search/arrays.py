@@ -88,6 +88,7 @@ class Arrays(NamedTuple):
     gumbel: Annotated[Flags, "T"]  # whether it is a Gumbel search
     c_visit: Annotated[F32, "T"]
     c_scale: Annotated[F32, "T"]
+    rescale: Annotated[Flags, "T"]  # whether Q is scaled by the range that a node's actions have
     considered: Annotated[I64, "T"]  # actions that share the simulations of a Gumbel search
     root_prior: Annotated[F32, "T A"]  # the root's priors without noise
     root_samples: Annotated[F32, "T A"]  # leaf values found through each action of the root: how many,

@@ -181,6 +181,7 @@ class Cohort:
         if gumbel:
             a.considered[trees] = config.considered
             a.c_visit[trees], a.c_scale[trees] = config.c_visit, config.c_scale
+            a.rescale[trees] = config.rescale
             a.noise[trees] = -np.log(-np.log(uniforms(seeds, a.noise.shape[1]))) * config.gumbel_scale
         elif config.noise_fraction:
             a.noise[trees] = log_gammas(config.noise_alpha, uniforms(seeds, a.noise.shape[1]))

@@ -34,6 +34,9 @@ class SearchConfig:
     considered: at most so many actions enter sequential halving.
     c_visit, c_scale: Q in [0, 1] weighs (c_visit + visits) * c_scale against logits. The paper took 50 and 1 for Go and
         chess; a smaller scale trusts noisy estimates less, and gives softer training targets.
+    rescale: weigh Q by the range that a node's actions span rather than by [-1, 1]. It learns faster where a single
+        action changes little of what is expected, as in most positions of a young network; the fixed range gives softer
+        policies, which tell how much an action matters. Only "gumbel".
     gumbel_scale: of the chance in a Gumbel search: 1 samples from the improved policy, 0 takes the best action.
     """
 
@@ -50,6 +53,7 @@ class SearchConfig:
     considered: int = 16
     c_visit: float = 50.0
     c_scale: float = 0.1
+    rescale: bool = False
     gumbel_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -66,8 +70,9 @@ class SearchConfig:
                 bounds = f"{'above' if above else 'at least'} {least} and at most {most:g}"
                 raise SettingsError(f"{name} must be a number {bounds}, not {value!r}")
             object.__setattr__(self, name, float(value))
-        if not isinstance(self.proofs, bool):
-            raise SettingsError(f"proofs must be True or False, not {self.proofs!r}")
+        for name in ("proofs", "rescale"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} must be True or False, not {getattr(self, name)!r}")
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:

@@ -1,13 +1,17 @@
 """The parts of Gumbel search: the schedule of sequential halving, completed Q values, the improved policy.
 
 I. Danihelka, A. Guez, J. Schrittwieser, D. Silver, "Policy improvement by planning with Gumbel", ICLR 2022. Values are
-in [-1, 1] by law, so Q is scaled by that fixed range to [0, 1] and not by what a search happened to see.
+in [-1, 1] by law, so Q is scaled by that fixed range to [0, 1] and not by what a search happened to see; unless
+`SearchConfig.rescale` wants the latter, as MuZero does (J. Schrittwieser et al., Nature 588, 2020, appendix B).
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+
+LEAST_SPAN = np.float32(0.02)
+"""Of Q values that are rescaled: smaller differences are noise."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -35,11 +39,17 @@ def visits_before(considered, simulations, simulation):  # type: ignore[no-untyp
 @njit(nogil=True, cache=True, error_model="numpy")
 def sigma(f, tree, at):  # type: ignore[no-untyped-def]
     """The factor by which Q weighs against logits: (c_visit + max_b n(b)) * c_scale (equation 8), halved since Q
-    spans [-1, 1]."""
+    spans [-1, 1]; or, where it is rescaled, by what the actions tried and the node's own estimate span."""
     most = np.int32(0)
+    low = high = f.raw_value[at]
     for action in range(f.actions):
-        most = max(most, f.edge_visits[at * f.actions + action])
-    return np.float32(0.5) * (f.c_visit[tree] + np.float32(most)) * f.c_scale[tree]
+        n = f.edge_visits[at * f.actions + action]
+        most = max(most, n)
+        if n > 0:
+            low = min(low, f.edge_value[at * f.actions + action])
+            high = max(high, f.edge_value[at * f.actions + action])
+    span = max(high - low, LEAST_SPAN) if f.rescale[tree] else np.float32(2)
+    return (f.c_visit[tree] + np.float32(most)) * f.c_scale[tree] / span
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

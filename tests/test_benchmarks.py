@@ -34,6 +34,10 @@ SMOKE: dict[str, list[str]] = {
     "perfect_opponent": ["--games", "0", "--simulations", "4"],
     "novelty": ["--known", "TEXTS/test.csv", "--fresh", "TEXTS/test.csv", "--fit", "4", "--draws", "1", "--json"],
     "path_order": ["--runs", "1", "--sizes", "200", "--population", "500", "--json"],
+    "own_games": [
+        *("--games", "cart_pole:CartPole", "hex5:Hex5", "--minutes", "0.02", "--alone", "4", "--searching", "2"),
+        "--json",
+    ],
     "promise": [
         *("--domain", "tic_tac_toe", "--bundle", "builtin:tic_tac_toe", "--states", "1200", "--fit", "200"),
         *("--simulations", "4", "--certifications", "2", "--tune", "200", "--calibrate", "200", "--folder", "OUT"),

@@ -3,6 +3,7 @@ returns plain numbers; done again, after a crash or on another machine, it leave
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -21,12 +22,19 @@ from escalade.neural.bundle import read_bundle
 from escalade.neural.manifest import DomainStamp, first_fault
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.search.config import SearchConfig
-from escalade.search.evaluators import RolloutEvaluator
+from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
+from escalade.training.random_games import random_games
 from escalade.training.relabel import relabelled_rows
 from escalade.training.rows import Rows, joined
 from escalade.training.self_play import SelfPlay, SelfPlayConfig
 from escalade.training.shards import SUFFIX, ShardError, read_shard, shard_notes, write_shard
 from escalade.training.solved import SolvedConfig, casual_families, exact_labels
+
+Untaught = Literal["rollouts", "uniform", "random"]
+"""Who plays where there is no network yet."""
+FEWEST_MOVES = 4
+HEARD_SECONDS = 0.5
+"""Between two reports of progress in which nothing has ended."""
 
 Progress = Callable[[int, int], None]
 """Hears how many games, families or positions are done, and how many rows they gave."""
@@ -40,8 +48,11 @@ class CollectTask:
         "search" searches the positions of an earlier shard anew (`relabel`, a shard's name).
     domain, options: as `load_domain`. root: the run's folder, as this machine sees it. folder: where shards lie, from
     there. shard: name of the one to write, without suffix. first, count: the numbers are first .. first + count - 1.
-    bundle: folder of the network that plays, from root; None is random rollouts. run: names the games. cores: that this
-    collector may use, None for all.
+    bundle: folder of the network that plays, from root; None: there is none yet, and `untaught` says who plays. run:
+    names the games. cores: that this collector may use, None for all.
+    seconds: after so many, a piece of self-play cuts its games short and a piece of labelling ends; None: never.
+    untaught: "rollouts" searches with eight random games a leaf, "uniform" searches knowing nothing but the rules,
+        "random" plays random moves, which cost least and teach how games end, but no policy.
     """
 
     source: Literal["self_play", "solver", "search"]
@@ -54,6 +65,8 @@ class CollectTask:
     root: str = ""
     run: str = "run"
     bundle: str | None = None
+    untaught: Untaught = "rollouts"
+    seconds: float | None = None
     relabel: str | None = None
     cores: int | None = None
     solve_games: bool = False
@@ -100,17 +113,24 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
         return {**shard_notes(path), "repeated": True}
     except (ShardError, FileNotFoundError):
         pass  # not there, or not whole: it is written now
-    began = time.perf_counter()
+    began = heard = time.perf_counter()
+
+    def over() -> bool:
+        return task.seconds is not None and time.perf_counter() - began >= task.seconds
+
     parts: list[Rows] = []
     done = rows = 0
     numbers: dict[str, Any] = {}
     work = {"self_play": _self_play, "solver": _solved, "search": _searched}[task.source]
-    for finished, part in work(task, domain, stamp, numbers):
-        done, rows = done + finished, rows + len(part)
-        if len(part):
+    for finished, part in work(task, domain, stamp, numbers, over):
+        done, rows = done + finished, rows + (0 if part is None else len(part))
+        if part is not None and len(part):
             parts.append(part)
-        if on_progress is not None:
-            on_progress(done, rows)
+        if on_progress is not None and (finished or time.perf_counter() - heard > HEARD_SECONDS):
+            heard = time.perf_counter()
+            on_progress(done, max(rows, int(numbers.get("positions", 0))))
+        if part is not None and task.source != "self_play" and over():
+            break
     notes = {"source": task.source, "games": done, "rows": rows, "positions": rows, "simulations": 0, **numbers}
     notes |= {"shard": task.shard, "seconds": time.perf_counter() - began}
     if parts:
@@ -119,30 +139,46 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
 
 
 def _self_play(
-    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
-) -> Iterator[tuple[int, Rows]]:
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
+) -> Iterator[tuple[int, Rows | None]]:
+    games = range(task.first, task.first + task.count)
+    if task.bundle is None and task.untaught == "random":
+        numbers["moves"] = "random"
+        for rows in random_games(domain, games, task.self_play, seed=task.seed, run=task.run, until=over):
+            yield len(np.unique(rows.game)), rows
+            numbers["rows"] = numbers.get("rows", 0) + len(rows)
+        if "rows" in numbers:
+            return
+        # None ended in time. A move or two of one searched game is something to begin with.
+        moves = itertools.count()
+        games, over = games[:1], lambda: next(moves) >= FEWEST_MOVES
+        task = replace(task, untaught="uniform", self_play=replace(task.self_play, at_once=1, opening_plies=0))
     evaluator, model = _evaluator(task, domain)
     player = SelfPlay(domain, evaluator, task.self_play, seed=task.seed)
-    for rows in player.play(range(task.first, task.first + task.count), task.run, model):
-        games = np.unique(rows.game)
+    for played in player.turns(games, task.run, model, until=over):
+        numbers |= asdict(player.stats)
+        if played is None:
+            yield 0, None
+            continue
+        ended = np.unique(played.game)
         if task.solve_games:
-            first = int(games[0].rsplit("/", 1)[1])
-            rows = exact_labels(domain, rows, task.solved, seed=(task.seed, 1, first))
-        yield len(games), rows
+            first = int(ended[0].rsplit("/", 1)[1])
+            played = exact_labels(domain, played, task.solved, seed=(task.seed, 1, first))
+        yield len(ended), played
     numbers |= asdict(player.stats)
 
 
 def _solved(
-    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
-) -> Iterator[tuple[int, Rows]]:
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
+) -> Iterator[tuple[int, Rows | None]]:
     wanted = range(task.first, task.first + task.count)
     for rows in casual_families(domain, wanted, task.solved, seed=task.seed, run=task.run):
         yield 1, rows
 
 
 def _searched(
-    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any]
-) -> Iterator[tuple[int, Rows]]:
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
+) -> Iterator[tuple[int, Rows | None]]:
     if task.relabel is None:
         raise SettingsError("relabel: a task with the source 'search' names the shard to search anew")
     evaluator, model = _evaluator(task, domain)
@@ -158,7 +194,7 @@ def _searched(
 
 def _evaluator(task: CollectTask, domain: Domain[Any]) -> tuple[Any, str]:
     if task.bundle is None:
-        return RolloutEvaluator(domain), "rollouts"
+        return (UniformEvaluator(), "uniform") if task.untaught == "uniform" else (RolloutEvaluator(domain), "rollouts")
     network, version = _network(str(Path(task.root, task.bundle)), task.domain, tuple(sorted(task.options.items())))
     return (network if task.cores is None else Sharing(network, task.cores)), version
 

@@ -1,6 +1,6 @@
 """A fit shared by several processes, each with its share of every batch (DDP): gloo on CPUs, nccl on GPUs.
 
-    torchrun --nproc_per_node 2 -m escalade.training.distributed RUN_FOLDER ITERATION BEGIN END LAST
+    torchrun --nproc_per_node 2 -m escalade.training.distributed RUN_FOLDER ITERATION BEGIN END LAST SECONDS
 
 does the fit of one iteration of a run, which `escalade train --fit-processes 2` calls for you. All see the same
 targets in the same order; the first process writes. Losses are those of one process with the same batch size, up to
@@ -29,10 +29,16 @@ def fit_in(processes: int) -> Callable[..., dict[str, Any]]:
     whole("fit_processes", processes, 1, 1024)
 
     def shared(
-        run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell: Tell = silent
+        run: Run,
+        iteration: int,
+        span: tuple[float, float],
+        *,
+        last: bool,
+        seconds: float | None = None,
+        tell: Tell = silent,
     ) -> dict[str, Any]:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        arguments = [str(run.folder), str(iteration), repr(span[0]), repr(span[1]), str(int(last))]
+        arguments = [str(run.folder), str(iteration), repr(span[0]), repr(span[1]), str(int(last)), repr(seconds)]
         command = [*launcher, "-m", "escalade.training.distributed", *arguments]
         with (
             tempfile.TemporaryFile("w+") as complaints,
@@ -64,9 +70,9 @@ def main(arguments: list[str]) -> None:
     from torch import distributed
 
     try:
-        folder, iteration, begin, end, last = arguments
+        folder, iteration, begin, end, last, seconds = arguments
     except ValueError:
-        raise SettingsError("usage: RUN_FOLDER ITERATION BEGIN END LAST") from None
+        raise SettingsError("usage: RUN_FOLDER ITERATION BEGIN END LAST SECONDS") from None
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if torch.cuda.is_available():
         torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())
@@ -78,6 +84,7 @@ def main(arguments: list[str]) -> None:
             int(iteration),
             (float(begin), float(end)),
             last=last == "1",
+            seconds=None if seconds == "None" else float(seconds),
             tell=(lambda event: print(json.dumps(event), flush=True)) if first else silent,
         )
         distributed.barrier()  # nobody leaves before all is written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,8 @@ class Moved(NamedTuple):
 class GameBatch:
     """Plays the games of these numbers, `places` of them at once; one that has ended is replaced at once.
 
-    run, model: as `SelfPlay.play`. stop: once it is set, CancelledSearch is raised.
+    run, model: as `SelfPlay.play`. stop: once it is set, CancelledSearch is raised. until: asked before every move;
+    once it is true, the games under way are cut short, their end unknown.
     """
 
     def __init__(
@@ -56,7 +57,12 @@ class GameBatch:
         run: str,
         model: str,
         stop: threading.Event,
+        until: Callable[[], bool] | None = None,
     ) -> None:
+        self._until = until
+        assert config.opening_plies is not None  # as `SelfPlay` has them
+        assert config.max_plies is not None
+        self._most_opening, self._max_plies = config.opening_plies, config.max_plies
         self._config, self._seed, self._numbers = config, seed, numbers
         self._run, self._model, self._stop = run, model, stop
         self._positions = positions_of(domain)
@@ -85,7 +91,18 @@ class GameBatch:
     def moves(self) -> Iterator[Moved]:
         """One move in every game under way, until all are over."""
         while len(self._open):
+            if self._until is not None and self._until():
+                yield self._cut()
+                return
             yield self._move()
+
+    def _cut(self) -> Moved:
+        """End the games under way where they stand: nobody knows how they would have ended."""
+        places, self._open = self._open, self._open[:0]
+        places = places[self._ply[places] > self._first[places]]
+        unknown = np.full(len(places), np.nan, np.float32)
+        rows = self._rows(places, unknown, np.zeros(len(places), np.int8)) if len(places) else None
+        return Moved(0, 0, 0, unknown, rows)
 
     def _begin(self, places: IntArray) -> None:
         """Put new games, after their random openings, at these places `[M]`, as long as there are numbers."""
@@ -96,11 +113,11 @@ class GameBatch:
         whole = np.array([number & (2**64 - 1) for number in numbers], np.uint64)
         keys = spread(np.full(len(numbers), self._seed & (2**64 - 1), np.uint64), whole)
         self._number[places], self._key[places], self._ply[places] = numbers, keys, 0
-        self._first[places] = uniforms(keys, 1)[:, 0] * (self._config.opening_plies + 1)
+        self._first[places] = uniforms(keys, 1)[:, 0] * (self._most_opening + 1)
         self._open = np.sort(np.concatenate((self._open, places)))
         begun = self._positions.initial(len(places))
         self._put(places, 0, state=begun, to_move=self._positions.judge(begun)[2])
-        for attempt in range(1, self._config.opening_plies + 2):
+        for attempt in range(1, self._most_opening + 2):
             places = self._open_by_chance(places[self._first[places] > 0], attempt)
             if not len(places):
                 break
@@ -139,11 +156,11 @@ class GameBatch:
             self._plies[name][places, plies] = values
 
     def _move(self) -> Moved:
-        config, places = self._config, self._open
+        places = self._open
         plies = self._ply[places]
         teaching, simulations = self._search_all(places, plies)
         terminal, outcome = self._step(places, self._plies["action"][places, plies].astype(np.int64))
-        cut_short = ~terminal & (plies + 1 >= config.max_plies)
+        cut_short = ~terminal & (plies + 1 >= self._max_plies)
         over = terminal | cut_short
         if not over.any():
             return Moved(len(places), teaching, simulations, np.zeros(0, np.float32), None)

@@ -143,6 +143,7 @@ def _played(
         SearchPlayer("champion", champion, simulations),
         run.recipe.evaluation.games or GAMES,
         seed=seed,
+        max_plies=run.recipe.self_play.max_plies or run.lengths(timed=True).limit,
         on_progress=on_progress,
     )
 

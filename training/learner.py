@@ -137,11 +137,14 @@ class Learner:
         symmetries: Sequence[Symmetry] = (),
         span: tuple[float, float] = (0.0, 1.0),
         on_step: Callable[[int, int], None] | None = None,
+        by_clock: Callable[[], tuple[float, bool]] | None = None,
     ) -> Pass:
         """One pass over all targets in random order. seed: of the order, the symmetries and dropout; one a pass.
 
         span: how far the run is, from 0 to 1, when the pass begins and ends; the learning rate follows.
         on_step: hears how many steps are made, and of how many.
+        by_clock: before each step, how far the run is at least, and whether the time for the fit is over: then the pass
+            ends.
         Raises TrainingError if losses stay without a number.
         """
         random = np.random.default_rng(seed)
@@ -150,11 +153,18 @@ class Learner:
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
         before = self._snapshot()
         totals, weights, made, skipped, bad, back = np.zeros(2), np.zeros(2), 0, 0, 0, 0
+        end = span[1]
         with torch.random.fork_rng(devices=[]), torch_threads(self.config.threads):
             torch.manual_seed(int(random.integers(2**63)) + rank)
             self.network.train()
             for number, (batch, weight) in enumerate(batches(targets, size, random, symmetries, part=(rank, world))):
                 progress = span[0] + (span[1] - span[0]) * (number + 1) / planned
+                if by_clock is not None:
+                    timed, over = self._agreed(by_clock())
+                    progress = max(progress, timed)
+                    if over and made:
+                        end = progress
+                        break
                 losses = self._step(batch, weight, world, progress)
                 if losses is None:
                     skipped, bad = skipped + 1, bad + 1
@@ -173,7 +183,15 @@ class Learner:
             raise TrainingError("the loss is no number at any step: lower learning_rate, or look for wrong targets")
         self._rollbacks = self._rollbacks if back else 0
         means = (totals / np.where(weights > 0, weights, np.nan)).tolist()
-        return Pass(means[0], means[1], self._rate(span[1]), made, skipped, back)
+        return Pass(means[0], means[1], self._rate(end), made, skipped, back)
+
+    def _agreed(self, timed: tuple[float, bool]) -> tuple[float, bool]:
+        """What the first of several processes read off its clock."""
+        if not distributed.is_initialized():
+            return timed
+        said = torch.tensor([timed[0], float(timed[1])], device=self.device)
+        distributed.broadcast(said, 0)
+        return float(said[0]), bool(said[1])
 
     def _go_back(self, before: tuple[dict[str, Tensor], dict[str, float]]) -> None:
         rollbacks, slower = self._rollbacks + 1, self._slower / 2

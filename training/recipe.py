@@ -14,6 +14,7 @@ from escalade.neural.manifest import first_fault
 from escalade.neural.spec import NetworkSpec
 from escalade.search.config import SearchConfig, whole
 from escalade.training.certify_config import CertifyConfig
+from escalade.training.collect import Untaught
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.learner import LearnerConfig
 from escalade.training.self_play import SelfPlayConfig
@@ -49,11 +50,15 @@ class Network:
 class Recipe:
     """iterations: how many, if the run says neither that nor how many minutes.
 
-    games, games_a_task: of self-play in an iteration, and in one piece of work. families, families_a_task: positions
-        for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none of either a run learns from
-        other stores alone. solve_games: the solver labels self-played games too.
+    games, games_a_task: of self-play in an iteration, and in one piece of work. A run by minutes has fewer, and other
+        pieces, if they would take longer than its iterations have (`escalade.training.budget`).
+    families, families_a_task: positions for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none
+        of either a run learns from other stores alone. solve_games: the solver labels self-played games too.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
+    untaught: who plays while there is no network: searches with rollouts ("rollouts") or without anything ("uniform"),
+        or random moves ("random"; see `escalade.training.collect.CollectTask`).
     rows: of experience that are learned from, the newest.
+    recent: share of the iterations that are learned from, the newest (and the one before them); 1 is all.
     passes, last_passes: over them in an iteration, and in the last one.
     half_weights: whether bundles hold float16 numbers, half as many bytes.
     positions: to judge by, exactly solved, never learned from; where there is no solver, matches of
@@ -68,6 +73,7 @@ class Recipe:
     """
 
     iterations: int = 10
+    untaught: Untaught = "rollouts"
     network: Network = field(default_factory=Network)
     games: int = 512
     games_a_task: int = 256
@@ -79,6 +85,7 @@ class Recipe:
     relabelled: int = 0
     relabel: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=600))
     rows: int = 500_000
+    recent: float = 1.0
     window: WindowConfig = field(default_factory=WindowConfig)
     passes: int = 2
     last_passes: int = 4
@@ -97,6 +104,8 @@ class Recipe:
             whole(name, getattr(self, name), 0)
         if not 0 <= self.strength < 1:
             raise SettingsError(f"strength must be at least 0 and below 1, not {self.strength!r}")
+        if not 0 < self.recent <= 1:
+            raise SettingsError(f"recent must be above 0 and at most 1, not {self.recent!r}")
 
     def spec(self, domain: Domain[Any]) -> NetworkSpec:
         """The network of a domain. Raises SettingsError for one that cannot be."""
@@ -140,11 +149,41 @@ def _unknown(given: Any, known: Any) -> str | None:
     return None
 
 
+def over_base(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """JSON of a recipe with some fields, at any depth, replaced by those of another."""
+    found = dict(base)
+    for name, value in changes.items():
+        inner = found.get(name)
+        found[name] = over_base(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found
+
+
+def recipe_from(given: str | dict[str, Any], domain: Domain[Any]) -> Recipe:
+    """The recipe of a domain that a name means, or JSON, whose field `base` names the recipe that its other fields
+    change; without it they change the defaults of `Recipe`. Raises SettingsError naming what is wrong."""
+    if isinstance(given, str):
+        return recipe_for(domain, given)
+    base = given.get("base")
+    if base is None:
+        return Recipe.of({name: value for name, value in given.items() if name != "base"})
+    if not isinstance(base, str):
+        raise SettingsError(f"recipe: base: the name of a recipe, not {base!r}")
+    try:
+        known = recipe_for(domain, base).plain()
+    except SettingsError as error:
+        raise SettingsError(f"recipe: base: {error}") from None
+    changes = {name: value for name, value in given.items() if name != "base"}
+    if (unknown := _unknown(changes, known)) is not None:
+        raise SettingsError(f"recipe: there is no field '{unknown}'")
+    return Recipe.of(over_base(known, changes))
+
+
 def recipe_for(domain: Domain[Any], name: str = "default") -> Recipe:
-    """A recipe by name: "default" is there for any domain with a simulator. Raises SettingsError for unknown names."""
-    named = RECIPES.get(domain.name, {})
-    if name == "default":
-        return named.get("default", Recipe())
+    """A recipe by name: those made for the domain, or those that suit any (`escalade.training.own_recipes`). Raises
+    SettingsError for unknown names."""
+    from escalade.training.own_recipes import own_recipes
+
+    named = {"default": Recipe(), **own_recipes(domain), **RECIPES.get(domain.name, {})}
     if name not in named:
         known = ", ".join(sorted({"default", *named}))
         raise SettingsError(f"there is no recipe '{name}' for domain '{domain.name}'; there is: {known}")

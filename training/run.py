@@ -7,6 +7,9 @@
                             if that was a bundle
     contradictory_labels.json  what is known of labels that contradict each other, where there are labels
     budget.json             iterations or minutes, if they were changed on the way
+    sizes.json              how many positions it is judged by, if it has not the time for those of the recipe
+    lengths.json            how long games are, and what a step of the rules takes, as random games have shown
+    clock.json              seconds of work in all sessions
     metrics.jsonl           a line a pass, an evaluation, a promotion, and how strong an iteration is
     champion.json           which iteration's bundle is best so far; `champion` is a link to it
     run.lock                held by the process that trains
@@ -21,7 +24,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from pydantic import TypeAdapter, ValidationError
 from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.domains.lengths import Lengths, lengths_of
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import first_fault
 from escalade.neural.sources import bundle_folder
@@ -39,6 +43,9 @@ from escalade.training.exact import ExactPositions, OnSolved, open_positions, re
 from escalade.training.recipe import Recipe
 from escalade.training.rows import Rows
 from escalade.training.store import ExperienceStore
+
+TIMED_SECONDS = 1.0
+"""For so long at most random games are played and timed, in a run by minutes."""
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears of a run's progress: plain events such as {"event": "pass", "iteration": 3, …}."""
@@ -78,6 +85,9 @@ class Run:
         self.folder = folder
         self.config = config
         self.recipe = config.recipe
+        sizes = self.read(folder / "sizes.json")
+        if isinstance(sizes, dict) and isinstance(sizes.get("positions"), int):
+            self.recipe = replace(self.recipe, positions=min(sizes["positions"], self.recipe.positions))
         self.domain: Domain[Any] = load_domain(config.domain, config.options or None)
         self.store = ExperienceStore(folder / "experience", self.domain)
         self._elsewhere: list[ExperienceStore] | None = None
@@ -190,6 +200,26 @@ class Run:
         bundle = self.bundle(iteration) or self.plain_bundle(iteration)
         link.symlink_to(bundle.relative_to(self.folder))
         os.replace(link, self.folder / "champion")
+
+    def judge_by(self, positions: int) -> None:
+        """Judge by no more positions than so many, in this session and all others; what was decided first holds."""
+        path = self.folder / "sizes.json"
+        if not path.exists():
+            self.write(path, {"positions": positions})
+            self.recipe = replace(self.recipe, positions=min(positions, self.recipe.positions))
+
+    def lengths(self, *, timed: bool = False) -> Lengths:
+        """How long games are, and what a step of the rules takes: found out once, so that every session of the run goes
+        by the same. timed: whether finding out may take no longer than a second, as a run by minutes wants it."""
+        path = self.folder / "lengths.json"
+        found = self.read(path)
+        if found is None:
+            found = asdict(lengths_of(self.domain, seed=self.config.seed, seconds=TIMED_SECONDS if timed else None))
+            self.write(path, found)
+        try:
+            return Lengths(**found)
+        except TypeError:
+            raise RunError(f"'{path}' is damaged: remove it, and games are timed again") from None
 
     def positions(self, on_solved: OnSolved | None = None) -> ExactPositions | None:
         """What the run is judged by; None where nothing is known exactly."""

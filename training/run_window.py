@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from escalade.training.store import ExperienceStore
 from escalade.training.td import shared_td_values
 from escalade.training.untaught import digests, digests_of
 from escalade.training.window import PROOF, Targets, is_for_proof, parts, position_keys, split, targets
+
+RANDOM_UNTIL = 3
+"""Iteration after which games of random moves are learned from no more: they say what positions are worth to those who
+play at random."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +112,12 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     found: list[Rows] = []
     count = 0
     names = {entry.name for entry in store.entries}
+    first = math.floor((1 - run.recipe.recent) * (iteration + 1))
+    if run.recipe.untaught == "random" and iteration > RANDOM_UNTIL:
+        first = max(first, 2)
     for entry in reversed(store.entries):
         searched_anew = f"{Path(entry.name).stem}-search{Path(entry.name).suffix}" in names
-        if count >= run.recipe.rows or searched_anew or _later(entry.name, iteration):
+        if count >= run.recipe.rows or searched_anew or not first <= _iteration_of(entry.name, iteration) <= iteration:
             continue
         rows = store.read(entry.name)
         if rows is not None:
@@ -118,10 +126,11 @@ def _own(run: Run, iteration: int) -> list[Rows]:
     return found
 
 
-def _later(name: str, iteration: int) -> bool:
-    """Whether a shard is of a later iteration, where one is done again. Others than the run's own are of none."""
+def _iteration_of(name: str, other: int) -> int:
+    """The iteration of a shard; it may be a later one, where one is done again. Others than the run's own are of none,
+    and count as of this one."""
     number = name.split("-")[0]
-    return len(number) == 6 and number.isdigit() and int(number) > iteration
+    return int(number) if len(number) == 6 and number.isdigit() else other
 
 
 def _small(rows: Rows) -> Rows:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from escalade.domains.base import Domain
 from escalade.domains.errors import SettingsError
 from escalade.domains.evaluator import AnyEvaluator
+from escalade.domains.lengths import Lengths, lengths_of
 from escalade.search.config import SearchConfig, whole
 from escalade.search.engine import cohorts_of
 from escalade.search.searchable import check_simulator
@@ -39,24 +40,32 @@ class SelfPlayConfig:
         "Accelerating self-play learning in Go", 2019, section 3.1). Their rows have no policy.
     teaching: share of moves that are searched by `search` where there is a `quick`.
     at_once: games under way.
-    opening_plies: games begin with a random number of random moves, at most so many, which teach nothing.
+    opening_plies: games begin with a random number of random moves, at most so many, which teach nothing. None: half
+        of a random game.
     max_plies: a game still open after so many moves, those of the opening included, ends with the value that a search
-        gives its last position.
+        gives its last position. None: what the domain says no game exceeds, or some times what its random games take
+        (`escalade.domains.lengths`).
     """
 
     search: SearchConfig = field(default_factory=lambda: SearchConfig(simulations=32, algorithm="gumbel"))
     quick: SearchConfig | None = None
     teaching: float = 0.25
     at_once: int = 512
-    opening_plies: int = 2
-    max_plies: int = 1000
+    opening_plies: int | None = 2
+    max_plies: int | None = None
 
     def __post_init__(self) -> None:
         whole("at_once", self.at_once, 1)
-        whole("opening_plies", self.opening_plies, 0)
-        whole("max_plies", self.max_plies, 1)
+        for name, least in (("opening_plies", 0), ("max_plies", 1)):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least)
         if not 0 < self.teaching <= 1:
             raise SettingsError(f"teaching must be above 0 and at most 1, not {self.teaching!r}")
+
+    def of(self, lengths: Lengths) -> SelfPlayConfig:
+        """The same with every number of plies known."""
+        opening = lengths.opening if self.opening_plies is None else self.opening_plies
+        return replace(self, opening_plies=opening, max_plies=self.max_plies or lengths.limit)
 
 
 @dataclass
@@ -85,7 +94,7 @@ class SelfPlay:
         check_simulator(domain)
         self.domain = domain
         self.evaluator = evaluator
-        self.config = config
+        self.config = config if None not in (config.opening_plies, config.max_plies) else config.of(lengths_of(domain))
         self.seed = seed
         self.stats = SelfPlayStats()
 
@@ -94,12 +103,29 @@ class SelfPlay:
 
         run: with the number, the name of a game: "run/00000017". model: name of the weights, kept with the rows.
         """
+        return (rows for rows in self.turns(numbers, run, model) if rows is not None)
+
+    def turns(
+        self,
+        numbers: Iterable[int],
+        run: str = "self-play",
+        model: str = "",
+        *,
+        until: Callable[[], bool] | None = None,
+    ) -> Iterator[Rows | None]:
+        """As `play`, but yields after every move in all games, None where none ended.
+
+        until: asked before every move; once it is true, the games under way are cut short. Their rows have no outcome
+        but what a search has proven, so that the value to learn is what the search thought.
+        """
         at_once = self.config.at_once
         _, threads = cohorts_of(at_once, self.domain, self.evaluator)
         stop = threading.Event()
         shares = [at_once * (part + 1) // threads - at_once * part // threads for part in range(threads)]
         batches = [
-            GameBatch(self.domain, self.evaluator, self.config, self.seed, places, share, run, model, stop).moves()
+            GameBatch(
+                self.domain, self.evaluator, self.config, self.seed, places, share, run, model, stop, until
+            ).moves()
             for places, share in zip(shares, dealt(numbers, threads), strict=True)
         ]
         with closing(in_turn(batches, stop)) as turns:
@@ -107,8 +133,7 @@ class SelfPlay:
                 for moved in turn:
                     self._count(moved)
                 rows = [moved.rows for moved in turn if moved.rows is not None]
-                if rows:
-                    yield joined(rows)
+                yield joined(rows) if rows else None
 
     def _count(self, moved: Moved) -> None:
         stats = self.stats

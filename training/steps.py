@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import halved, read_bundle, write_bundle
 from escalade.search.solvers import exact_solver
+from escalade.training.budget import sized
 from escalade.training.collect import CollectTask
 from escalade.training.learner import Learner, Pass
 from escalade.training.recipe import Recipe
@@ -23,15 +25,36 @@ from escalade.training.run import Run, Tell, silent
 from escalade.training.run_window import taught_by, window
 from escalade.training.validation import Validation
 
+STRIDE = 1_000_000
+"""Numbers of games that an iteration of a run by minutes may use."""
+
 # Collect
 
 
-def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> list[dict[str, Any]]:
+def tasks(
+    run: Run,
+    iteration: int,
+    *,
+    last: bool,
+    cores: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    pace: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
     """What an iteration's collectors are to do, each piece as `CollectTask.plain` gives it, but for its root: the
     run's folder, wherever that is by then. Nothing, where the recipe wants no games and no families and the run learns
-    from other stores alone. Raises SettingsError if it has none."""
+    from other stores alone. Raises SettingsError if it has none.
+
+    seconds: of a run by minutes, what so many workers have for it; pace: seconds a game or a family, by source
+    (`escalade.training.budget`).
+    """
     recipe, config = run.recipe, run.config
     bundle = run.bundle(iteration - 1)
+    self_play, endless = recipe.self_play, False
+    if recipe.games:
+        lengths = run.lengths()
+        # Random games that do not end show nothing; a search at least learns from itself.
+        self_play, endless = self_play.of(lengths), not lengths.mean
     common = CollectTask(
         source="self_play",
         domain=config.domain,
@@ -44,7 +67,8 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
         run=run.name,
         bundle=None if bundle is None else str(bundle.relative_to(run.folder)),
         cores=cores,
-        self_play=recipe.self_play,
+        untaught="uniform" if recipe.untaught == "random" and endless else recipe.untaught,
+        self_play=self_play,
         solved=recipe.solved,
         solve_games=recipe.solve_games and exact_solver(run.domain) is not None,
         search=recipe.relabel,
@@ -53,6 +77,15 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
     if exact_solver(run.domain) is not None:
         pieces.append(("solver", recipe.families, recipe.families_a_task))
     found: list[CollectTask] = []
+    if seconds is not None:
+        kinds = [
+            (dataclasses.replace(common, source=source, first=(iteration - 1) * max(count, STRIDE)), count)  # type: ignore[arg-type]
+            for source, count, _ in pieces
+            if count
+        ]
+        for task, number in sized(kinds, seconds, workers, pace or {}):
+            found.append(dataclasses.replace(task, shard=f"{iteration:06d}-{task.source}-{number:04d}"))
+        pieces = []
     for source, count, each in pieces:
         first = (iteration - 1) * count
         for start in range(0, count, each):
@@ -69,6 +102,7 @@ def tasks(run: Run, iteration: int, *, last: bool, cores: int | None = None) -> 
                 piece = dataclasses.replace(
                     common, source="search", relabel=name, shard=f"{name}-search", first=0, count=min(entry.rows, left)
                 )
+                piece = dataclasses.replace(piece, seconds=seconds)
                 found.append(piece)
                 left -= piece.count
     if not found and not config.experience:
@@ -96,9 +130,19 @@ def training_device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell: Tell = silent) -> dict[str, Any]:
+def fit(
+    run: Run,
+    iteration: int,
+    span: tuple[float, float],
+    *,
+    last: bool,
+    seconds: float | None = None,
+    tell: Tell = silent,
+) -> dict[str, Any]:
     """Fit the network to the window and leave the iteration's bundle. span: how far the run is, from 0 to 1, when this
     begins and ends; the learning rate follows. Returns what fit.json says.
+
+    seconds: after so many it ends, though not before the network has learned for half as long. None: after its passes.
 
     In several processes (torchrun) all call this, and the first one writes.
     """
@@ -127,7 +171,10 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
         state = learner.load(partial)
     passes = run.recipe.last_passes if last else run.recipe.passes
     folder.mkdir(parents=True, exist_ok=True)
+    timed = None if seconds is None else _Timed(span, began, seconds)
     for number in range(len(state["lines"]), passes):
+        if timed is not None and number and timed()[1]:
+            break
         part = (span[0] + (span[1] - span[0]) * number / passes, span[0] + (span[1] - span[0]) * (number + 1) / passes)
         told = time.perf_counter()
 
@@ -143,6 +190,7 @@ def fit(run: Run, iteration: int, span: tuple[float, float], *, last: bool, tell
             symmetries=run.domain.symmetries(),
             span=part,
             on_step=heard,
+            by_clock=timed,
         )
         judged = learner.validate(held)
         line = {"pass": number + 1, **_figures(result, judged), "positions": len(learned.value), "steps": learner.steps}
@@ -172,6 +220,20 @@ def _loss(line: dict[str, Any]) -> float:
     value); NaN where neither is, which is no worse than anything, so that the newest pass is kept."""
     known = [line[f"validation_{kind}_loss"] for kind in ("policy", "value")]
     return sum(loss for loss in known if loss is not None) if any(loss is not None for loss in known) else math.nan
+
+
+class _Timed:
+    """How far the run is by the clock, in a fit that began at this time and has so many seconds, and whether they are
+    over. What came before the first step, such as reading the experience, counts half of them at most."""
+
+    def __init__(self, span: tuple[float, float], began: float, seconds: float) -> None:
+        self._span = span
+        self._begins = time.perf_counter()
+        self._ends = max(began + seconds, time.perf_counter() + seconds / 2)
+
+    def __call__(self) -> tuple[float, bool]:
+        share = (time.perf_counter() - self._begins) / (self._ends - self._begins)
+        return self._span[0] + (self._span[1] - self._span[0]) * min(1.0, share), share >= 1
 
 
 def _figures(result: Pass, judged: Validation) -> dict[str, Any]:

@@ -86,6 +86,11 @@ def measure_strength(
     return done
 
 
+def strength_left(run: Run, seconds: float) -> float:
+    """Seconds that these measurements will still take in a run of so many seconds of work."""
+    return max(0.0, run.recipe.strength * seconds - _spent(run)) if run.domain.has_simulator else 0.0
+
+
 def _spent(run: Run) -> float:
     paths = sorted((run.folder / "iterations").glob("[0-9]*/strength.json"))
     return float(sum(run.read(path)["seconds"] for path in paths))

@@ -6,18 +6,24 @@ waits until a worker is free.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
 from escalade.search.config import whole
 from escalade.training.collect import Progress, collect
+
+WARM_SECONDS = 0.2
 
 
 class Workers(Protocol):
@@ -59,25 +65,78 @@ class Processes(_Context):
 
     def __init__(self, count: int) -> None:
         self.count = whole("processes", count, 1, 1024)
+        context = multiprocessing.get_context("spawn")
+        self._reports: Any = context.SimpleQueue()
+        self._hearing: dict[int, Progress] = {}
+        self._pids: set[int] = set()
+        self._numbers = itertools.count()
         self._pool = ProcessPoolExecutor(
-            self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_the_parent
+            self.count, mp_context=context, initializer=_begin_collector, initargs=(self._reports,)
         )
+        self._passing = threading.Thread(target=self._pass_on, daemon=True, name="escalade-collectors-progress")
+        self._passing.start()
+
+    def warm(self, domain: str, options: dict[str, Any] | None = None) -> None:
+        """Start the processes now, so that they import and compile while this one does something else."""
+        for _ in range(self.count):
+            self._pool.submit(_warm_up, domain, options)
 
     def collect(self, task: dict[str, Any], on_progress: Progress | None = None) -> dict[str, Any]:
+        number = next(self._numbers)
+        if on_progress is not None:
+            self._hearing[number] = on_progress
         try:
-            return self._pool.submit(collect, task).result()
+            return self._pool.submit(_collect_and_report, number, task).result()
         except BrokenProcessPool:
             raise EscaladeError(
                 "a collector died (killed, or out of memory): go on with --resume, with fewer --processes if memory is "
                 "short; nothing that was written is lost"
             ) from None
+        finally:
+            self._hearing.pop(number, None)
+
+    def _pass_on(self) -> None:
+        """Tell who waits for a task how far it is, until `close`."""
+        while (report := self._reports.get()) is not None:
+            if isinstance(report, int):
+                self._pids.add(report)
+                continue
+            number, done, rows = report
+            heard = self._hearing.get(number)
+            if heard is not None:
+                heard(done, rows)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the collectors, whatever they do: what they have written is whole, and taking a process down in order
+        takes seconds where others load the machine."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._reports.put(None)
+        self._passing.join()
+        for child in multiprocessing.active_children():
+            if child.pid in self._pids:
+                child.kill()
+        self._pool.shutdown(wait=True)
 
 
-def _end_with_the_parent() -> None:
+_reports: Any = None
+"""In a collector's process: where it puts its process id first, then (number of its task, done, rows)."""
+
+
+def _collect_and_report(number: int, task: dict[str, Any]) -> dict[str, Any]:
+    return collect(task, lambda done, rows: _reports.put((number, done, rows)))
+
+
+def _warm_up(domain: str, options: dict[str, Any] | None) -> None:
+    with suppress(EscaladeError):  # its first task will say what is wrong
+        load_domain(domain, options or None)
+        time.sleep(WARM_SECONDS)  # so that one process does not take all of these calls
+
+
+def _begin_collector(reports: Any) -> None:
     """A killed parent leaves no collectors behind; Ctrl-C is its to hear."""
+    global _reports
+    _reports = reports
+    reports.put(os.getpid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

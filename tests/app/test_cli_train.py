@@ -261,5 +261,26 @@ def test_without_a_terminal_an_iteration_is_a_line() -> None:
     assert line.endswith("optimal alone 50.00%, not promoted")
 
 
+def test_without_a_terminal_nothing_is_silent_for_long() -> None:
+    clock = [0.0]
+    screen = Console(file=io.StringIO(), width=60, force_terminal=False)
+    view = TrainView("run", screen, 5.0, clock=lambda: clock[0])
+
+    def said() -> list[str]:
+        view.break_silence()
+        lines: list[str] = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        return lines
+
+    assert said() == []
+    clock[0] = 16.0
+    assert said() == ["starting, 0:16, about 4:44 left"]
+    view.hear(event("plan", iteration=1, iterations=None, tasks=2, last=False))
+    assert len(said()) == 1
+    clock[0] = 32.0
+    view.hear(event("collect", source="self_play", shard="a", done=5, of=10, rows=400))
+    assert said()[1:] == ["iteration 1, 0:32, collecting 25%, 400 positions, 25/s, about 4:28 left"]
+    view.close()
+
+
 def test_times_read_as_clocks_do() -> None:
     assert [clock_time(seconds) for seconds in (0, 61, 3599.6, 3725)] == ["0:00", "1:01", "1:00:00", "1:02:05"]

@@ -239,6 +239,38 @@ def test_minutes_end_a_run(tmp_path: Path) -> None:
     assert lines[-1]["learning_rate"] < 0.002
 
 
+def test_a_game_of_ones_own_is_learned_in_the_time_given(tmp_path: Path) -> None:
+    graph = build_training_graph(TrainingResources(root=tmp_path))
+    given = {"domain": "nim:Nim", "minutes": 0.05}
+    events = list(graph.stream({**given, "run": "nim"}, stream_mode="custom"))
+    kinds = Counter(event["event"] for event in events)
+    assert kinds["promotion"] == kinds["plan"] >= 1
+    plan = [event for event in events if event["event"] == "plan"]
+    assert [event["last"] for event in plan] == [False] * (len(plan) - 1) + [True]
+    assert (tmp_path / "nim" / "champion" / "bundle.json").exists()
+    assert json.loads((tmp_path / "nim" / "clock.json").read_bytes())["seconds"] > 0
+    run = Run.open(tmp_path / "nim")
+    first = run.store.read(run.store.entries[0].name)
+    assert first is not None
+    assert set(first.model.tolist()) == {"random"}
+
+
+def test_a_run_by_minutes_that_is_killed_everywhere_ends_all_the_same(tmp_path: Path) -> None:
+    saver = Stumbling()
+    graph = build_training_graph(TrainingResources(root=tmp_path), checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    for _ in range(100):
+        given = {"domain": "nim:Nim", "minutes": 0.03, "run": "r"}
+        start = None if stopped_on_the_way(graph.get_state(config)) else given
+        try:
+            state = graph.invoke(start, config, durability="sync")
+        except OSError:
+            continue
+        break
+    assert state["champion"]["iteration"] <= state["iteration"]
+    assert all((tmp_path / "r" / "iterations" / f"{n + 1:04d}" / "bundle").exists() for n in range(state["iteration"]))
+
+
 def test_only_one_process_trains_in_a_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = undisturbed
     run = Run.open(folder)  # this process holds it now

@@ -96,6 +96,35 @@ def shares(schedule: Sequence[int], arms: int) -> list[int]:
     return sorted(pulls, reverse=True)
 
 
+# How Q weighs
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-0.05, 0.05), min_size=3, max_size=3, unique=True), st.floats(1, 9))
+def test_rescaled_values_count_by_what_they_span(means: list[float], factor: float) -> None:
+    """Values that differ by little weigh as much as values that differ by more, and no less than in a fixed range."""
+    assume(min(np.diff(sorted(means))) > 0.01)
+    arms = Bandit(3)
+    small, large = (
+        pull(
+            arms,
+            Means([0, 0, 0], [scale * mean for mean in means], root=scale * means[0]),
+            simulations=12,
+            rescale=True,
+        )
+        for scale in (1.0, factor)
+    )
+    np.testing.assert_allclose(small.policy, large.policy, atol=1e-3)
+    fixed = pull(arms, Means([0, 0, 0], means, root=means[0]), simulations=12)
+    assert max(small.policy) >= max(fixed.policy) - 1e-6
+    assert int(np.argmax(small.policy)) == int(np.argmax(means))
+
+
+def test_differences_that_are_noise_are_not_blown_up() -> None:
+    policy = pull(Bandit(2), Means([0, 0], [1e-5, 0.0]), simulations=8, rescale=True).policy
+    assert abs(policy[0] - policy[1]) < 0.02
+
+
 # The schedule
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from experience import same
+from nim import Nim
 from support import network_for
 
 from escalade.domains.connect_four import ConnectFour
@@ -154,6 +155,39 @@ def test_it_is_the_same_in_this_process_and_in_others(tmp_path: Path) -> None:
     for k in range(2):
         same(rows_in(tmp_path / "there", f"s-{k}"), rows_in(tmp_path / "here", f"s-{k}"))
         assert stats[k]["games"] == 10
+
+
+def test_other_processes_say_how_far_they_are(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    with Processes(1) as workers:
+        workers.warm("tic_tac_toe")
+        stats = workers.collect(task(tmp_path).plain(), lambda done, rows: heard.append((done, rows)))
+    assert heard
+    assert heard == sorted(heard)
+    assert heard[-1] <= (stats["games"], stats["rows"])
+
+
+def test_a_piece_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    endless = replace(task(tmp_path, count=10**6), domain="nim:Nim", bundle=None, untaught="uniform", seconds=0.3)
+    stats = collect(endless.plain())
+    assert 0 < stats["games"] < 10**6
+    assert stats["cut_short"] > 0
+    assert len(rows_in(tmp_path, domain=Nim())) == stats["rows"] > 0
+
+
+def test_random_games_are_a_piece_too(tmp_path: Path) -> None:
+    given = replace(task(tmp_path, count=20), bundle=None, untaught="random")
+    stats = collect(given.plain())
+    assert (stats["games"], stats["simulations"]) == (20, 0)
+    assert np.isnan(rows_in(tmp_path).policy).all()
+
+
+def test_random_games_that_do_not_end_in_time_are_replaced_by_a_few_moves(tmp_path: Path) -> None:
+    given = replace(task(tmp_path, count=20), bundle=None, untaught="random", seconds=1e-9)
+    stats = collect(given.plain())
+    rows = rows_in(tmp_path)
+    assert len(rows) == stats["rows"] == 4
+    assert not np.isnan(rows.policy).any()
 
 
 ON_RAY = """

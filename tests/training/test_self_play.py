@@ -256,3 +256,30 @@ def test_what_is_wrong_is_named() -> None:
     for name, wrong in (("at_once", 0), ("opening_plies", -1), ("max_plies", 1.5), ("teaching", 0)):
         with pytest.raises(SettingsError, match=f"{name} must be"):
             SelfPlayConfig(**{name: wrong})
+
+
+@pytest.mark.parametrize("domain", [TTT, Plain(TTT), C4], ids=["tic_tac_toe", "plain", "connect_four"])
+@pytest.mark.parametrize("moves", [0, 1, 3])
+def test_games_that_are_cut_have_no_outcome_but_what_is_proven(domain: Any, moves: int) -> None:
+    asked = itertools.count()
+    player = SelfPlay(domain, UniformEvaluator(), SelfPlayConfig(SMALL, at_once=4, opening_plies=0), seed=1)
+    parts = [rows for rows in player.turns(range(4), until=lambda: next(asked) >= moves) if rows is not None]
+    assert player.stats.games == player.stats.cut_short == (4 if moves else 0)
+    if not moves:
+        assert not parts
+        return
+    rows = joined(parts)
+    rows.check()
+    assert len(rows) == 4 * moves == player.stats.positions
+    known = ~np.isnan(rows.outcome)
+    assert np.array_equal(rows.outcome[known], rows.value[known])
+    assert not known.all()
+    np.testing.assert_allclose(rows.policy.sum(axis=1), 1, atol=1e-5)
+
+
+def test_openings_and_bounds_may_be_left_to_the_domain() -> None:
+    config = SelfPlayConfig(SMALL, at_once=4, opening_plies=None, max_plies=None)
+    player = SelfPlay(TTT, UniformEvaluator(), config, seed=1)
+    assert (player.config.opening_plies, player.config.max_plies) == (4, 100)
+    rows = joined(list(player.play(range(30))))
+    assert rows.ply.max() <= 8

@@ -189,7 +189,9 @@ def test_who_certifies_from_python_is_held_to_it_too(trained: Path, tmp_path: Pa
     acceptable = np.eye(2, dtype=np.bool_)[rows.action]
     given = Labelled(tuple(rows.state.tolist()), acceptable, np.arange(len(rows)), "llm", "all of the store")
     recorded = record(TEXTS, bundle, given, simulations=1)
-    made = certify_bundle(bundle, recorded, [Promise(0.1)], tmp_path / "made", domain=TEXTS, labelled=given, simulations=1)
+    made = certify_bundle(
+        bundle, recorded, [Promise(0.1)], tmp_path / "made", domain=TEXTS, labelled=given, simulations=1
+    )
     one = made.certificates[0]
     assert one.tune.count + one.calibrate.count == int(is_for_proof(rows.game, 0.2).sum())
 
