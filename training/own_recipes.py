@@ -1,7 +1,7 @@
-"""Recipes for any domain with a simulator, from nothing and without a solver: those of games of one's own.
+"""Recipes for any domain: those of games of one's own, from nothing and without a solver, and of labelled texts.
 
-They are meant for runs by minutes, which size their rounds to the time (`escalade.training.budget`): their numbers of
-games and passes are what is worth doing at most.
+Those of games are meant for runs by minutes, which size their rounds to the time (`escalade.training.budget`): their
+numbers of games and passes are what is worth doing at most.
 """
 
 from __future__ import annotations
@@ -53,11 +53,23 @@ HOUR = replace(
 """An hour and more: a network with room for what so many games show."""
 
 
+LABELLED = Recipe(
+    iterations=12,
+    games=0,
+    network=Network(hidden=(256,), dropout=0.3),
+    passes=2,
+    last_passes=2,
+    window=WindowConfig(validation=0.1),
+    learner=LearnerConfig(batch_size=128),
+)
+"""Without a simulator: labels of other stores, passed over until what was held out shows that it learns no more."""
+
+
 def own_recipes(domain: Domain[Any]) -> dict[str, Recipe]:
-    """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]. Empty
-    without a simulator. In domains with one player all experience is learned from, but the random games."""
+    """The recipes of a domain by name: "default", "hour", and "board" where an observation is planes [C, H, W]; without
+    a simulator "default" alone. In domains with one player all experience is learned from, but the random games."""
     if not domain.has_simulator:
-        return {}
+        return {"default": LABELLED}
     found = {"default": VECTOR, "hour": HOUR}
     if len(domain.observation_shape) == 3:
         board = Network(kind="convolutional", hidden=(32, 32, 32), features=128)
