@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from scipy.stats import binomtest
 
+from escalade.app.measured import percent
 from escalade.app.settings import read_settings
 from escalade.app.wiring import open_decider
 from escalade.domains.connect_four import ConnectFour
@@ -31,6 +31,7 @@ from escalade.domains.decision import Decision
 from escalade.graph.decision import decided
 from escalade.nodes.context import make_context
 from escalade.search.solvers import exact_solver
+from escalade.training.intervals import share_of
 
 MOST_RANDOM = 4
 
@@ -85,15 +86,15 @@ def main() -> None:
         found = asyncio.run(games())
         version = decider.resources.bundle_version
     lost = [one for one in found if one is not None]
-    interval = binomtest(len(lost), len(found)).proportion_ci(method="wilson")
+    share = share_of(np.array([one is not None for one in found], np.bool_))
     report = {
         "bundle": version,
         "mode": given.mode,
         "simulations": given.simulations,
         "games": len(found),
         "given_away": len(lost),
-        "low": interval.low,
-        "high": interval.high,
+        "low": share.low,
+        "high": share.high,
         "by": dict(Counter(f"{one['source']}{' certified' if one['certified'] else ''}" for one in lost)),
         "moves": lost,
     }
@@ -103,7 +104,7 @@ def main() -> None:
     print(
         f"bundle {version}, {given.mode}, {given.simulations} simulations, first against a perfect opponent after 0 to "
         f"{MOST_RANDOM} random moves of his, seeds {numbers.start} to {numbers.stop - 1}: {len(lost)} of {len(found)} "
-        f"wins given away (95 %: {interval.low:.1%} to {interval.high:.1%})"
+        f"wins given away (95 %: {percent(share)})"
     )
     for one in lost:
         source = f"{one['source']}{', certified' if one['certified'] else ''}"

@@ -299,6 +299,11 @@ def _check(config: RunConfig) -> None:
         raise SettingsError(
             f"domain '{config.domain}' has no simulator, so there is no self-play: set games to 0 in the recipe"
         )
+    if not domain.has_simulator and not config.experience:
+        raise SettingsError(
+            f"domain '{config.domain}' has no simulator, so that it learns from other stores alone: name one as "
+            "experience (--experience FOLDER)"
+        )
     spec = config.recipe.spec(domain)
     if config.start is not None:
         from escalade.neural.bundle import read_bundle

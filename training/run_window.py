@@ -42,8 +42,9 @@ class Window:
 def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
     """The window of an iteration. network: what TD(0) targets are made with, if the recipe wants some. Raises RunError
     if nothing was collected."""
-    (rows, kept), config = _rows(run, iteration), run.recipe.window
+    (rows, proof), config = _rows(run, iteration), run.recipe.window
     run.note_contradictions(rows)
+    kept, rows = int(proof.sum()), _without(rows, proof)
     met = np.unique(digests(run.domain, rows.observation, rows.legal))
     td = shared_td_values(rows, run.domain, network, config.gamma) if config.td else None
     learned, held = split(rows, config, td)
@@ -54,30 +55,35 @@ def held_out(run: Run, iteration: int) -> Targets:
     """The rows that choose the champion of a domain without a simulator: those of `window` that an iteration validates
     by, and nothing learns from. Which they are depends on the names of their games and on what else there is, not on
     the iteration; so on a store that does not grow they are the same for all."""
-    (rows, _), config = _rows(run, iteration), dataclasses.replace(run.recipe.window, td=0.0)
+    rows, config = _without(*_rows(run, iteration)), dataclasses.replace(run.recipe.window, td=0.0)
     return targets(rows.take(parts(rows, config)[1]), config)
 
 
-def _rows(run: Run, iteration: int) -> tuple[Rows, int]:
-    """All that an iteration may look at, and how many rows were kept apart for proof. Raises RunError if nothing was
-    collected."""
-    found, kept = _own(run, iteration), 0
+def _without(rows: Rows, proof: NDArray[np.bool_]) -> Rows:
+    return rows.take(~proof) if proof.any() else rows  # millions of rows are not copied for nothing
+
+
+def _rows(run: Run, iteration: int) -> tuple[Rows, NDArray[np.bool_]]:
+    """All rows that there are for an iteration `[N]`, and which of them are kept apart for proof `[N]`. Raises RunError
+    if nothing was collected."""
+    found = _own(run, iteration)
+    proofs = [np.zeros(len(rows), np.bool_) for rows in found]
     others = run.elsewhere()
     for store in others:
         other = store.recent(run.recipe.rows)
         if other is not None:
-            proof = kept_for_proof(store, other, run)
-            kept += int(proof.sum())
-            found.append(_small(other.take(~proof)))
+            proofs.append(kept_for_proof(store, other, run))
+            found.append(_small(other))
     if not found:
         looked = ", ".join(f"'{store.folder}'" for store in (run.store, *others))
         raise RunError(f"there is no experience to learn from in {looked}")
-    rows = joined(found[::-1])
+    rows, proof = joined(found[::-1]), np.concatenate(proofs[::-1])
     del found  # millions of rows are gigabytes
     excluded = [_keys_of(run, positions) for positions in run.excluded()]
     if excluded:
-        rows = rows.take(~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded)))
-    return rows, kept
+        left = ~np.isin(position_keys(rows.observation, rows.legal), np.concatenate(excluded))
+        rows, proof = rows.take(left), proof[left]
+    return rows, proof
 
 
 def kept_for_proof(store: ExperienceStore, rows: Rows, run: Run) -> NDArray[np.bool_]:

@@ -307,7 +307,7 @@ def test_only_one_process_trains_in_a_folder(undisturbed: tuple[Path, dict[str, 
         ({"domain": "tic_tac_toe", "recipe": {"games": -1}}, SettingsError, "games"),
         ({"domain": "tic_tac_toe", "recipe": {"gamse": 1}}, SettingsError, "no field 'gamse'"),
         ({"domain": "tic_tac_toe", "recipe": {"learner": {"rate": 1}}}, SettingsError, r"no field 'learner\.rate'"),
-        ({"domain": "intents", "options": {"labels": ["a", "b"]}}, SettingsError, "no other experience is given"),
+        ({"domain": "intents", "options": {"labels": ["a", "b"]}}, SettingsError, "has no simulator"),
     ],
 )
 def test_input_that_is_none_is_named(tmp_path: Path, given: Any, error: type[Exception], message: str) -> None:

@@ -178,19 +178,21 @@ def test_one_that_hangs_is_given_up_while_others_are_answered() -> None:
     assert model.endpoint.breaker.state == "closed"
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3], ids=["early", "as it is due"])
-def test_a_loop_that_is_held_up_is_not_the_endpoint_s_fault(after_s: float) -> None:
+@pytest.mark.parametrize(
+    ("before_s", "held_s", "after_s"), [(0.0, 0.7, 0.5), (0.6, 1.0, 0.05)], ids=["early", "as it is due"]
+)
+def test_a_loop_that_is_held_up_is_not_the_endpoint_s_fault(before_s: float, held_s: float, after_s: float) -> None:
     async def main() -> None:
         endpoint = Endpoint()
 
         async def answers(_: float) -> str:
-            await asyncio.sleep(after_s)
-            asyncio.get_running_loop().call_soon(time.sleep, 1.0 if after_s else 0.4)  # then all that is due is late
+            await asyncio.sleep(before_s)
+            asyncio.get_running_loop().call_soon(time.sleep, held_s)  # then all that is due is late
             await asyncio.sleep(0)  # held up here
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(after_s)
             return "fine"
 
-        assert await endpoint.call(answers, timeout_s=0.6, tokens=1, used=lambda _: 1) == ("fine", 1)
+        assert await endpoint.call(answers, timeout_s=1.0, tokens=1, used=lambda _: 1) == ("fine", 1)
 
     asyncio.run(main())
 
