@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from escalade.domains.base import Domain
 from escalade.neural.manifest import DomainStamp
-from escalade.training.background import CLOSING_S, Background, OnFate
-from escalade.training.report_shards import AT, ReportShards, report_schema
+from escalade.training.report_shards import AT, ReportShards, ReportSink, report_schema
 
 if TYPE_CHECKING:
     from escalade.training.store import Damage
@@ -102,29 +101,13 @@ def thinned(audits: Sequence[AuditRow], seed: int = 0) -> list[AuditRow]:
     return [each for each, number in zip(audits, drawn.tolist(), strict=True) if number * each.share <= least]
 
 
-class AuditSink:
-    """Takes audits in and writes them to the store in `folder` from a thread of its own. Options: as `Background`."""
+class AuditSink(ReportSink[AuditRow]):
+    """Takes audits in and writes them to the store in `folder`. Options: as `ReportSink`."""
 
-    def __init__(
-        self,
-        folder: Path | str,
-        domain: Domain[Any],
-        *,
-        on_fate: OnFate | None = None,
-        seconds: float = 30.0,
-        most: int = 16_384,
-    ) -> None:
+    def __init__(self, folder: Path | str, domain: Domain[Any], **options: Any) -> None:
         self.shards = AuditShards(Path(folder) / "audits", DomainStamp.of(domain))
-        self._background = Background(self._write, what="audits", on_fate=on_fate, seconds=seconds, most=most)
+        super().__init__(self.shards.add, "audits", **options)
 
     def __call__(self, audit: AuditRow) -> None:
         """Take it in, if there is room."""
-        self._background.offer(audit)
-
-    def close(self, seconds: float = CLOSING_S) -> None:
-        """Write what waits, as much as that time allows."""
-        self._background.close(seconds)
-
-    def _write(self, audits: list[AuditRow]) -> int:
-        self.shards.add(audits)
-        return len(audits)
+        self.offer(audit)

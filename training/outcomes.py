@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from escalade.domains.base import Domain
 from escalade.domains.errors import OverloadedError
 from escalade.neural.manifest import DomainStamp
-from escalade.training.background import CLOSING_S, Background, OnFate
-from escalade.training.report_shards import AT, ReportShards, report_schema
+from escalade.training.report_shards import AT, ReportShards, ReportSink, report_schema
 from escalade.training.rows import RowError, Rows
 
 if TYPE_CHECKING:
@@ -134,32 +133,16 @@ def _last(ids: NDArray[np.str_], column: Any, wanted: NDArray[np.str_]) -> tuple
     return values[told][first][place], (unique[place] == wanted) & (wanted != "")
 
 
-class OutcomeSink:
-    """Takes reports in and writes them to the store in `folder` from a thread of its own. Options: as `Background`."""
+class OutcomeSink(ReportSink[Outcome]):
+    """Takes reports in and writes them to the store in `folder`. Options: as `ReportSink`."""
 
-    def __init__(
-        self,
-        folder: Path | str,
-        domain: Domain[Any],
-        *,
-        on_fate: OnFate | None = None,
-        seconds: float = 30.0,
-        most: int = 16_384,
-    ) -> None:
+    def __init__(self, folder: Path | str, domain: Domain[Any], **options: Any) -> None:
         self.shards = OutcomeShards(Path(folder) / "outcomes", DomainStamp.of(domain))
-        self._background = Background(self._write, what="outcomes", on_fate=on_fate, seconds=seconds, most=most)
+        super().__init__(self.shards.add, "outcomes", **options)
 
     def report(self, outcome: Outcome) -> None:
         """Raises OverloadedError if there is no room: who reports keeps it and comes again."""
         if outcome.at == 0:
             outcome = replace(outcome, at=time.time())
-        if not self._background.offer(outcome):
+        if not self.offer(outcome):
             raise OverloadedError("outcomes wait faster than they are written: report this one again later")
-
-    def close(self, seconds: float = CLOSING_S) -> None:
-        """Write what waits, as much as that time allows."""
-        self._background.close(seconds)
-
-    def _write(self, outcomes: list[Outcome]) -> int:
-        self.shards.add(outcomes)
-        return len(outcomes)

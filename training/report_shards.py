@@ -12,17 +12,20 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from escalade.neural.files import write_whole
 from escalade.neural.manifest import DomainStamp
+from escalade.training.background import CLOSING_S, Background, OnFate
 from escalade.training.shards import SUFFIX, ShardError
 
 if TYPE_CHECKING:
     from escalade.training.store import Damage
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 AT = pa.field("at", pa.timestamp("us"), nullable=False)
@@ -105,6 +108,34 @@ class ReportShards:
         if difference is not None:
             raise ShardError(f"shard '{path.name}' is of another domain: {difference}")
         return table
+
+
+class ReportSink(Generic[T]):
+    """Takes reports in and has `write` write them, from a thread of its own. what: its name in logs. Other options: as
+    `Background`."""
+
+    def __init__(
+        self,
+        write: Callable[[list[T]], object],
+        what: str,
+        *,
+        on_fate: OnFate | None = None,
+        seconds: float = 30.0,
+        most: int = 16_384,
+    ) -> None:
+        def written(reports: list[T]) -> int:
+            write(reports)
+            return len(reports)
+
+        self._background = Background(written, what=what, on_fate=on_fate, seconds=seconds, most=most)
+
+    def offer(self, report: T) -> bool:
+        """Whether there is room for it."""
+        return self._background.offer(report)
+
+    def close(self, seconds: float = CLOSING_S) -> None:
+        """Write what waits, as much as that time allows."""
+        self._background.close(seconds)
 
 
 def _digest(raw: bytes) -> str:
