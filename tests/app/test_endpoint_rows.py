@@ -401,7 +401,7 @@ def answers_that_were_cut() -> None:
 def ids_of_a_batch_in_another_form() -> None:
     for form in (int, float, lambda one: f" {one} ", lambda one: f"#{one}", lambda one: f"id {one}"):
         texts = [f"text {number}" for number in range(20)]
-        with fresh(_many(lambda _: None, form), "intents", llm_batch_ms=100) as (scripted, decider):
+        with fresh(_many(lambda _: None, form), "intents", llm_batch_ms=1000, llm_batch_most=20) as (scripted, decider):
             answered(decide(decider, *texts, at_once=True), "refund")
             assert len(scripted.calls) == 1
     for wrap in (
@@ -413,7 +413,7 @@ def ids_of_a_batch_in_another_form() -> None:
         answer = lambda body, wrap=wrap: said(  # noqa: E731
             json.dumps(wrap([{"id": one["id"], "action": "refund"} for one in texts_of(body) or ()]))
         )
-        with fresh(answer, "intents", llm_batch_ms=100) as (scripted, decider):
+        with fresh(answer, "intents", llm_batch_ms=1000, llm_batch_most=6) as (scripted, decider):
             answered(decide(decider, *[f"text {number}" for number in range(6)], at_once=True), "refund")
             assert len(scripted.calls) == 1
 

@@ -158,7 +158,7 @@ def test_calls_that_share_a_prompt_are_reported_one_by_one() -> None:
         return AIMessage(json.dumps({"answers": [{"id": number, "action": "loan"} for number, _ in asked]}))
 
     domain = Intents(["card", "loan"])
-    graph = asking([answers], domain)
+    graph = asking([answers], domain, batch_ms=60_000, batch_most=2)  # sent as soon as there are two
 
     class Many(TypedDict, total=False):
         texts: list[str]

@@ -101,8 +101,8 @@ def test_searches_of_a_million_simulations_are_given_back(how: str) -> None:
 
 def test_a_prompt_goes_on_for_those_who_stay_and_ends_when_all_have_left() -> None:
     async def main(served: Loopback) -> None:
-        model = opened(served, llm_batch_ms=50)
-        batches = QuestionBatches(Intents(["a", "b"]), model, wait_ms=50)
+        model = opened(served)
+        batches = QuestionBatches(Intents(["a", "b"]), model, wait_ms=60_000, most=4)
         asked = [asyncio.create_task(batches.ask(f"text {number}")) for number in range(4)]
         await asyncio.to_thread(served.came.wait, 30)
         for one in asked[:3]:
@@ -126,8 +126,8 @@ def test_a_prompt_goes_on_for_those_who_stay_and_ends_when_all_have_left() -> No
 
 def test_a_question_asked_again_alone_is_dropped_with_its_asker() -> None:
     async def main(served: Loopback) -> None:
-        model = opened(served, llm_batch_ms=50)
-        batches = QuestionBatches(Intents(["a", "b"]), model, wait_ms=50)
+        model = opened(served)
+        batches = QuestionBatches(Intents(["a", "b"]), model, wait_ms=60_000, most=3)
         asked = [asyncio.create_task(batches.ask(f"text {number}")) for number in range(3)]
         async with asyncio.timeout(60):
             while len(served.bodies) < 4:  # noqa: ASYNC110 -- the server's

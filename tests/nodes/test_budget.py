@@ -133,7 +133,9 @@ def test_a_poor_decision_in_a_batch_costs_the_others_nothing(thinking: int) -> N
         return await asyncio.gather(*runs, return_exceptions=True)
 
     with loopback(script) as served:
-        model = open_language_model(Settings(llm_model="m", llm_base_url=served.url, llm_batch_ms=200, **PRICES))
+        model = open_language_model(
+            Settings(llm_model="m", llm_base_url=served.url, llm_batch_ms=1000, llm_batch_most=4, **PRICES)
+        )
         assert model is not None
         ended = asyncio.run(main(build_decision_graph(Intents(["a", "b"]), language_model=model)))
         model.close()
