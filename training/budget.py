@@ -45,8 +45,8 @@ SOLVED_JUDGING, FEWEST_POSITIONS = 0.1, 50
 """Share of the whole run that judging by exactly solved positions may take once, and how many there are at least."""
 PROVING, FEWEST_STATES = 0.2, 1000
 """Share of the whole run that certificates may take, and states with which they are hopeless."""
-FAMILY = 0.5
-"""Seconds of a solved family, before one was solved."""
+FAMILY, SPARRING = 0.5, 10.0
+"""Seconds of a solved family and of a labelled game against the solver, before one was."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def expected_paces(domain: Domain[Any], lengths: Lengths, config: SelfPlayConfig
         "self_play": max(1, plies) * simulations * simulation_seconds(domain, lengths),
         "random": max(1, plies) * 1.3 * lengths.step_seconds,
         "solver": FAMILY,
+        "sparring": SPARRING,
     }
 
 

@@ -29,11 +29,12 @@ from escalade.neural.taught import is_among
 from escalade.training.acceptance_limit import acceptance_limit
 from escalade.training.calibrate import fit_calibrator
 from escalade.training.certify_config import Promise
+from escalade.training.position_keys import digests_of
 from escalade.training.recorded import Recorded
 from escalade.training.reference import Labelled
 from escalade.training.threshold_path import Answers, decide, pareto_front, path_order
 from escalade.training.unproven import FEWEST_TUNE, GAMES_NOTE, states_for, why_unproven
-from escalade.training.untaught import digests_of, known_states
+from escalade.training.untaught import known_states
 
 _NEURAL: dict[str, NeuralRung] = {"policy": "policy", "value": "value"}
 

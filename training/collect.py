@@ -23,12 +23,15 @@ from escalade.neural.manifest import DomainStamp, first_fault
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.search.config import SearchConfig
 from escalade.search.evaluators import RolloutEvaluator, UniformEvaluator
+from escalade.search.solvers import exact_solver
+from escalade.training.arena import Player, SearchPlayer
 from escalade.training.random_games import random_games
 from escalade.training.relabel import relabelled_rows
 from escalade.training.rows import Rows, joined
 from escalade.training.self_play import SelfPlay, SelfPlayConfig
 from escalade.training.shards import SUFFIX, ShardError, read_shard, shard_notes, write_shard
-from escalade.training.solved import SolvedConfig, casual_families, exact_labels
+from escalade.training.solved import SolvedConfig, casual_families, exact_labels, no_solver_for, opening_rows
+from escalade.training.sparring import SolverPlayer, sparring_games
 
 Untaught = Literal["rollouts", "uniform", "random"]
 """Who plays where there is no network yet."""
@@ -45,7 +48,9 @@ class CollectTask:
     """What one collector is to do, in one piece.
 
     source: "self_play" plays the games of these numbers, "solver" labels the families of these numbers exactly,
-        "search" searches the positions of an earlier shard anew (`relabel`, a shard's name).
+        "sparring" plays the games of these numbers against the exact solver and labels them, "openings" labels every
+        opening (whatever the numbers), "search" searches the positions of an earlier shard anew (`relabel`, a shard's
+        name).
     domain, options: as `load_domain`. root: the run's folder, as this machine sees it. folder: where shards lie, from
     there. shard: name of the one to write, without suffix. first, count: the numbers are first .. first + count - 1.
     bundle: folder of the network that plays, from root; None: there is none yet, and `untaught` says who plays. run:
@@ -55,7 +60,7 @@ class CollectTask:
         "random" plays random moves, which cost least and teach how games end, but no policy.
     """
 
-    source: Literal["self_play", "solver", "search"]
+    source: Literal["self_play", "solver", "sparring", "openings", "search"]
     domain: str
     folder: str
     shard: str
@@ -121,8 +126,7 @@ def collect(plain: dict[str, Any], on_progress: Progress | None = None) -> dict[
     parts: list[Rows] = []
     done = rows = 0
     numbers: dict[str, Any] = {}
-    work = {"self_play": _self_play, "solver": _solved, "search": _searched}[task.source]
-    for finished, part in work(task, domain, stamp, numbers, over):
+    for finished, part in _WORK[task.source](task, domain, stamp, numbers, over):
         done, rows = done + finished, rows + (0 if part is None else len(part))
         if part is not None and len(part):
             parts.append(part)
@@ -176,6 +180,31 @@ def _solved(
         yield 1, rows
 
 
+def _sparred(
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
+) -> Iterator[tuple[int, Rows | None]]:
+    solver = exact_solver(domain)
+    if solver is None:
+        raise no_solver_for(domain)
+    learner: Player = SolverPlayer(solver, by_score=False)  # until there is a network, any move that loses nothing
+    if task.bundle is not None:
+        evaluator, model = _evaluator(task, domain)
+        learner = SearchPlayer(model, evaluator, task.self_play.search.simulations)
+    wanted = range(task.first, task.first + task.count)
+    games = sparring_games(
+        domain, learner, SolverPlayer(solver), wanted, task.solved, seed=task.seed, run=task.run, until=over
+    )
+    for rows in games:
+        yield int(rows is not None), rows
+
+
+def _openings(
+    task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
+) -> Iterator[tuple[int, Rows | None]]:
+    for rows in opening_rows(domain, task.solved.openings, run=task.run):
+        yield len(rows), rows
+
+
 def _searched(
     task: CollectTask, domain: Domain[Any], stamp: DomainStamp, numbers: dict[str, Any], over: Callable[[], bool]
 ) -> Iterator[tuple[int, Rows | None]]:
@@ -190,6 +219,15 @@ def _searched(
         rows, simulations = relabelled_rows(domain, evaluator, some, task.search, seed=(task.seed, start), model=model)
         numbers["simulations"] += simulations
         yield len(rows), rows
+
+
+_WORK = {
+    "self_play": _self_play,
+    "solver": _solved,
+    "sparring": _sparred,
+    "openings": _openings,
+    "search": _searched,
+}
 
 
 def _evaluator(task: CollectTask, domain: Domain[Any]) -> tuple[Any, str]:

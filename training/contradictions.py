@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from escalade.domains.base import BoolArray, Domain, IntArray, legal_mask
+from escalade.training.position_keys import position_keys
 from escalade.training.rows import Rows
-from escalade.training.window import position_keys
 
 WORST = 5
 """Contradictory states that are named."""

@@ -54,6 +54,7 @@ class Recipe:
         pieces, if they would take longer than its iterations have (`escalade.training.budget`).
     families, families_a_task: positions for the exact solver (`SolvedConfig`), where there is one. 0 is none; with none
         of either a run learns from other stores alone. solve_games: the solver labels self-played games too.
+    sparring, sparring_a_task: games against the exact solver (`escalade.training.sparring`), where there is one.
     relabelled: at the end so many of the newest self-played positions are searched anew by `relabel`; 0 is none.
     untaught: who plays while there is no network: searches with rollouts ("rollouts") or without anything ("uniform"),
         or random moves ("random"; see `escalade.training.collect.CollectTask`).
@@ -80,6 +81,8 @@ class Recipe:
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     families: int = 0
     families_a_task: int = 200
+    sparring: int = 0
+    sparring_a_task: int = 25
     solve_games: bool = False
     solved: SolvedConfig = field(default_factory=SolvedConfig)
     relabelled: int = 0
@@ -98,9 +101,10 @@ class Recipe:
     certify: CertifyConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "games_a_task", "families_a_task", "rows", "passes", "last_passes", "positions"):
+        pieces = ("games_a_task", "families_a_task", "sparring_a_task")
+        for name in ("iterations", *pieces, "rows", "passes", "last_passes", "positions"):
             whole(name, getattr(self, name), 1)
-        for name in ("games", "families", "relabelled", "patience"):
+        for name in ("games", "families", "sparring", "relabelled", "patience"):
             whole(name, getattr(self, name), 0)
         if not 0 <= self.strength < 1:
             raise SettingsError(f"strength must be at least 0 and below 1, not {self.strength!r}")
@@ -208,21 +212,24 @@ _TIC_TAC_TOE = Recipe(
 )
 
 # About half an hour on two idle cores: the solver's labels teach what self-play alone would take far longer to find
-# out, self-play the openings, which the solver cannot afford, and what good players come to.
+# out, games against it and against itself what good players come to. Every opening of 7 plies is labelled at once, by
+# the solver's opening book.
 _CONNECT_FOUR = Recipe(
     iterations=4,
     network=Network(kind="residual", hidden=(384, 384, 384)),
-    games=600,
+    games=200,
     games_a_task=50,
-    self_play=SelfPlayConfig(SearchConfig(simulations=32, algorithm="gumbel"), at_once=64, opening_plies=10),
-    families=12_000,
+    self_play=SelfPlayConfig(SearchConfig(simulations=32, algorithm="gumbel"), at_once=64, opening_plies=8),
+    families=10_000,
     families_a_task=200,
+    sparring=200,
     solve_games=True,
     # Earlier roots take the solver most of its time: one of 8 plies as long as forty of 14. A search needs no help with
     # what is nearly over.
-    solved=SolvedConfig(first_ply=9, last_ply=20, branches=2, depth=5),
+    solved=SolvedConfig(first_ply=9, last_ply=20, branches=2, depth=5, openings=7),
     rows=4_000_000,
-    window=WindowConfig(outcome_weight=0.75, validation=0.02),
+    # There are few openings, and every game depends on them.
+    window=WindowConfig(outcome_weight=0.75, validation=0.02, balance=0.5),
     passes=2,
     last_passes=8,
     learner=LearnerConfig(batch_size=2048, weight_decay=0.02, average=0.998, threads=2, precision="auto"),
@@ -237,9 +244,10 @@ _CONNECT_FOUR_CHAMPION = replace(
     _CONNECT_FOUR,
     iterations=3,
     network=Network(kind="residual", hidden=(512, 512, 512)),
-    games=1200,
-    families=60_000,
+    games=400,
+    families=40_000,
     families_a_task=250,
+    sparring=1000,
     solved=replace(_CONNECT_FOUR.solved, first_ply=8, last_ply=22),
     rows=10_000_000,
     last_passes=10,

@@ -39,7 +39,7 @@ from escalade.training.exact import (
     solved_positions,
     write_positions,
 )
-from escalade.training.window import position_keys
+from escalade.training.position_keys import position_keys
 
 AT_ONCE = 500
 """Positions solved before they are written down."""

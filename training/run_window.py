@@ -16,12 +16,12 @@ from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.taught import Digests, Taught
 from escalade.training.exact import ExactPositions
 from escalade.training.packed import compact
+from escalade.training.position_keys import digests, digests_of, position_keys
 from escalade.training.rows import Rows, joined
 from escalade.training.run import Run, RunError
 from escalade.training.store import ExperienceStore
 from escalade.training.td import shared_td_values
-from escalade.training.untaught import digests, digests_of
-from escalade.training.window import PROOF, Targets, is_for_proof, parts, position_keys, split, targets
+from escalade.training.window import PROOF, Targets, is_for_proof, parts, split, targets
 
 RANDOM_UNTIL = 3
 """Iteration after which games of random moves are learned from no more: they say what positions are worth to those who

@@ -16,6 +16,7 @@ from escalade.domains.base import Domain, legal_mask
 from escalade.domains.errors import SettingsError
 from escalade.search.config import whole
 from escalade.search.solvers import exact_solver
+from escalade.training.position_keys import digests
 from escalade.training.rows import Rows, joined
 
 
@@ -49,6 +50,9 @@ class SolvedConfig:
     first_ply, last_ply: of the roots, both included; casual games reach each of them equally often. Of games that were
     played anyway every position from first_ply on is a root, of a family of `game_depth`. sense: as in `casual_states`,
     for the moves within a family too: positions that a win in one decides teach a search little, which sees it anyway.
+    openings: every position of at most so many plies is labelled once, in the first iteration; 0 is none. Few games
+        come to each of them, and every game to some.
+    careless: the opponent of a sparring game (`escalade.training.sparring`) begins with 0 to so many random moves.
     """
 
     first_ply: int = 8
@@ -57,13 +61,16 @@ class SolvedConfig:
     depth: int = 3
     game_depth: int = 3
     sense: float = 0.8
+    openings: int = 0
+    careless: int = 4
 
     def __post_init__(self) -> None:
         whole("first_ply", self.first_ply, 0)
         whole("last_ply", self.last_ply, self.first_ply)
         whole("branches", self.branches, 1)
         whole("depth", self.depth, 0)
-        whole("game_depth", self.game_depth, 0)
+        for name in ("game_depth", "openings", "careless"):
+            whole(name, getattr(self, name), 0)
         if not 0 <= self.sense <= 1:
             raise SettingsError(f"sense must be in [0, 1], not {self.sense!r}")
 
@@ -77,6 +84,29 @@ def casual_families(
         ply = int(random.integers(config.first_ply, config.last_ply + 1))
         for _, root in casual_states(domain, [ply], seed=int(random.integers(2**32)), sense=config.sense):
             yield solved_family(domain, root, ply, config.depth, config, random, f"{run}/casual-{number:08d}")
+
+
+def opening_rows(domain: Domain[Any], plies: int, *, run: str = "opening") -> Iterator[Rows]:
+    """Every unfinished position of 0, 1, … `plies` plies, labelled, symmetric images once: the rows of one number of
+    plies at a time, each a game of its own."""
+    level, number = [domain.initial_state()], 0
+    for ply in range(plies + 1):
+        names = [f"{run}/opening-{place:08d}" for place in range(number, number + len(level))]
+        number += len(level)
+        if level:
+            yield solved_rows(domain, level, names, [ply] * len(level))
+        reached: dict[int, Any] = {}
+        for start in range(0, len(level), 4096):
+            after = [
+                domain.step(state, action)
+                for state in level[start : start + 4096]
+                for action in domain.legal_actions(state)
+            ]
+            after = [state for state in after if not domain.is_terminal(state)]
+            if after:
+                names_of = digests(domain, domain.encode(after), legal_mask(domain, after))
+                reached |= dict(zip(names_of.tolist(), after, strict=True))
+        level = list(reached.values())
 
 
 def exact_labels(domain: Domain[Any], rows: Rows, config: SolvedConfig, *, seed: Sequence[int]) -> Rows:
@@ -103,6 +133,11 @@ def solved_family(
         found |= {domain.format(state): (state, ply + deeper) for state in level}
     states, plies = zip(*list(found.values())[::-1], strict=True)
     return solved_rows(domain, states, [game] * len(states), plies)
+
+
+def no_solver_for(domain: Domain[Any]) -> SettingsError:
+    """What to say where only a solver could label."""
+    return SettingsError(f"there is no exact solver for domain '{domain.name}'")
 
 
 def casual_move(domain: Domain[Any], state: Any, random: np.random.Generator, sense: float) -> int:
@@ -135,7 +170,7 @@ def solved_rows(domain: Domain[Any], states: Sequence[Any], games: Sequence[str]
     domain without a solver."""
     solver = exact_solver(domain)
     if solver is None:
-        raise SettingsError(f"there is no exact solver for domain '{domain.name}'")
+        raise no_solver_for(domain)
     legal = legal_mask(domain, states)
     worth = np.full(legal.shape, -np.inf, np.float32)
     known: dict[str, float] = {}  # states of a family share successors

@@ -76,6 +76,9 @@ def tasks(
     pieces = [("self_play", recipe.games, recipe.games_a_task)]
     if exact_solver(run.domain) is not None:
         pieces.append(("solver", recipe.families, recipe.families_a_task))
+        pieces.append(("sparring", recipe.sparring, recipe.sparring_a_task))
+        if recipe.solved.openings and iteration == 1:
+            pieces.append(("openings", 1, 1))
     found: list[CollectTask] = []
     if seconds is not None:
         kinds = [

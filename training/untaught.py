@@ -7,7 +7,7 @@ otherwise, was reached by another way or is a mirror image is the same state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,45 +15,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from escalade.domains.base import BoolArray, Domain, legal_mask
+from escalade.domains.base import Domain
 from escalade.neural.bundle import Bundle, read_taught
-from escalade.neural.taught import DIGEST_BITS, Digests, is_among
-from escalade.training.agreement import BATCH
-from escalade.training.packed import Observations
+from escalade.neural.taught import Digests, is_among
+from escalade.training.position_keys import digests_of
 from escalade.training.reference import Labelled
-from escalade.training.window import position_keys
 
 Of = Literal["weights", "bundle"]
 """Which states are left out: those that taught or chose the weights, or also those that its calibrators and
 certificates were made from."""
-
-
-def digests(domain: Domain[Any], observation: Observations, legal: BoolArray) -> Digests:
-    """`[N]`: of states with observations `[N, *O]` and legal actions `[N, A]`; the same for symmetric images."""
-    found = _lane(observation, legal)
-    symmetries = domain.symmetries()
-    for start in range(0, len(found) if symmetries else 0, 4096):
-        part = slice(start, start + 4096)
-        seen, allowed = np.asarray(observation[part]).astype(np.float32), legal[part]
-        for symmetry in symmetries:
-            turned = np.empty_like(allowed)
-            turned[:, symmetry.actions] = allowed
-            found[part] = np.minimum(found[part], _lane(symmetry.observations(seen.copy()), turned))
-    return found
-
-
-def digests_of(domain: Domain[Any], texts: Sequence[str]) -> Digests:
-    """`[N]`: of states in text. Raises StateError for a text that is none."""
-    parts: list[Digests] = [np.empty(0, np.uint64)]
-    for start in range(0, len(texts), BATCH):
-        states = [domain.parse(text) for text in texts[start : start + BATCH]]
-        parts.append(digests(domain, domain.encode(states), legal_mask(domain, states)))
-    return np.concatenate(parts)
-
-
-def _lane(observation: Observations, legal: BoolArray) -> Digests:
-    keys = position_keys(observation, legal).view(np.uint64).reshape(-1, 2)[:, 0]
-    return keys >> np.uint64(64 - DIGEST_BITS)
 
 
 @dataclass(frozen=True)

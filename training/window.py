@@ -8,18 +8,17 @@ so that validation rows are not the neighbours of training rows.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from escalade.domains.base import BoolArray, FloatArray, Symmetry
 from escalade.domains.errors import SettingsError
 from escalade.training.packed import Observations
+from escalade.training.position_keys import position_keys
 from escalade.training.rows import Rows
 
 PHASE = 10
@@ -95,41 +94,6 @@ def _chosen(games: NDArray[np.str_], share: float, salt: bytes) -> NDArray[np.bo
     ends = [salt + game.rsplit("/", 1)[-1].encode() for game in unique.tolist()]
     chosen = [int.from_bytes(hashlib.sha256(end).digest()[:8]) < share * 2**64 for end in ends]
     return np.array(chosen, np.bool_)[inverse]
-
-
-def position_keys(observation: Observations, legal: BoolArray) -> NDArray[np.void]:
-    """`[N]` of 16 bytes each, equal for positions that look the same to a network: same observation `[N, *O]`, same
-    legal actions `[N, A]`. (A state's text may tell how it was reached.) Two sums over random numbers, one for each
-    value at each place: positions that differ share a key with a chance of about 2^-100."""
-    count = len(legal)
-    size = math.prod(observation.shape[1:])
-    random = np.random.default_rng(0x5EED)
-    wide = size + legal.shape[1]
-    factors = np.stack([random.integers(1, 2**64, wide, np.uint64) | np.uint64(1) for _ in range(2)])
-    keys = np.empty((count, 2), np.uint64)
-    for start in range(0, count, 4096):
-        allowed = legal[start : start + 4096]
-        seen = np.asarray(observation[start : start + 4096]).reshape(len(allowed), size)
-        numbers = (seen + np.float32(0)).astype(np.float32, copy=False).view(np.uint32)  # -0 is 0
-        _fill_keys(numbers, allowed, factors, keys[start : start + 4096])
-    return keys.view(np.dtype((np.void, 16))).reshape(count)
-
-
-@njit(nogil=True, cache=True)
-def _fill_keys(numbers: Any, allowed: Any, factors: Any, out: Any) -> None:
-    """numbers `[N, S]` uint32, allowed `[N, A]` bool, factors `[2, S + A]` and out `[N, 2]` uint64."""
-    size = numbers.shape[1]
-    golden, shift = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
-    for row in range(len(numbers)):
-        for lane in range(2):
-            offset, total = np.uint64(lane + 1), np.uint64(0)
-            for place in range(size):
-                mixed = (np.uint64(numbers[row, place]) + offset) * golden
-                total += (mixed ^ (mixed >> shift)) * factors[lane, place]
-            for action in range(allowed.shape[1]):
-                mixed = (np.uint64(allowed[row, action]) + offset) * golden
-                total += (mixed ^ (mixed >> shift)) * factors[lane, size + action]
-            out[row, lane] = total
 
 
 def split(rows: Rows, config: WindowConfig, td: FloatArray | None = None) -> tuple[Targets, Targets]:

@@ -19,11 +19,12 @@ from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.taught import Taught, is_among
 from escalade.training.certify import certify as certify_bundle
 from escalade.training.certify_config import Promise
+from escalade.training.position_keys import digests_of
 from escalade.training.recorded import record
 from escalade.training.reference import Labelled
 from escalade.training.rows import Rows
 from escalade.training.store import ExperienceStore
-from escalade.training.untaught import digests_of, teaches, untaught
+from escalade.training.untaught import teaches, untaught
 from escalade.training.window import is_for_proof, is_validation
 
 GAME = ConnectFour()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from escalade.domains.connect_four import ConnectFour
 from escalade.domains.errors import SettingsError
 from escalade.training.packed import PackedBits, compact
+from escalade.training.position_keys import position_keys
 from escalade.training.rows import Rows, joined
 from escalade.training.window import (
     WindowConfig,
     batches,
     is_validation,
-    position_keys,
     relabelled,
     split,
     targets,
