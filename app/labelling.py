@@ -78,11 +78,11 @@ class Wanted:
     ) -> Labelled:
         """Those states, labelled. Raises SettingsError for options that do not fit together."""
         from escalade.search.solvers import exact_solver
+        from escalade.training.exact_labels import exact_labels
         from escalade.training.production import recorded_labels
         from escalade.training.reference import (
             RECORDED,
             SEARCH,
-            exact_labels,
             file_labels,
             search_labels,
         )
@@ -103,7 +103,13 @@ class Wanted:
                     "scores by --states, or another reference"
                 )
             return exact_labels(
-                domain, path=self.path, count=self.count, seed=self.seed, folder=self.folder, on_progress=on_progress
+                domain,
+                path=self.path,
+                count=self.count,
+                seed=self.seed,
+                bundle=bundle,
+                folder=self.folder,
+                on_progress=on_progress,
             )
         if name == "labels":
             if self.path is None:

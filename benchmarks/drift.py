@@ -32,11 +32,14 @@ from escalade.app.watch import Watch, WatchConfig
 from escalade.app.watch_file import watched
 from escalade.domains.catalog import load_domain
 from escalade.graph.decision import decided, make_resources, wire
+from escalade.neural.bundle import read_bundle
+from escalade.neural.sources import bundle_folder
 from escalade.nodes.context import DecisionContext
 from escalade.training.drawing import COLOURS, new_figure, save_figure
 from escalade.training.exact import read_positions
+from escalade.training.exact_labels import exact_labels
 from escalade.training.intervals import share_of
-from escalade.training.reference import Labelled, exact_labels, of_positions
+from escalade.training.reference import Labelled, of_positions
 
 AT_ONCE = 10
 """Decisions under way together; their audits are made before the next ones begin."""
@@ -197,7 +200,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2, help="of certified decisions that are audited")
     parser.add_argument("--false-alarms", type=float, default=0.05, help="stated chance within 100,000 decisions")
     parser.add_argument("--before-ply", type=int, default=12, help="critical positions have fewer plies")
-    parser.add_argument("--usual", type=int, default=2000, help="casual games that usual positions are drawn from")
+    parser.add_argument("--usual", type=int, default=2000, help="games that usual positions are drawn from")
     parser.add_argument("--decisions", type=int, default=10_000, help="before the change")
     parser.add_argument("--most", type=int, default=50_000, help="decisions after the change until the alarm, at most")
     parser.add_argument("--seed", type=int, default=17, help="other than the certificate's")
@@ -210,10 +213,12 @@ def main() -> None:
         parser.error(f"positions: none of {options.positions} is critical before ply {options.before_ply}")
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("solving usual positions", total=options.usual)
+        domain = load_domain("connect_four")
         usual = exact_labels(
-            load_domain("connect_four"),
+            domain,
             count=options.usual,
             seed=options.seed,
+            bundle=read_bundle(bundle_folder(options.bundle), domain),
             folder=options.out,
             on_progress=lambda done, _: progress.update(bar, completed=done),
         )

@@ -32,15 +32,9 @@ from escalade.graph.decision import decided
 from escalade.nodes.context import make_context
 from escalade.search.solvers import exact_solver
 from escalade.training.intervals import share_of
+from escalade.training.sparring import SolverPlayer
 
 MOST_RANDOM = 4
-
-
-def perfect_move(scores: list[float | None], random: np.random.Generator) -> int:
-    """One of the actions of the greatest exact score."""
-    known = {action: score for action, score in enumerate(scores) if score is not None}
-    best = max(known.values())
-    return int(random.choice([action for action, score in known.items() if score == best]))
 
 
 async def play(graph: Any, context: Any, seed: int) -> dict[str, Any] | None:
@@ -62,7 +56,8 @@ async def play(graph: Any, context: Any, seed: int) -> dict[str, Any] | None:
         elif len(state.moves) // 2 < careless:
             state = game.step(state, int(random.choice(list(game.legal_actions(state)))))
         else:
-            state = game.step(state, perfect_move(solver.scores(state), random))
+            perfect = SolverPlayer(solver).choose(game, [state], [int(random.integers(2**63))])
+            state = game.step(state, perfect.actions[0])
     return None
 
 

@@ -25,8 +25,8 @@ from escalade.neural.fixed_sequence import p_value
 from escalade.neural.novelty import fit_novelty
 from escalade.neural.sources import bundle_folder
 from escalade.training.calibrate import fit_calibrator
+from escalade.training.exact_labels import exact_labels
 from escalade.training.recorded import NOMINAL_S, Recorded, record
-from escalade.training.reference import exact_labels
 from escalade.training.threshold_path import Answers, decide, swept, threshold_grid
 
 POLICY_S = 0.0002
@@ -65,6 +65,7 @@ def played(
             path=positions,
             count=states,
             seed=seed,
+            bundle=opened,
             folder=folder,
             on_progress=lambda done, of: tell("solver", done, of),
         )

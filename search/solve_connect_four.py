@@ -32,7 +32,7 @@ from escalade.domains.connect_four_boards import (
     zugzwang_bounds,
 )
 from escalade.domains.line_game import LineState
-from escalade.search.opening_book import opening_book
+from escalade.search.opening_book import PLIES, opening_book
 
 _COLUMN = 63
 _CENTRE_FIRST = (21, 14, 28, 7, 35, 0, 42)  # the bit at which each column starts
@@ -60,6 +60,7 @@ class ConnectFourSolver:
 
     def __init__(self, table_bits: int = 23, *, book: bool = True) -> None:
         self._book = opening_book() if book else None
+        self.first_ply = 0 if book else PLIES
         self._game = ConnectFour()
         self._table_bits = table_bits
         self._allocation = threading.Lock()

@@ -11,9 +11,9 @@ from escalade.neural.bundle import read_bundle
 from escalade.search.solvers import exact_solver
 from escalade.training.certify import CertificationError, certify
 from escalade.training.certify_config import CertifyConfig
+from escalade.training.exact_labels import exact_labels
 from escalade.training.judge import is_better
 from escalade.training.recorded import record
-from escalade.training.reference import exact_labels
 from escalade.training.run import Run, Tell, silent
 from escalade.training.untaught import untaught
 
@@ -72,6 +72,7 @@ def _certified(run: Run, iteration: int, config: CertifyConfig, tell: Tell) -> t
         run.domain,
         count=config.states,
         seed=seed,
+        bundle=bundle,
         folder=run.folder / "evaluation",
         on_progress=lambda done, of: heard("solving for the certificate", done, of),
     )

@@ -232,6 +232,13 @@ def longest_game(domain: Domain[Any]) -> int | None:
     return cells if isinstance(cells, int) else None
 
 
+def first_solved_ply(domain: Domain[Any]) -> int:
+    """The ply from which the solver solves a position soon: what it says itself (`Solver`), else the first one of
+    `solved_plies`."""
+    own = getattr(exact_solver(domain), "first_ply", None)
+    return solved_plies(domain)[0] if own is None else int(own)
+
+
 def solved_plies(domain: Domain[Any]) -> tuple[int, int]:
     """The first and the last ply of the positions that are solved: FIRST_PLY and LAST_PLY, in games of unknown length
     the same part of half of 21 casual games."""

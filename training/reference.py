@@ -1,6 +1,7 @@
 """States, and what a reference holds to be right in each: what loss is measured against.
 
-- `exact`: the domain's exact solver, on casual games of its own or on a file of positions with exact scores.
+- `exact`: the domain's exact solver, on games of its own or on a file of positions with exact scores
+  (`escalade.training.exact_labels`).
 - `labels`: a file of states and the action that is right in each (`domains/tables.py`).
 - `search:N`: a search of N simulations with the bundle's own network; on a file of states, or casual games.
 - `llm`, `person`: what a language model or a person decided, from an experience store
@@ -33,16 +34,9 @@ from escalade.training.agreement import BATCH, OnDone
 from escalade.training.casual import casual_positions
 from escalade.training.exact import (
     ExactPositions,
-    read_positions,
-    solved,
-    solved_plies,
-    solved_positions,
-    write_positions,
 )
 from escalade.training.position_keys import position_keys
 
-AT_ONCE = 500
-"""Positions solved before they are written down."""
 AS_GOOD = 0.02
 """Actions that a search values so close to its choice, in [-1, 1], are as good to it."""
 RECORDED = {"llm": "llm", "person": "human"}
@@ -86,59 +80,6 @@ def apart(domain: Domain[Any], labelled: Labelled, others: Labelled) -> Labelled
     if not len(fresh):
         raise SettingsError(f"all {len(labelled)} states had a part in the certificate: {labelled.source}")
     return labelled.take(fresh)
-
-
-def exact_labels(
-    domain: Domain[Any],
-    *,
-    path: Path | None = None,
-    count: int = 4000,
-    seed: int = 0,
-    folder: Path | None = None,
-    on_progress: OnDone | None = None,
-) -> Labelled:
-    """By the exact solver: the positions of a file; or every one there is, where it lists them; or one of each of
-    `count` casual games, at any time from the first of `solved_plies` on (earlier ones take a solver long), as players
-    meet them. Kept in `folder` once solved. Raises SettingsError for a file that is none, or a domain with neither
-    solver nor file."""
-    if path is not None:
-        return of_positions(read_positions(path, domain), path.name)
-    if hasattr(exact_solver(domain), "reachable_positions"):
-        every = solved_positions(domain, on_progress=on_progress)
-        return replace(of_positions(every, every.source), census=True)
-    first, _ = solved_plies(domain)
-    kept = None if folder is None else folder / f"decisions-{count}-{seed}.csv"
-    if kept is not None and kept.exists():
-        found = read_positions(kept, domain)
-    else:
-        states = casual_states(domain, count, seed, first)
-        if kept is None:
-            found = solved(domain, states, "casual games", seed, on_progress=on_progress)
-        else:
-            found = solved_bit_by_bit(domain, states, seed, kept, on_progress)
-    return of_positions(found, f"positions of {len(found)} casual games, from move {first + 1} on, seed {seed}")
-
-
-def solved_bit_by_bit(
-    domain: Domain[Any], states: Sequence[Any], seed: int, path: Path, on_progress: OnDone | None = None
-) -> ExactPositions:
-    """As `solved`, written to `path`. It can take an hour, so what is done is kept beside it, and taken up again."""
-    partial = path.with_suffix(".partial.csv")
-    done = read_positions(partial, domain) if partial.exists() else None
-    while done is None or len(done) < len(states):
-        before = 0 if done is None else len(done)
-        more = solved(
-            domain,
-            states[before : before + AT_ONCE],
-            "casual games",
-            seed,
-            on_progress=on_progress and (lambda now, _, before=before: on_progress(before + now, len(states))),  # type: ignore[misc]
-        )
-        done = more if done is None else done.followed_by(more)
-        write_positions(partial, done)
-    write_positions(path, done)
-    partial.unlink(missing_ok=True)
-    return done
 
 
 def casual_states(domain: Domain[Any], count: int, seed: int, first_ply: int = 0) -> list[Any]:

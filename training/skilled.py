@@ -30,10 +30,12 @@ def skilled_states(
     count: int,
     *,
     seed: int,
+    first_ply: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Any]:
-    """`count` unfinished states, one of a game each, every ply equally likely within a game. evaluator: what the
-    players' searches ask. Each state depends on its number, the seed and the evaluator alone."""
+    """`count` unfinished states, one of a game each, every ply from `first_ply` on equally likely within a game; fewer
+    where games end before. evaluator: what the players' searches ask. Each state depends on its number, the seed and
+    the evaluator alone."""
     skilled, careless = SearchPlayer("skilled", evaluator, SIMULATIONS), RandomPlayer()
 
     def player(turn: Turn) -> Player:
@@ -46,8 +48,9 @@ def skilled_states(
         for games in lockstep(domain, randoms, player):  # noqa: B007 -- the last ones
             pass
         for game, random in zip(games, randoms, strict=True):
-            unfinished = [state for state in game if not domain.is_terminal(state)]
-            found.append(unfinished[int(random.integers(len(unfinished)))])
+            unfinished = [state for state in game[first_ply:] if not domain.is_terminal(state)]
+            if unfinished:
+                found.append(unfinished[int(random.integers(len(unfinished)))])
         if on_progress is not None:
             on_progress(len(found), count)
     return found

@@ -16,7 +16,7 @@ from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.search.solve_tic_tac_toe import TicTacToeSolver
 from escalade.search.solvers import exact_solver, optimal_actions
 from escalade.training.exact import open_positions, solved_plies
-from escalade.training.reference import exact_labels
+from escalade.training.exact_labels import exact_labels
 
 LAW = "the exact solver agrees with playing out"
 

@@ -27,9 +27,10 @@ from escalade.nodes.context import DecisionContext
 from escalade.training.certified_report import measured, reliability
 from escalade.training.certify import CertificationError, certify, split
 from escalade.training.certify_config import Promise
+from escalade.training.exact_labels import exact_labels
 from escalade.training.frontier import draw, frontier
 from escalade.training.recorded import Recorded, record
-from escalade.training.reference import Labelled, exact_labels
+from escalade.training.reference import Labelled
 
 PROMISES = (Promise(0.1, 0.05), Promise(0.05, 0.05))
 SIMULATIONS = 32

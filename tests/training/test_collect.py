@@ -107,6 +107,33 @@ def test_the_solver_labels_families_and_games(tmp_path: Path) -> None:
     assert set(rows.source[rows.ply >= 2]) == {"solver"}
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_games_against_the_solver_are_labelled_with_their_neighbours(tmp_path: Path, bundle: str, taught: bool) -> None:
+    alone = SolvedConfig(game_depth=0)
+    given = {"source": "sparring", "shard": "games", "count": 6, "bundle": bundle if taught else None}
+    heard: list[tuple[int, int]] = []
+    stats = collect(task(tmp_path, **given, solved=alone).plain(), lambda done, rows: heard.append((done, rows)))
+    rows = rows_in(tmp_path, "games")
+    assert stats["games"] == heard[-1][0] == len(set(rows.game)) == 6
+    assert set(rows.source) == {"solver"}
+    assert set(rows.ply[rows.game == rows.game[0]].tolist()) >= set(range(5))
+    wide = {**given, "shard": "wide", "solved": SolvedConfig(game_depth=2)}
+    assert collect(task(tmp_path, **wide).plain())["rows"] > 2 * stats["rows"]
+
+
+def test_every_opening_is_labelled(tmp_path: Path) -> None:
+    collect(task(tmp_path, source="openings", shard="openings", solved=SolvedConfig(openings=2)).plain())
+    assert len(rows_in(tmp_path, "openings")) == 1 + 3 + 12
+
+
+@pytest.mark.parametrize("source", ["sparring", "openings", "solver"])
+def test_where_there_is_no_solver_nothing_can_be_labelled(tmp_path: Path, source: str) -> None:
+    domain = {"domain": "intents", "options": {"labels": ["a", "b"]}}
+    asked = replace(task(tmp_path, source=source), **domain)  # type: ignore[arg-type]
+    with pytest.raises(EscaladeError, match=r"domain .intents. has no simulator|no exact solver for domain .intents."):
+        collect(asked.plain())
+
+
 def test_positions_are_searched_anew(tmp_path: Path, bundle: str) -> None:
     collect(task(tmp_path, bundle=bundle).plain())
     more = SearchConfig(simulations=400)

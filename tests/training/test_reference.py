@@ -10,11 +10,11 @@ from escalade.domains.decision import Decision
 from escalade.domains.errors import SettingsError
 from escalade.neural.bundle import read_bundle
 from escalade.neural.sources import bundle_folder
-from escalade.training import reference
 from escalade.training.decisions import decision_rows
 from escalade.training.exact import solved_positions
+from escalade.training.exact_labels import exact_labels
 from escalade.training.production import recorded_labels
-from escalade.training.reference import apart, exact_labels, file_labels, search_labels
+from escalade.training.reference import apart, file_labels, search_labels
 from escalade.training.store import ExperienceStore
 
 DOMAIN = load_domain("tic_tac_toe")
@@ -22,7 +22,7 @@ DOMAIN = load_domain("tic_tac_toe")
 
 def test_solving_is_taken_up_where_it_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_domain("connect_four")
-    monkeypatch.setattr(reference, "AT_ONCE", 4)
+    monkeypatch.setattr("escalade.training.exact_labels.AT_ONCE", 4)
     told: list[int] = []
 
     def killed(done: int, of: int) -> None:
@@ -61,8 +61,7 @@ def test_its_casual_games_are_other_than_those_of_evaluation(tmp_path: Path) -> 
     evaluation = set(solved_positions(domain, count=20, seed=0, plies=late).states)
     found = exact_labels(domain, count=27, seed=0, folder=tmp_path)
     assert not evaluation & set(found.states)
-    assert found.source == "positions of 27 casual games, from move 9 on, seed 0"
-    assert all(len(text) >= 8 for text in found.states)
+    assert found.source == "positions of 27 casual games, from move 1 on, seed 0"
     again = exact_labels(domain, count=27, seed=0, folder=tmp_path)
     assert again.states == found.states
     assert (again.acceptable == found.acceptable).all()
@@ -182,3 +181,17 @@ def _canonical(text: str) -> str:
     """The position, whatever the order of its moves."""
     state = DOMAIN.parse(text)
     return DOMAIN.encode([state]).tobytes().hex()
+
+
+def test_half_of_the_exact_reference_are_positions_of_good_players(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = load_domain("connect_four")
+    bundle = read_bundle(bundle_folder("builtin:connect_four"), domain)
+    monkeypatch.setattr("escalade.training.exact_labels.first_solved_ply", lambda _: 16)
+    found = exact_labels(domain, count=20, seed=3, bundle=bundle, folder=tmp_path)
+    assert "from move 17 on, seed 3, half of them casual, half of good players: searches of 16" in found.source
+    casual = exact_labels(domain, count=10, seed=3)
+    assert found.states[:10] == casual.states
+    assert [path.name for path in tmp_path.iterdir()] == [f"decisions-20-3-{bundle.version[:12]}.csv"]
+    assert exact_labels(domain, count=20, seed=3, bundle=bundle, folder=tmp_path).states == found.states
