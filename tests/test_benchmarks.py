@@ -31,6 +31,7 @@ SMOKE: dict[str, list[str]] = {
     "graph_overhead": ["--decisions", "3", "--warm-up", "1", "--json"],
     "llm_batching": ["TEXTS", "--count", "4"],
     "llm_ladder": ["--count", "6", "--endpoint", "30 % errors, 10 % hangs"],
+    "openings": ["--plies", "1", "--simulations", "4"],
     "perfect_opponent": ["--games", "1", "--simulations", "4"],
     "novelty": ["--known", "TEXTS/test.csv", "--fresh", "TEXTS/test.csv", "--fit", "4", "--draws", "1", "--json"],
     "path_order": ["--runs", "1", "--sizes", "200", "--population", "500", "--json"],
