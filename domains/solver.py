@@ -17,7 +17,8 @@ class Solver(Protocol):
     One that can list all positions of its game may have a method `reachable_positions()` too, which returns a state of
     each that play can reach, finished ones included: then networks are judged by all of them, instead of a sample.
     One may have an attribute `first_ply`: after so many plies a position is solved in well under a second. Certificates
-    are proven on positions from there on; without it, on those after the first fifth of a game.
+    are proven on positions from there on; without it, on those after the first fifth of a game. And one may have a
+    method `lists(state)`: whether the state is in a list of which it holds all answers, such as a book of openings.
     """
 
     def scores(self, state: Any, on_progress: Callable[[int], None] | None = None) -> list[float | None]:

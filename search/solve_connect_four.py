@@ -81,6 +81,10 @@ class ConnectFourSolver:
                 on_progress(number)
         return found
 
+    def lists(self, state: LineState) -> bool:
+        """Whether the book has the exact score of every action."""
+        return self._book is not None and len(self._book.entries) > 0 and len(state.moves) < PLIES
+
     def value(self, state: LineState) -> float:
         """Sign of the exact score for the player to move; a finished state's outcome. Needs less than the scores."""
         return float(self._score(state, 0, 1))

@@ -160,13 +160,14 @@ def certify(
 
     novel: share of states like these that the limit of novelty may leave to the other rungs; the kind's own if None.
     States that taught or chose the bundle are left out here too, whatever `recorded` holds, but for a census
-    (`escalade.training.untaught`).
+    and for what the solver lists (`escalade.training.untaught`).
 
     on_unproven: hears of promises that cannot be proven, and why, which are then left out; unless none can be.
     """
     known = None if labelled.census else known_states(bundle)
     if known is not None and len(known):
-        recorded = recorded.take(~is_among(digests_of(domain, recorded.states), known))
+        met = is_among(digests_of(domain, recorded.states), known)
+        recorded = recorded.take(~met | labelled.are_listed(recorded.states))
     tune, calibrate = split(recorded, seed)
     if len(tune) < FEWEST_TUNE:
         needed = max(states_for(least_count(promise.alpha, promise.delta)) for promise in promises)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from escalade.domains.base import Domain
+from escalade.domains.base import BoolArray, Domain
 from escalade.neural.bundle import Bundle
 from escalade.search.solvers import exact_solver
 from escalade.training.agreement import OnDone
@@ -71,7 +71,12 @@ def exact_labels(
             f", half of them casual, half of good players: searches of {SIMULATIONS} simulations with the bundle's "
             f"network, {CARELESS:.0%} of the moves at random"
         )
-    return of_positions(found, source)
+    return replace(of_positions(found, source), listed=_listed(domain, found))
+
+
+def _listed(domain: Domain[Any], found: ExactPositions) -> BoolArray | None:
+    lists = getattr(exact_solver(domain), "lists", None)
+    return np.array([lists(state) for state in found.parsed(domain)], np.bool_) if callable(lists) else None
 
 
 def _states(domain: Domain[Any], count: int, seed: int, first_ply: int, bundle: Bundle | None) -> list[Any]:

@@ -60,6 +60,8 @@ class Labelled:
     source: str
     census: bool = False
     """Whether these are all states there are, each once, so that nothing is inferred from them for others."""
+    listed: BoolArray | None = None
+    """`[N]` bool: which were drawn from a list of which the solver holds all answers (`Solver`); None: none were."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -67,7 +69,13 @@ class Labelled:
     def take(self, places: IntArray) -> Labelled:
         """Some of them."""
         chosen = tuple(self.states[place] for place in places.tolist())
-        return replace(self, states=chosen, acceptable=self.acceptable[places], group=self.group[places])
+        listed = None if self.listed is None else self.listed[places]
+        return replace(self, states=chosen, acceptable=self.acceptable[places], group=self.group[places], listed=listed)
+
+    def are_listed(self, states: Sequence[str]) -> BoolArray:
+        """`[M]` bool: which of these states, in text, are `listed` here."""
+        known = set() if self.listed is None else {self.states[place] for place in np.flatnonzero(self.listed)}
+        return np.array([state in known for state in states], np.bool_)
 
 
 def apart(domain: Domain[Any], labelled: Labelled, others: Labelled) -> Labelled:

@@ -54,17 +54,25 @@ class LeftOut:
 
 
 def untaught(domain: Domain[Any], bundle: Bundle, labelled: Labelled, of: Of = "weights") -> tuple[Labelled, LeftOut]:
-    """The states that had no part in a bundle, perhaps none, and what was left out. Of a census nothing is: who looks
-    at every state there is infers nothing from some to others."""
+    """The states that had no part in a bundle, perhaps none, and what was left out.
+
+    Of a census nothing is: who looks at every state there is infers nothing from some to others. Nor are states that
+    were drawn anew from a list of which the solver holds all answers (`Labelled.listed`): a bundle that was taught the
+    whole list is as good on it as it looks, there are no others that it could be worse on.
+    """
     known = np.empty(0, np.uint64) if labelled.census else known_states(bundle, of)
     if known is None:
         return labelled, LeftOut(None, len(labelled))
     if not len(known):
         return labelled, LeftOut(0, len(labelled), _is_complete(bundle) or labelled.census)
     taught = is_among(digests_of(domain, labelled.states), known)
+    listed = taught & labelled.are_listed(labelled.states)
+    taught &= ~listed
     left = LeftOut(int(taught.sum()), len(labelled), _is_complete(bundle))
-    kept = labelled.take(np.flatnonzero(~taught))
-    return replace(kept, source=f"{labelled.source}; {left.count:,} that taught left out"), left
+    source = f"{labelled.source}; {left.count:,} that taught left out"
+    if listed.any():
+        source += f"; {int(listed.sum()):,} that taught kept, of the solver's list of all openings"
+    return replace(labelled.take(np.flatnonzero(~taught)), source=source), left
 
 
 def _is_complete(bundle: Bundle) -> bool:

@@ -19,6 +19,8 @@ from escalade.neural.bundle import Bundle, read_bundle, write_bundle
 from escalade.neural.taught import Taught, is_among
 from escalade.training.certify import certify as certify_bundle
 from escalade.training.certify_config import Promise
+from escalade.training.exact import solved, write_positions
+from escalade.training.exact_labels import exact_labels
 from escalade.training.position_keys import digests_of
 from escalade.training.recorded import record
 from escalade.training.reference import Labelled
@@ -56,6 +58,23 @@ def test_of_every_state_there_is_none_is_left_out(tmp_path: Path) -> None:
     bundle = bundle_taught_by(tmp_path, ["1232"])
     kept, left = untaught(GAME, bundle, labelled(["1232", "4"], census=True))
     assert (len(kept), left.count) == (2, 0)
+
+
+def test_what_the_solver_lists_is_kept_if_it_was_drawn_anew(tmp_path: Path) -> None:
+    bundle = bundle_taught_by(tmp_path, ["1232", "44", "12345671"])
+    states, listed = ["1232", "44", "12345671", "4444"], np.array([True, False, False, True])
+    kept, left = untaught(GAME, bundle, labelled(states, listed=listed))
+    assert kept.states == ("1232", "4444")
+    assert (left.count, left.of) == (2, 4)
+    assert kept.source == "a file; 2 that taught left out; 1 that taught kept, of the solver's list of all openings"
+    assert kept.are_listed(["4444", "1232", "44"]).tolist() == [True, True, False]
+    # A file, of whatever was chosen for it, is no draw from that list.
+    drawn = exact_labels(GAME, count=30, seed=4)
+    assert drawn.listed is not None
+    assert drawn.listed.tolist() == [len(text) < 8 for text in drawn.states]
+    path = tmp_path / "positions.csv"
+    write_positions(path, solved(GAME, [GAME.parse("1232"), GAME.parse("4")], "some"))
+    assert untaught(GAME, bundle, exact_labels(GAME, path=path))[0].states == ("4",)
 
 
 def test_an_older_bundle_is_said_to_record_nothing(tmp_path: Path) -> None:
