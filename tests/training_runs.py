@@ -13,7 +13,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
 from escalade.search.config import SearchConfig
 from escalade.training.evaluate import EvaluationConfig
-from escalade.training.learner import LearnerConfig
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.recipe import Network, Recipe
 from escalade.training.self_play import SelfPlayConfig
 from escalade.training.window import WindowConfig

@@ -11,7 +11,8 @@ import numpy as np
 from escalade.domains.base import BoolArray, FloatArray
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-from escalade.training.learner import Learner, LearnerConfig
+from escalade.training.learner import Learner
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.window import Targets
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +24,15 @@ from safetensors.torch import save
 from torch import Tensor, distributed, nn
 
 from escalade.domains.base import Symmetry
-from escalade.domains.errors import EscaladeError, SettingsError
+from escalade.domains.errors import EscaladeError
 from escalade.neural.files import write_whole
 from escalade.neural.losses import policy_loss, value_loss
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-from escalade.search.config import whole
+from escalade.training.optimizers import LearnerConfig, has_bfloat16, optimizers
 from escalade.training.start import grown
 from escalade.training.validation import Validation, validate
-from escalade.training.window import Targets, batches
+from escalade.training.window import Targets, batches, times_shown
 
 GRADIENT_NORM = 1.0
 """Gradients longer than this are shortened to it."""
@@ -43,41 +43,6 @@ learning rate; after going back so often without a pass in between that did not,
 
 class TrainingError(EscaladeError):
     """Training cannot go on."""
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """batch_size: positions a step, over all processes.
-    learning_rate: of the first step; it falls to 0 at the end of the run.
-    weight_decay: AdamW's, on matrices only; biases and norms keep their scale.
-    value_weight: what the value loss counts against the policy loss.
-    average: share of the moving average that a step keeps, 0 for none; less in the first steps, which are soon
-        forgotten.
-    threads: that share one matrix product. More than the idle cores lose much.
-    precision: of the matrix products; weights, sums and losses are float32. "bfloat16" takes a third to half of the
-        time where the processor has units for it (AMX, AVX512-BF16, GPUs), "auto" chooses it there and float32
-        elsewhere.
-    """
-
-    batch_size: int = 512
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    value_weight: float = 1.0
-    average: float = 0.995
-    threads: int = 1
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-
-    def __post_init__(self) -> None:
-        whole("batch_size", self.batch_size, 1)
-        whole("threads", self.threads, 1)
-        for name in ("learning_rate", "weight_decay", "value_weight"):
-            if not 0 <= getattr(self, name) < math.inf or (name == "learning_rate" and not self.learning_rate):
-                least = "above 0" if name == "learning_rate" else "at least 0"
-                raise SettingsError(f"{name} must be a number {least}, not {getattr(self, name)!r}")
-        if self.precision not in ("float32", "bfloat16", "auto"):
-            raise SettingsError(f"precision must be float32, bfloat16 or auto, not {self.precision!r}")
-        if not 0 <= self.average < 1:
-            raise SettingsError(f"average must be at least 0 and below 1, not {self.average!r}")
 
 
 @dataclass(frozen=True)
@@ -123,9 +88,7 @@ class Learner:
         self._begin_descent()
 
     def _begin_descent(self) -> None:
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, self.config.weight_decay), lr=self.config.learning_rate, fused=True
-        )
+        self._optimizers = optimizers(self.network, self.config)
         self._trained: nn.Module = self.network
         if distributed.is_initialized():
             self._trained = nn.parallel.DistributedDataParallel(self.network)
@@ -150,7 +113,7 @@ class Learner:
         """
         random = np.random.default_rng(seed)
         size = self.config.batch_size
-        planned = max(1, round(len(targets.value) / size))
+        planned = max(1, round(int(times_shown(targets, self.config.repeats).sum()) / size))
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
         before = self._snapshot()
         totals, weights, made, skipped, bad, back = np.zeros(2), np.zeros(2), 0, 0, 0, 0
@@ -158,7 +121,8 @@ class Learner:
         with torch.random.fork_rng(devices=[]), torch_threads(self.config.threads):
             torch.manual_seed(int(random.integers(2**63)) + rank)
             self.network.train()
-            for number, (batch, weight) in enumerate(batches(targets, size, random, symmetries, part=(rank, world))):
+            shown = batches(targets, size, random, symmetries, (rank, world), self.config.repeats)
+            for number, (batch, weight) in enumerate(shown):
                 progress = span[0] + (span[1] - span[0]) * (number + 1) / planned
                 if by_clock is not None:
                     timed, over = self._agreed(by_clock())
@@ -217,7 +181,8 @@ class Learner:
         # Gradients of processes are averaged; these are sums.
         on_policy = policy_loss(logits, legal, policy, policies * (world / max(weight[0], 1e-9)))
         on_value = value_loss(output, value, self.network.spec.value_head, values * (world / max(weight[1], 1e-9)))
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad()
         torch.autograd.backward(on_policy + self.config.value_weight * on_value)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         seen = torch.stack([on_policy.detach(), on_value.detach(), norm.detach()]) / world
@@ -226,9 +191,10 @@ class Learner:
         first, second, length = seen.tolist()
         if not math.isfinite(first + second + length):
             return None
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate(progress)
-        self._optimizer.step()
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(progress)
+            optimizer.step()
         self.steps += 1
         self._average()
         return first, second
@@ -275,44 +241,30 @@ class Learner:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         tensors |= {f"kept.{name}": tensor for name, tensor in self.kept.state_dict().items()}
-        for number, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": value for name, value in state.items()}
+        for kind, optimizer in self._optimizers.items():
+            for number, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}.{number}.{name}": value for name, value in state.items()}
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         return copies, {"steps": self.steps, "slower": self._slower, "rollbacks": self._rollbacks}
 
     def _restore(self, snapshot: tuple[dict[str, Tensor], dict[str, float]]) -> None:
         tensors, numbers = snapshot
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "kept": {}, "adam": {}}
+        parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("network", "averaged", "kept", *self._optimizers)}
         for name, tensor in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = tensor.clone()
         self.network.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
         self.kept.load_state_dict(parts["kept"])
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["adam"].items():
-            number, rest = name.split(".", 1)
-            states.setdefault(int(number), {})[rest] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": states, "param_groups": groups})
+        for kind, optimizer in self._optimizers.items():
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in parts[kind].items():
+                number, rest = name.split(".", 1)
+                states.setdefault(int(number), {})[rest] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.steps, self._rollbacks = int(numbers["steps"]), int(numbers["rollbacks"])
         self._slower = float(numbers["slower"])
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 matrices faster than float32 ones."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW's groups: matrices decay, vectors (biases, LayerNorm) do not."""
-    parameters = list(module.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from escalade.domains.base import Domain
 from escalade.domains.lengths import has_one_player
 from escalade.search.config import SearchConfig
 from escalade.training.evaluate import EvaluationConfig
-from escalade.training.learner import LearnerConfig
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.recipe import Network, Recipe
 from escalade.training.self_play import SelfPlayConfig
 from escalade.training.window import WindowConfig

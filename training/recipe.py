@@ -16,7 +16,7 @@ from escalade.search.config import SearchConfig, whole
 from escalade.training.certify_config import CertifyConfig
 from escalade.training.collect import Untaught
 from escalade.training.evaluate import EvaluationConfig
-from escalade.training.learner import LearnerConfig
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.self_play import SelfPlayConfig
 from escalade.training.solved import SolvedConfig
 from escalade.training.window import WindowConfig

@@ -187,22 +187,39 @@ def batches(
     random: np.random.Generator,
     symmetries: Sequence[Symmetry] = (),
     part: tuple[int, int] = (0, 1),
+    most: int = 1,
 ) -> Iterator[tuple[Targets, tuple[float, float]]]:
-    """All positions once, in batches of `size` in random order, each shown as it is or by one of its symmetries, with
-    equal chances. A rest smaller than half a batch is left out, unless it is all there is.
+    """All positions, in batches of `size` in random order, each shown as it is or by one of its symmetries, with equal
+    chances. A rest smaller than half a batch is left out, unless it is all there is.
 
+    most: times that a position is shown at most (`times_shown`), each time with its part of the weight.
     part: (k, n) gives every n-th row of each batch, from the k-th on: n processes with equal generators share it.
     Yields the rows and, of the whole batch, the sums of the policies' and of the values' weights.
     """
-    order = random.permutation(len(found.value))
+    times = times_shown(found, most)
+    order = random.permutation(np.repeat(np.arange(len(times)), times))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         if start and len(chosen) < size / 2:
             return
         which = random.integers(len(symmetries) + 1, size=len(chosen))
-        weights = float(found.policy_weight[chosen].sum()), float(found.value_weight[chosen].sum())
-        mine = slice(part[0], None, part[1])
-        yield relabelled(found.take(chosen[mine]), symmetries, which[mine]), weights
+        shown = found.take(chosen)
+        if most > 1:
+            share = (1 / times[chosen]).astype(np.float32)
+            shown = shown._replace(policy_weight=shown.policy_weight * share, value_weight=shown.value_weight * share)
+        weights = float(shown.policy_weight.sum()), float(shown.value_weight.sum())
+        mine = np.arange(part[0], len(chosen), part[1])
+        yield relabelled(shown.take(mine), symmetries, which[mine]), weights
+
+
+def times_shown(found: Targets, most: int) -> NDArray[np.int64]:
+    """`[N]`: how often each position is shown in a pass: as often as its weight is the mean one, at least once and at
+    most `most` times. A step towards a position of great weight is as long as one towards any other, so that it takes
+    as many as it weighs."""
+    if most == 1:
+        return np.ones(len(found.value), np.int64)
+    weight = np.maximum(found.policy_weight, found.value_weight)
+    return np.clip(np.rint(weight / max(float(weight.mean()), 1e-30)), 1, most).astype(np.int64)
 
 
 def relabelled(found: Targets, symmetries: Sequence[Symmetry], which: NDArray[np.int64]) -> Targets:

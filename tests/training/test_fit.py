@@ -14,7 +14,7 @@ from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
 from escalade.training.fit import EpochReport, fit_labelled
-from escalade.training.learner import parameter_groups
+from escalade.training.optimizers import parameter_groups
 
 SPEC = NetworkSpec(hidden=(64, 64), observation_shape=(3, 3, 3), num_actions=9)
 
@@ -143,7 +143,7 @@ def test_the_network_may_be_evaluated_between_epochs(solved):
 
 def test_only_matrices_decay():
     network = PolicyValueNetwork(NetworkSpec(kind="residual", hidden=(8, 4), observation_shape=(3,), num_actions=2))
-    decaying, kept = parameter_groups(network, 0.1)
+    decaying, kept = parameter_groups(list(network.parameters()), 0.1)
     assert (decaying["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     with_decay, without = ([names[id(parameter)] for parameter in group["params"]] for group in (decaying, kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from experience import TTT, random_rows
 
 from escalade.domains.errors import SettingsError
 from escalade.neural.spec import NetworkSpec
-from escalade.training.learner import ROLLBACKS, Learner, LearnerConfig, TrainingError
+from escalade.training.learner import ROLLBACKS, Learner, TrainingError
+from escalade.training.optimizers import LearnerConfig, optimizers
 from escalade.training.validation import validate
 from escalade.training.window import Targets, WindowConfig, targets
 
@@ -49,17 +51,35 @@ def test_what_is_learned_shows_in_validation() -> None:
     assert learner.steps == 6 * round(len(FOUND.value) / 64)
 
 
-def test_stopped_and_resumed_it_learns_the_same_to_the_last_bit(tmp_path: Path) -> None:
-    whole = Learner(SPEC, CONFIG, seed=1)
+@pytest.mark.parametrize("options", [{}, {"optimizer": "muon", "repeats": 3}])
+def test_stopped_and_resumed_it_learns_the_same_to_the_last_bit(tmp_path: Path, options: Any) -> None:
+    config = dataclasses.replace(CONFIG, **options)
+    whole = Learner(SPEC, config, seed=1)
     curve = passes(whole, 0, 5)
-    first = Learner(SPEC, CONFIG, seed=1)
+    first = Learner(SPEC, config, seed=1)
     begun = passes(first, 0, 2)
     first.save(tmp_path / "checkpoint.safetensors", {"pass": 2})
-    resumed = Learner(SPEC, CONFIG, seed=99)
+    resumed = Learner(SPEC, config, seed=99)
     assert resumed.load(tmp_path / "checkpoint.safetensors") == {"pass": 2}
     torch.manual_seed(12345)  # nothing else in the process matters
     assert begun + passes(resumed, 2, 5) == curve
     assert everything(resumed) == everything(whole)
+
+
+def test_muon_steps_the_matrices_of_the_trunk_and_adamw_the_rest() -> None:
+    learner = Learner(SPEC, dataclasses.replace(CONFIG, optimizer="muon"), seed=1)
+    stepped = {name: groups_of(optimizer) for name, optimizer in optimizers(learner.network, learner.config).items()}
+    names = {id(parameter): name for name, parameter in learner.network.named_parameters()}
+    matrices = {names[id(parameter)] for parameter in stepped["muon"]}
+    assert matrices == {name for name, p in learner.network.trunk.named_parameters("trunk") if p.ndim == 2}
+    assert {names[id(parameter)] for parameter in stepped["adam"]} == set(names.values()) - matrices
+    losses = passes(learner, 0, 6)
+    assert losses[-1] < losses[0]
+    assert set(optimizers(learner.network, CONFIG)) == {"adam"}
+
+
+def groups_of(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def test_the_average_lags_behind_and_can_be_left_out() -> None:

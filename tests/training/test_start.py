@@ -15,7 +15,8 @@ from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.bundle import halved, read_bundle, write_bundle
 from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.spec import NetworkSpec
-from escalade.training.learner import Learner, LearnerConfig
+from escalade.training.learner import Learner
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.run import Run
 from escalade.training.start import grown
 from escalade.training.window import Targets

@@ -18,7 +18,8 @@ from escalade.neural.spec import NetworkSpec
 from escalade.training import run_window, steps, td
 from escalade.training.collect import collect
 from escalade.training.distributed import fit_in
-from escalade.training.learner import Learner, LearnerConfig
+from escalade.training.learner import Learner
+from escalade.training.optimizers import LearnerConfig
 from escalade.training.recipe import Network
 from escalade.training.rows import Rows, joined
 from escalade.training.run import Run, RunConfig

@@ -22,6 +22,7 @@ from escalade.training.window import (
     relabelled,
     split,
     targets,
+    times_shown,
     value_targets,
 )
 
@@ -146,11 +147,28 @@ def test_batches_show_every_position_once_in_another_order_each_time() -> None:
     assert weights == pytest.approx((found.policy_weight.sum(), found.value_weight.sum()))
 
 
+def test_what_weighs_more_is_shown_more_often_with_the_same_weight_in_all() -> None:
+    found = targets(game_rows(5), CONFIG)
+    weight = np.ones(len(found.value), np.float32)
+    weight[:3] = 4.0, 7.0, 1000.0
+    found = found._replace(policy_weight=weight, value_weight=np.where(weight > 5, weight, 0).astype(np.float32))
+    times = times_shown(found, 8)
+    mean = weight.mean()
+    assert times[:3].tolist() == [max(1, round(4 / mean)), max(1, round(7 / mean)), 8]
+    assert set(times[3:].tolist()) == {1}
+    ((shown, weights),) = batches(found, 10**6, np.random.default_rng(0), most=8)
+    assert len(shown.value) == times.sum()
+    assert weights == pytest.approx((found.policy_weight.sum(), found.value_weight.sum()))
+    assert shown.policy_weight.sum() == pytest.approx(found.policy_weight.sum())
+    assert shown.policy_weight.max() == 125.0
+    assert times_shown(found, 1).tolist() == [1] * len(weight)
+
+
 def test_parts_of_batches_make_up_the_whole() -> None:
     found = targets(game_rows(7), CONFIG)
     symmetries = TTT.symmetries()
-    whole = list(batches(found, 32, np.random.default_rng(3), symmetries))
-    parts = [list(batches(found, 32, np.random.default_rng(3), symmetries, part=(k, 3))) for k in range(3)]
+    whole = list(batches(found, 32, np.random.default_rng(3), symmetries, most=4))
+    parts = [list(batches(found, 32, np.random.default_rng(3), symmetries, part=(k, 3), most=4)) for k in range(3)]
     for number, (batch, weights) in enumerate(whole):
         for k in range(3):
             share, all_weights = parts[k][number]
