@@ -31,6 +31,7 @@ from escalade.app.measured import (
     write_report,
 )
 from escalade.app.settings import Settings, read_settings
+from escalade.domains.base import Domain
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import EscaladeError, SettingsError
 
@@ -150,7 +151,7 @@ def certify(
         labelled, left = untaught(loaded, opened, every)
         mention(left)
         if not len(labelled):
-            raise CertificationError(f"nothing is left to prove by: {left}")
+            raise CertificationError(f"nothing is left to prove by: {left}{_census_advice(loaded)}")
         if states is not None:
             _doubt_copies(labelled)
         fresh = None
@@ -222,6 +223,19 @@ def _doubt_copies(labelled: Labelled) -> None:
             "nothing is proven",
             err=True,
         )
+
+
+def _census_advice(domain: Domain[Any]) -> str:
+    """What the author of a small game can do, all of whose positions taught."""
+    from escalade.search.solvers import exact_solver
+
+    solver = exact_solver(domain)
+    if solver is None or hasattr(solver, "reachable_positions"):
+        return ""
+    return (
+        "; in a game so small that training meets all of its positions, let its solver list them (a method "
+        "reachable_positions, see domains/solver.py): all are looked at then, and none is left out"
+    )
 
 
 def _seconds(max_cost: float | None, settings: Settings) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from escalade.app.cli_options import DomainArgument, DomainOptions, JsonOption, MeasuredBundleOption, domain_options
+from escalade.app.labelling import mention
 from escalade.app.measured import (
     open_bundle,
     percent,
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from escalade.training.agreement import Agreement, Estimates
     from escalade.training.contradictions import Contradictions
     from escalade.training.evaluate import Evaluation, EvaluationConfig
+    from escalade.training.untaught import LeftOut
 
 COUNT, QUICK_COUNT = 2000, 500
+QUICK_GAMES = 20
+"""Of a match, in a domain that only matches can judge."""
 
 
 def evaluate(
@@ -83,13 +88,15 @@ def evaluate(
 
     With --labels, agreement with those labels. Without a solver and without a file, it only plays: matches, or episodes
     where there is one player. Beside each search with the network stands the same one without it (rollouts, as many
-    simulations), which shows what the rules prove at sight. Writes report.json and plots beside it.
+    simulations), which shows what the rules prove at sight. States that taught the bundle are left out. Writes
+    report.json and plots beside it.
     """
     from escalade.search.solvers import exact_solver
     from escalade.training.contradictions import contradictions
     from escalade.training.evaluate import evaluate as measure
     from escalade.training.exact import open_positions
     from escalade.training.reference import file_labels, labelled_positions
+    from escalade.training.untaught import untaught_positions
 
     if positions is not None and labels is not None:
         raise SettingsError("--positions and --labels: give one of them")
@@ -116,6 +123,15 @@ def evaluate(
                     folder=folder,
                     on_progress=lambda done, total: tell("solving positions", done, total),
                 )
+            elif quick and games is None:
+                config = replace(config, games=QUICK_GAMES)
+            left: LeftOut | None = None
+            if given is not None:
+                given, left = untaught_positions(loaded, opened, given)
+                if left.count is not None or labels is not None or positions is not None:
+                    mention(left)
+                if not len(given):
+                    raise SettingsError(f"nothing is left to measure on: {left}")
             if labels is not None or positions is not None:
                 assert given is not None
                 contradictory = contradictions(loaded, given.states, given.optimal)
@@ -129,7 +145,7 @@ def evaluate(
                 calibrator=opened.calibrator("policy"),
                 on_progress=tell,
             )
-        report = _write(found, opened, rival, folder, contradictory)
+        report = _write(found, opened, rival, folder, contradictory, left)
     except OSError as error:
         raise SettingsError(f"--out: '{folder}' cannot be written: {error.strerror or error}") from None
     if as_json:
@@ -158,7 +174,12 @@ def _config(seed: int, simulations: str | None, games: int | None, quick: bool) 
 
 
 def _write(
-    found: Evaluation, opened: Bundle, rival: Bundle | None, folder: Path, contradictory: Contradictions | None
+    found: Evaluation,
+    opened: Bundle,
+    rival: Bundle | None,
+    folder: Path,
+    contradictory: Contradictions | None,
+    left: LeftOut | None,
 ) -> dict[str, Any]:
     """Write plots and report.json; the report."""
     from escalade.training.plots import write_plots
@@ -173,6 +194,8 @@ def _write(
         for bundle in (opened, rival)
     ]
     report = {**found.to_json(), "bundle": named[0], "against": named[1], "plots": plots}
+    if left is not None:
+        report["left_out"] = left.to_json()
     if contradictory is not None:
         report["contradictory_labels"] = {found.positions_source: contradictory.plain()}
     write_report(report, folder / "report.json")

@@ -149,9 +149,12 @@ def _state_in(place: str, value: Any, path: Path) -> Any:
     if not isinstance(value, dict):
         return value
     by_name = {key.strip().casefold(): cell for key, cell in value.items()}
-    for name in STATE_COLUMNS:
-        if name in by_name:
-            return by_name[name]
+    found = [name for name in STATE_COLUMNS if name in by_name]
+    if len(found) > 1:
+        both = " and ".join(f"'{name}'" for name in found)
+        raise FileError(f"{place} of '{path}' has the keys {both}, any of which may be the state; name one so")
+    if found:
+        return by_name[found[0]]
     keys = ", ".join(repr(key) for key in value) or "none"
     wanted = " or ".join(f"'{name}'" for name in STATE_COLUMNS)
     raise FileError(f"{place} of '{path}' has no key {wanted}; its keys are {keys}: name one so")

@@ -154,6 +154,14 @@ class TrainView:
         if self._live is None:
             self._print(plain_line(self._lines[-1]))
 
+    def _certify(self, event: dict[str, Any]) -> None:
+        from escalade.neural.certificate import promise_name
+
+        if event.get("last"):
+            names = [promise_name(one["alpha"], one["covers"]) for one in event.get("certificates", ())]
+            line = f"certified: alpha {', '.join(names)}" if names else f"no certificate: {event.get('reason', '')}"
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
     def _ended(self, event: dict[str, Any]) -> None:
         if event["reason"] == "patience":
             told = (

@@ -100,6 +100,11 @@ class Domain(Protocol[S]):
         """What a network sees: float32 `[B, *observation_shape]`, from the view of each state's player to move."""
         ...
 
+    def proof_text(self, state: S) -> str | None:
+        """Where teaching and proof are kept apart, states with the same text are one state: what is left of a text
+        without case and punctuation, say. None, the default: states that a network sees alike are."""
+        return None
+
     # The simulator; all of it is needed when `has_simulator`
 
     def initial_state(self) -> S:

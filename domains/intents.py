@@ -7,6 +7,7 @@ of first appearance.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ class Intents(Domain[str]):
 
     def format(self, state: str) -> str:
         return state
+
+    def proof_text(self, state: str) -> str:
+        """Its letters and digits, in words, whatever their case; the text itself where it has none."""
+        folded = unicodedata.normalize("NFKC", state).casefold()
+        kept = [" " if mark.isspace() else mark for mark in folded if mark.isalnum() or mark.isspace()]
+        return " ".join("".join(kept).split()) or state
 
     def legal_actions(self, state: str) -> Sequence[int]:
         return range(self.num_actions)

@@ -65,14 +65,20 @@ class Table:
     is_json: bool = False
 
     def find(self, names: Sequence[str]) -> int | None:
-        """The place of the first of these columns that the table has. Raises FileError if it has that one twice."""
+        """The place of the one of these columns that the table has. Raises FileError if it has it twice, or another of
+        them too."""
         known = [column.casefold() for column in self.columns]
-        for name in names:
+        found = [name for name in names if name in known]
+        for name in found:
             if known.count(name) > 1:
                 raise FileError(f"{self._head} of '{self.path}' names the column '{name}' twice; rename one")
-            if name in known:
-                return known.index(name)
-        return None
+        if len(found) > 1:
+            both = " and ".join(f"'{name}'" for name in found)
+            raise FileError(
+                f"{self._head} of '{self.path}' names the columns {both}, any of which may be what is wanted here; "
+                "rename all but the one that is"
+            )
+        return known.index(found[0]) if found else None
 
     def column(self, names: Sequence[str], advice: str = "name it there") -> int:
         """As `find`, of a column that is needed: raises FileError if none of them is there. advice: what to do then."""

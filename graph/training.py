@@ -141,6 +141,7 @@ class _Nodes:
             known |= {"pace": pace, "fit_seconds": part.fit, "collect_ends": ends}
             sizes = {"seconds": part.collect, "workers": self.resources.parallel, "pace": pace}
         tasks = steps.tasks(run, iteration, last=last, cores=self.resources.cores, **sizes)
+        run.tell_problems(_tell())
         _tell()({"event": "plan", "iteration": iteration, "iterations": iterations, "tasks": len(tasks), "last": last})
         ends_at = minutes if last else None
         return {
@@ -283,12 +284,13 @@ class _Nodes:
             config = budget.provable(run.recipe.certify, minutes, clock_of(run.folder).startup)
             if config is None:
                 reason = f"a run of {minutes:g} minutes has no time to prove anything: see `escalade certify`"
-                _tell()({"event": "certify", "iteration": iteration, "certified": False, "reason": reason})
+                told = {"event": "certify", "iteration": iteration, "last": state["last"]}
+                _tell()({**told, "certified": False, "reason": reason})
                 return {}
             run.recipe = replace(run.recipe, certify=config)
         with clock_of(run.folder).working():
             done = certify_run.certify_iteration(run, iteration, last=state["last"], tell=_tell())
-        _tell()({"event": "certify", "iteration": iteration, **done})
+        _tell()({"event": "certify", "iteration": iteration, "last": state["last"], **done})
         return {"seconds": state["seconds"] + done.get("seconds", 0.0)}
 
     def promote(self, state: TrainingState) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def certify_iteration(run: Run, iteration: int, *, last: bool, tell: Tell = sile
     however often it is begun. Returns what certification.json says: `certified`, and why not."""
     config = run.recipe.certify
     if config is None:
-        return {"certified": False, "reason": "the recipe asks for no certificate"}
+        reason = "the recipe asks for none (`escalade certify` proves what the champion may decide alone)"
+        return {"certified": False, "reason": reason}
     if exact_solver(run.domain) is None:
         return {"certified": False, "reason": f"domain '{run.domain.name}' has no exact solver to prove it by"}
     if not last:

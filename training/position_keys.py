@@ -3,6 +3,7 @@ whatever way it was reached."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from escalade.domains.base import BoolArray, Domain, legal_mask
 from escalade.neural.taught import DIGEST_BITS, Digests
 from escalade.training.packed import Observations
+from escalade.training.rows import Rows
 
 BATCH = 1024
 """States that are encoded at once."""
@@ -69,12 +71,27 @@ def digests(domain: Domain[Any], observation: Observations, legal: BoolArray) ->
 
 
 def digests_of(domain: Domain[Any], texts: Sequence[str]) -> Digests:
-    """`[N]`: of states in text. Raises StateError for a text that is none."""
+    """`[N]`: of states in text, by `Domain.proof_text` where it gives one. Raises StateError for what is no state."""
     parts: list[Digests] = [np.empty(0, np.uint64)]
     for start in range(0, len(texts), BATCH):
         states = [domain.parse(text) for text in texts[start : start + BATCH]]
-        parts.append(digests(domain, domain.encode(states), legal_mask(domain, states)))
+        known = [domain.proof_text(state) for state in states]
+        if None in known:
+            parts.append(digests(domain, domain.encode(states), legal_mask(domain, states)))
+        else:
+            parts.append(np.array([_digest(text) for text in known if text is not None], np.uint64))
     return np.concatenate(parts)
+
+
+def digests_of_rows(domain: Domain[Any], rows: Rows) -> Digests:
+    """`[N]`: of the states of rows; as `digests_of`, without reading texts where what a network sees settles it."""
+    if len(rows) and domain.proof_text(domain.parse(str(rows.state[0]))) is not None:
+        return digests_of(domain, rows.state.tolist())
+    return digests(domain, rows.observation, rows.legal)
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> (64 - DIGEST_BITS)
 
 
 def _lane(observation: Observations, legal: BoolArray) -> Digests:

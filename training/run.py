@@ -250,6 +250,13 @@ class Run:
             self._elsewhere = [_store_elsewhere(Path(folder), self.domain) for folder in self.config.experience]
         return self._elsewhere
 
+    def note_endless(self, lengths: Lengths) -> None:
+        """Keep, to tell of it once, that no random game of the domain ended, so that games are cut."""
+        self._notes.append(
+            f"none of the random games of '{self.domain.name}' ended: games are cut after {lengths.limit} actions, and "
+            "a network learns from what it thinks of the position there (see `escalade domains check`)"
+        )
+
     def note_contradictions(self, rows: Rows) -> None:
         """Keep what is known of contradictory labels in the experience, as contradictory_labels.json, and what there is
         to tell of them. Told again only where it has changed."""

@@ -16,7 +16,7 @@ from escalade.neural.networks import PolicyValueNetwork
 from escalade.neural.taught import Digests, Taught
 from escalade.training.exact import ExactPositions
 from escalade.training.packed import compact
-from escalade.training.position_keys import digests, digests_of, position_keys
+from escalade.training.position_keys import digests_of, digests_of_rows, position_keys
 from escalade.training.rows import Rows, joined
 from escalade.training.run import Run, RunError
 from escalade.training.store import ExperienceStore
@@ -45,7 +45,7 @@ def window(run: Run, iteration: int, network: PolicyValueNetwork) -> Window:
     (rows, proof), config = _rows(run, iteration), run.recipe.window
     run.note_contradictions(rows)
     kept, rows = int(proof.sum()), _without(rows, proof)
-    met = np.unique(digests(run.domain, rows.observation, rows.legal))
+    met = np.unique(digests_of_rows(run.domain, rows))
     td = shared_td_values(rows, run.domain, network, config.gamma) if config.td else None
     learned, held = split(rows, config, td)
     return Window(learned, held, met, kept)

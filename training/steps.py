@@ -55,6 +55,8 @@ def tasks(
         lengths = run.lengths()
         # Random games that do not end show nothing; a search at least learns from itself.
         self_play, endless = self_play.of(lengths), not lengths.mean
+        if endless and iteration == 1:
+            run.note_endless(lengths)
     common = CollectTask(
         source="self_play",
         domain=config.domain,

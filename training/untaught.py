@@ -2,12 +2,13 @@
 its certificates are proven, its frontier measured and its audits counted with.
 
 A state is known by what a network sees of it, its observation and its legal actions, so that one that is written
-otherwise, was reached by another way or is a mirror image is the same state.
+otherwise, was reached by another way or is a mirror image is the same state; a text by its words, whatever their case
+and whatever stands between them (`Domain.proof_text`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 
 from escalade.domains.base import Domain
 from escalade.neural.bundle import Bundle, read_taught
-from escalade.neural.taught import Digests, is_among
+from escalade.neural.taught import Digests, Taught, is_among
+from escalade.search.solvers import exact_solver
+from escalade.training.exact import ExactPositions
 from escalade.training.position_keys import digests_of
 from escalade.training.reference import Labelled
 
@@ -36,6 +39,8 @@ class LeftOut:
     """States there were."""
     complete: bool = True
     """Whether the bundle records all that taught it."""
+    part: str = "taught or chose the bundle"
+    """What they had to do with it."""
 
     def to_json(self) -> dict[str, Any]:
         """For reports."""
@@ -47,10 +52,15 @@ class LeftOut:
                 "this bundle does not record which states taught it, so that none of these did could not be checked: "
                 "train it anew, or prove on states that are newer than its training"
             )
-        some = f"{self.count:,} of {self.of:,} states left out: they taught or chose the bundle"
+        some = f"{self.count:,} of {self.of:,} states left out: they {self.part}"
         if self.complete:
             return some
         return f"{some}; it began with weights that do not record what taught them, so that there may be others"
+
+
+def taught_of(domain: Domain[Any], texts: Sequence[str]) -> Taught:
+    """What `escalade.write_bundle(taught=…)` records of a network that these states taught, in text."""
+    return Taught().with_weights([digests_of(domain, texts)])
 
 
 def untaught(domain: Domain[Any], bundle: Bundle, labelled: Labelled, of: Of = "weights") -> tuple[Labelled, LeftOut]:
@@ -62,17 +72,33 @@ def untaught(domain: Domain[Any], bundle: Bundle, labelled: Labelled, of: Of = "
     """
     known = np.empty(0, np.uint64) if labelled.census else known_states(bundle, of)
     if known is None:
-        return labelled, LeftOut(None, len(labelled))
+        source = f"{labelled.source}; the bundle does not record whether any of them taught it"
+        return replace(labelled, source=source), LeftOut(None, len(labelled))
     if not len(known):
         return labelled, LeftOut(0, len(labelled), _is_complete(bundle) or labelled.census)
     taught = is_among(digests_of(domain, labelled.states), known)
     listed = taught & labelled.are_listed(labelled.states)
     taught &= ~listed
-    left = LeftOut(int(taught.sum()), len(labelled), _is_complete(bundle))
+    part = LeftOut.part if of == "weights" else "taught or chose the bundle, or its certificates were made from them"
+    left = LeftOut(int(taught.sum()), len(labelled), _is_complete(bundle), part)
     source = f"{labelled.source}; {left.count:,} that taught left out"
     if listed.any():
         source += f"; {int(listed.sum()):,} that taught kept, of the solver's list of all openings"
     return replace(labelled.take(np.flatnonzero(~taught)), source=source), left
+
+
+def untaught_positions(
+    domain: Domain[Any], bundle: Bundle, positions: ExactPositions
+) -> tuple[ExactPositions, LeftOut]:
+    """As `untaught`, of positions to measure on; none is left out where the solver lists every position there is."""
+    known = known_states(bundle)
+    if hasattr(exact_solver(domain), "reachable_positions"):
+        return positions, LeftOut(0, len(positions))
+    if known is None:
+        return positions, LeftOut(None, len(positions))
+    taught = is_among(digests_of(domain, positions.states), known)
+    left = LeftOut(int(taught.sum()), len(positions), _is_complete(bundle))
+    return positions.take(~taught) if taught.any() else positions, left
 
 
 def _is_complete(bundle: Bundle) -> bool:

@@ -17,11 +17,14 @@ from typer.testing import CliRunner
 
 from escalade.app.cli import app
 from escalade.domains.errors import BundleError, SettingsError
+from escalade.domains.intents import Intents
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.neural.bundle import Bundle, read_bundle, write_bundle
+from escalade.neural.taught import Taught
 from escalade.training.evaluate import EvaluationConfig
 from escalade.training.evaluate import evaluate as measure
 from escalade.training.exact import solved_positions, write_positions
+from escalade.training.position_keys import digests_of
 from escalade.training.run import Run, RunConfig, let_go
 
 TTT = TicTacToe()
@@ -95,10 +98,29 @@ def test_without_a_solver_there_are_matches_only(tmp_path: Path) -> None:
     assert (said["positions"], said["agreement"], said["estimates"]) == (0, [], None)
     assert [match["games"] for match in said["matches"]] == [4] * 6  # two of them without the network
     assert said["plots"] == ["elo.png"]
-    nothing = evaluate("--bundle", str(bundle), "--quick", domain=NIM).exception
+    quick = json.loads(evaluate("--bundle", str(bundle), "--quick", "--json", domain=NIM).stdout)
+    assert {match["games"] for match in quick["matches"]} == {20}
+    nothing = evaluate("--bundle", str(bundle), "--quick", "--games", "0", domain=NIM).exception
     assert isinstance(nothing, SettingsError)
     assert "by --positions, or test states with what is right by --labels" in str(nothing)
     assert str(nothing).endswith(", or let it play matches, by --games")
+
+
+def test_states_that_taught_are_left_out(tmp_path: Path) -> None:
+    domain = Intents(["refund", "card"])
+    (tmp_path / "labels.json").write_text('["refund", "card"]')
+    bundle, file = tmp_path / "bundle", tmp_path / "test.csv"
+    taught = Taught().with_weights([digests_of(domain, ["lost my card", "money back"])])
+    write_bundle(bundle, domain=domain, network=network_for(domain), taught=taught)
+    option = ("-o", f"labels={tmp_path / 'labels.json'}", "--bundle", str(bundle), "--out", str(tmp_path / "out"))
+    file.write_text("text,label\nlost my card.,card\nMONEY BACK,refund\nwhere is it,card\n")
+    done = evaluate(*option, "--labels", str(file), "--json", domain="intents")
+    assert "2 of 3 states left out: they taught or chose the bundle" in done.stderr
+    report = json.loads(done.stdout)
+    assert (report["positions"], report["left_out"]["states"]) == (1, 2)
+    file.write_text("text,label\nlost my card.,card\n")
+    nothing = evaluate(*option, "--labels", str(file), domain="intents").exception
+    assert "nothing is left to measure on: 1 of 1 states left out" in str(nothing)
 
 
 def test_one_player_gets_its_mean_return_in_table_and_card(tmp_path: Path) -> None:

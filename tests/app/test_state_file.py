@@ -100,6 +100,8 @@ def test_a_header_that_a_name_does_not_announce_is_mentioned(tmp_path: Path) -> 
             '{"message": "hi"}\n',
             "line 1 of .* has no key 'state' or 'moves' or 'text'; its keys are 'message'",
         ),
+        ("x.jsonl", '{"text": "hi", "state": "open"}\n', "line 1 of .* has the keys 'state' and 'text', any of which"),
+        ("x.csv", "id,text,state\n1,hi,open\n", "names the columns 'state' and 'text', any of which may be"),
         ("x.jsonl", "hi\n", "line 1 of .* is not valid JSON"),
     ],
 )

@@ -79,7 +79,6 @@ def test_every_json_shape(labels_of, content):
         "text;label\nx, y;a\ny;b\n",
         'Text\tLabel\n"x\n;"\ta\ny\tb\n',
         "\n\nlabel\na\nb",
-        "category,label\nx,a\ny,b\n",
         'text,label\n"\u2028 is no line end",a\n\x0bneither,b\n',
     ],
 )
@@ -130,6 +129,7 @@ def test_every_csv_shape(labels_of, content):
         ("l.json", ["lost card", "lost  card"], "differ in spelling only"),
         ("l.json", ["card１", "card1"], "differ in spelling only"),
         ("l.json", '["a", "\\ud800"]', "cannot be shown"),
+        ("l.csv", "category,label\nx,a\ny,b\n", "names the columns 'label' and 'category', any of which may be"),
         ("l.json", ["a", "b\u2028c"], "cannot be shown"),
     ],
 )
@@ -223,6 +223,14 @@ def test_parse_and_format_are_inverse_for_any_text(text):
     else:
         assert DOMAIN.parse(DOMAIN.format(state)) == state
         assert np.isfinite(DOMAIN.encode([state])).all()
+
+
+@pytest.mark.parametrize("same", ["LOST my Card!", " lost\u200b my  card .", "lost my \uff43ard", "(lost my card)?"])
+def test_texts_of_the_same_words_are_the_same_for_proof(same):
+    assert DOMAIN.proof_text(DOMAIN.parse(same)) == DOMAIN.proof_text("lost my card") == "lost my card"
+    assert DOMAIN.proof_text("lost my cards") != "lost my card"
+    assert DOMAIN.proof_text("\U0001f600!") == "\U0001f600!"
+    assert DOMAIN.proof_text("卡丢了") == "卡丢了"
 
 
 def test_every_label_is_always_legal_and_there_is_no_simulator():

@@ -111,6 +111,8 @@ def test_a_store_that_is_not_there_is_not_begun(tmp_path: Path) -> None:
     ("text", "what"),
     [
         ("board,action\n5,1\n", "names no column 'state' or 'moves' or 'text'; it reads 'board', 'action'"),
+        ("id,text,action,state\n1,5,1,x\n", "names the columns 'state' and 'text', any of which may be what is wanted"),
+        ("state,label,category\n5,1,2\n", "names the columns 'label' and 'category'"),
         ("state\n5\n", "names no column 'action' or 'label' or 'category' or 'intent'; it reads 'state'"),
         ("state,action\n5\n", "line 2, column action: there is none"),
         ("state,action\n5,1,9\n", "line 2 of .* has 3 cells, and the first line names 2 columns"),

@@ -77,9 +77,18 @@ def test_what_the_solver_lists_is_kept_if_it_was_drawn_anew(tmp_path: Path) -> N
     assert untaught(GAME, bundle, exact_labels(GAME, path=path))[0].states == ("4",)
 
 
+def test_a_text_is_known_by_its_words(tmp_path: Path) -> None:
+    bundle = bundle_taught_by(tmp_path, ["lost my card"], TEXTS)
+    texts = ["lost my card\u200b", "Lost my card .", "lost my cards", "please lost my card"]
+    kept, left = untaught(TEXTS, bundle, labelled(texts, TEXTS))
+    assert kept.states == ("lost my cards", "please lost my card")
+    assert left.count == 2
+
+
 def test_an_older_bundle_is_said_to_record_nothing(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", domain=GAME, network=network_for(GAME))
     kept, left = untaught(GAME, bundle, labelled(["1232"]))
+    assert kept.source == "a file; the bundle does not record whether any of them taught it"
     assert (len(kept), left.count) == (1, None)
     assert "does not record" in str(left)
     assert not teaches(GAME, bundle.path)("1232")
@@ -90,7 +99,9 @@ def test_the_frontier_leaves_out_what_proved_the_certificates_too(tmp_path: Path
     bundle = write_bundle(tmp_path / "bundle", domain=GAME, network=network_for(GAME), taught=taught)
     states = labelled(["1", "2", "3"])
     assert untaught(GAME, bundle, states)[0].states == ("2", "3")
-    assert untaught(GAME, bundle, states, "bundle")[0].states == ("3",)
+    kept, left = untaught(GAME, bundle, states, "bundle")
+    assert kept.states == ("3",)
+    assert str(left).endswith("or its certificates were made from them")
 
 
 def test_games_for_proof_and_for_validation_are_drawn_apart() -> None:
