@@ -43,6 +43,7 @@ def test_a_run_says_what_it_did_and_where_it_lies(trained: tuple[Path, str]) -> 
     assert "iteration 1, " in said
     assert "optimal alone" in said
     assert "champion: iteration 1: optimal moves alone" in said
+    assert "no certificate: the recipe asks for none" in said
     run = folder / "out" / "train" / "mine"
     assert str(Path("out") / "train" / "mine" / "champion") in said
     assert read_bundle(run / "champion", TicTacToe()).network.num_actions == 9

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from training_runs import run_to_the_end, tiny
 
 from escalade.domains.catalog import load_domain
 from escalade.domains.errors import CatalogError, SettingsError
+from escalade.domains.lengths import Lengths
 from escalade.domains.tic_tac_toe import TicTacToe
 from escalade.graph.training import TrainingResources, build_training_graph, stopped_on_the_way
 from escalade.neural.bundle import read_bundle
+from escalade.training import steps
 from escalade.training.certify_config import CertifyConfig
-from escalade.training.run import Run, RunError, let_go
+from escalade.training.recipe import Recipe
+from escalade.training.run import Run, RunConfig, RunError, let_go
 from escalade.training.steps import share_of_work
 from escalade.training.store import ExperienceStore
 
@@ -253,6 +257,17 @@ def test_a_game_of_ones_own_is_learned_in_the_time_given(tmp_path: Path) -> None
     first = run.store.read(run.store.entries[0].name)
     assert first is not None
     assert set(first.model.tolist()) == {"random"}
+
+
+def test_a_run_of_a_game_that_need_not_end_says_so(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path / "r", RunConfig("nim:Nim", Recipe.of(tiny())))
+    run.write(tmp_path / "r/lengths.json", asdict(Lengths(0.0, 0, False, None, 1e-6)))
+    heard: list[dict[str, Any]] = []
+    steps.tasks(run, 1, last=False)
+    steps.tasks(run, 2, last=False)
+    run.tell_problems(heard.append)
+    (note,) = heard
+    assert note["text"].startswith("none of the random games of 'nim' ended: games are cut after 200 actions")
 
 
 def test_a_run_by_minutes_that_is_killed_everywhere_ends_all_the_same(tmp_path: Path) -> None:
