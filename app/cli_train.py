@@ -166,7 +166,10 @@ def train(
         if queue:
             told = f"waiting for collectors that see this folder: escalade collect {escape(str(folder))}"
             Console(stderr=True, soft_wrap=True).print(told, highlight=False)
-        view = stack.enter_context(open_view(name, Console(stderr=True), minutes, old, state.values))
+        worked = clock_of(folder).seconds
+        view = stack.enter_context(
+            open_view(name, Console(stderr=True), minutes, old, state.values, worked=worked, began=began)
+        )
 
         def stop(*_: object) -> None:
             view.close()

@@ -27,7 +27,8 @@ class TrainView:
     """Hears the events of the training graph. On a terminal it draws them; elsewhere it prints a line an iteration, and
     one of where it is whenever it has printed none for SILENT_SECONDS.
 
-    before: the graph's state, if the run was begun in an earlier session.
+    before: the graph's state, if the run was begun in an earlier session. worked: seconds of work by now, where more is
+    known of them than that state has. began: when the process did, by `clock`: it has been silent since.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class TrainView:
         minutes: float | None,
         *,
         before: dict[str, Any] | None = None,
+        worked: float = 0.0,
+        began: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.console, self.minutes = name, console, minutes
         self.iterations: int | None = None
         state = before or {}
-        self._clock, self._began, self._earlier = clock, clock(), state.get("seconds") or 0.0
+        self._clock, self._began, self._earlier = clock, clock(), max(worked, state.get("seconds") or 0.0)
         self._lines: list[dict[str, Any]] = list(state.get("history") or [])
         self._now: dict[str, Any] = {"iteration": state["iteration"]} if state.get("iteration") else {}
         self._tasks = len(state.get("tasks") or ())
@@ -53,7 +56,7 @@ class TrainView:
         )
         self._task = self._progress.add_task("", total=1, figures="")
         self._live: Live | None = None
-        self._printed = clock()
+        self._printed = clock() if began is None else min(began, clock())
         self._closed = threading.Event()
         if console.is_terminal:
             self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
@@ -326,13 +329,20 @@ def _percent(value: float | None) -> str:
 
 @contextmanager
 def open_view(
-    name: str, console: Console, minutes: float | None, old: Run | None, values: dict[str, Any]
+    name: str,
+    console: Console,
+    minutes: float | None,
+    old: Run | None,
+    values: dict[str, Any],
+    *,
+    worked: float,
+    began: float,
 ) -> Iterator[TrainView]:
-    """A view of a run, with what an old one has done before."""
+    """A view of a run, with what an old one has done before. worked, began: as in `TrainView`."""
     budget = minutes
     if budget is None:
         budget = (old.budget.get("minutes") if old is not None else None) or values.get("minutes")
-    view = TrainView(name, console, budget, before=values)
+    view = TrainView(name, console, budget, before=values, worked=worked, began=began)
     try:
         yield view
     finally:

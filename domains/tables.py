@@ -201,6 +201,8 @@ def json_values(text: str, path: Path) -> list[tuple[int, Any]]:
         except RecursionError:
             raise FileError(f"'{path}' is nested too deeply") from None
         except json.JSONDecodeError as error:
+            if error.pos >= len(text.rstrip()):
+                raise FileError(f"line {line} of '{path}' is not valid JSON: what begins there breaks off") from None
             raise FileError(
                 f"line {error.lineno} of '{path}' is not valid JSON: {error.msg} at character {error.colno}"
             ) from None

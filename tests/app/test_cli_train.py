@@ -251,6 +251,18 @@ def test_the_view_shows_what_is_under_way() -> None:
         assert text in shown
 
 
+def test_what_the_process_did_before_counts_as_silence_and_as_work() -> None:
+    clock = [13.0]
+    screen = Console(file=io.StringIO(), width=60, force_terminal=False)
+    view = TrainView("run", screen, None, before={"seconds": 5.0}, worked=20.0, began=0.0, clock=lambda: clock[0])
+    view.break_silence()
+    assert not screen.file.getvalue()  # type: ignore[attr-defined]
+    clock[0] = 15.0
+    view.break_silence()
+    assert screen.file.getvalue() == "starting, 0:22\n"  # type: ignore[attr-defined]
+    view.close()
+
+
 def test_without_a_terminal_an_iteration_is_a_line() -> None:
     clock = [0.0]
     screen = Console(file=io.StringIO(), width=60, force_terminal=False)

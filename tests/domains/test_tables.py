@@ -166,7 +166,7 @@ def test_an_assumed_encoding_is_named(tmp_path: Path, codec: str, words: str) ->
         ("t.csv", b'text,label\n"a" b,c\n', "line 2 of .* is not CSV"),
         ("t.csv", b'text,label\n\na,"b\nc",d\n', "line 3 of .* has 3 cells, and the first line names 2 columns"),
         ("t.tsv", b"text\tlabel\na\tb\tc\n", "put a cell that holds a tab in quotation marks"),
-        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 3 of .* is not valid JSON: Expecting value"),
+        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 of .* is not valid JSON: what begins there breaks off"),
         ("t.jsonl", b'{"text": "a"}\n{"text": "b" "c"}\n', "line 2 of .* is not valid JSON: Expecting ',' delimiter"),
         ("t.jsonl", b'{"message": "a"}\n', "the first object of .* names no column 'text'; it reads 'message'"),
         ("t.jsonl", b'{"text": "a"}\n5\n', "line 2 of .* is 5; it should be an object"),
