@@ -2,7 +2,7 @@
 
 Of all vectors of a grid those are kept that no other beats in both loss and cost (B. Laufer-Goldshtein et al.,
 "Efficiently controlling multiple risks with Pareto testing", ICLR 2023). The test begins at the vector that is most
-surely within alpha on tune, the one of the least p-value there, and goes on to bolder ones. What was seen on tune
+likely to pass, by its losses on tune, and goes on to bolder ones. What was seen on tune
 decides only what is tested and in which order, so it costs the certificate nothing but power.
 """
 
