@@ -11,7 +11,7 @@ import numpy as np
 
 from escalade.neural.bundle import Bundle
 from escalade.neural.certificate import Certificate
-from escalade.training.drawing import COLOURS, marks, new_figure, save_figure
+from escalade.training.drawing import COLOURS, marks, new_figure, save_figure, set_title
 from escalade.training.intervals import Calibration, Mean, Share, calibration_of, mean_of, share_of
 from escalade.training.recorded import Recorded
 from escalade.training.threshold_path import decide
@@ -90,7 +90,7 @@ def draw_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
         axes.plot([low, 1], [low, 1], color="grey", linewidth=1)
         marks(axes, confidence, [one.optimal for one in calibration.bins], rung, COLOURS[0], linestyle="")
         told = f"error {calibration.error:.4f} ({calibration.low:.4f} to {calibration.high:.4f})"
-        axes.set_title(f"{rung}, {calibration.count} states, bins of equal mass\n{told}", fontsize=10)
+        set_title(axes, f"{rung}, {calibration.count} states, bins of equal mass", told)
         axes.set(xlabel="confidence", ylabel="share right")
         axes.grid(alpha=0.3)
     save_figure(figure, path)

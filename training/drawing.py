@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def save_figure(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write(image.getvalue()))
     return path
+
+
+def set_title(axes: Any, title: str, source: str, size: float = 10) -> None:
+    """A title, and below it what was measured on, however long: in lines that fit the figure. size: of the font."""
+    width = axes.get_subplotspec().get_position(axes.figure).width * axes.figure.get_figwidth() * 72
+    lines = textwrap.wrap(source, int(width / (0.5 * size)))  # a letter is about half as wide as high
+    axes.set_title("\n".join([title, *lines]), fontsize=size)
 
 
 def marks(axes: Any, places: list[Any], shares: list[Share], label: str, colour: str, **style: Any) -> None:

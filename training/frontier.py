@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from escalade.neural.bundle import Bundle
 from escalade.neural.files import write_whole
 from escalade.training.certify import split
-from escalade.training.drawing import COLOURS, marks, new_figure, save_figure
+from escalade.training.drawing import COLOURS, marks, new_figure, save_figure, set_title
 from escalade.training.intervals import Share, share_of
 from escalade.training.recorded import Recorded
 from escalade.training.threshold_path import Answers, decide, pareto_front, spaced
@@ -171,7 +171,7 @@ def draw(found: Frontier, path: Path) -> None:
         style = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 8}
         axes.annotate("\n".join(names), (place, share), offset, **style)
     axes.set(xlabel="mean work a decision, ms of one core", ylabel=f"as good as {found.reference}")
-    axes.set_title(f"cost against quality: {found.states} states\n{found.source}", fontsize=9)
+    set_title(axes, f"cost against quality: {found.states} states", found.source, 9)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     save_figure(figure, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from escalade.training import drawing
-from escalade.training.drawing import marks, new_figure, save_figure
+from escalade.training.drawing import marks, new_figure, save_figure, set_title
 from escalade.training.evaluate import Evaluation
 from escalade.training.exact import PHASES
 
@@ -55,7 +55,7 @@ def _agreement(axes: Any, evaluation: Evaluation) -> None:
     axes.set_xticks(range(len(numbers)), ["network\nalone" if number == 0 else str(number) for number in numbers])
     axes.set_xlabel("simulations")
     axes.set_ylabel("sign-optimal moves, where moves differ")
-    axes.set_title(f"{evaluation.domain}: agreement with the exact solver\n{_of(evaluation)}", fontsize=10)
+    set_title(axes, f"{evaluation.domain}: agreement with the exact solver", _of(evaluation))
     axes.legend()
     axes.grid(alpha=0.3)
 
@@ -76,7 +76,7 @@ def _reliability(axes: Any, evaluation: Evaluation) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence of the policy's first choice")
     axes.set_ylabel("share of optimal moves")
-    axes.set_title(f"{evaluation.domain}: reliability, bins of equal mass\n{_of(evaluation)}", fontsize=10)
+    set_title(axes, f"{evaluation.domain}: reliability, bins of equal mass", _of(evaluation))
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
 
@@ -93,7 +93,7 @@ def _savings(axes: Any, evaluation: Evaluation) -> None:
     axes.set_xlabel("simulations")
     axes.set_ylabel("sign-optimal moves, where moves differ")
     told = f"{savings.positions} positions, seed {savings.seed}"
-    axes.set_title(f"{evaluation.domain}: search with and without the value network\n{told}", fontsize=10)
+    set_title(axes, f"{evaluation.domain}: search with and without the value network", told)
     axes.legend()
     axes.grid(alpha=0.3)
 
@@ -110,7 +110,7 @@ def _elo(axes: Any, evaluation: Evaluation) -> None:
     axes.axvline(0, color="black", linewidth=1)
     axes.set_xlabel("Elo points of the first over the second, 95 % interval by pairs of games")
     told = f"{matches[0].games} games each, seed {evaluation.seed}"
-    axes.set_title(f"{evaluation.domain}: matches\n{told}", fontsize=10)
+    set_title(axes, f"{evaluation.domain}: matches", told)
     axes.grid(alpha=0.3, axis="x")
 
 
@@ -122,7 +122,7 @@ def _returns(axes: Any, evaluation: Evaluation) -> None:
     axes.set_yticks(range(len(returns)), [one.player for one in returns], fontsize=8)
     axes.set_xlabel("mean return, from -1 to 1, 95 % interval")
     told = f"{returns[0].episodes} episodes each, seed {evaluation.seed}"
-    axes.set_title(f"{evaluation.domain}: episodes\n{told}", fontsize=10)
+    set_title(axes, f"{evaluation.domain}: episodes", told)
     axes.grid(alpha=0.3, axis="x")
 
 

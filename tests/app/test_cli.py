@@ -69,9 +69,9 @@ def test_what_the_system_refuses_is_one_sentence(
 
 
 def test_decide_prints_the_decision_and_every_rung() -> None:
-    done = program("decide", "connect_four", "4455", "--simulations", "50")
+    done = program("decide", "connect_four", "4455", "--simulations", "50", "--alpha", "0.0001")
     assert done.returncode == 0
-    for word in ("policy", "novel", "no_llm", "search", "accepted", "ms"):
+    for word in ("policy", "no_certificate", "no_llm", "search", "accepted", "ms"):
         assert word in done.stdout
 
 

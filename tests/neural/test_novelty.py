@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from escalade.domains.catalog import load_domain
-from escalade.neural.bundle import read_bundle
+from escalade.neural.manifest import parse_manifest
 from escalade.neural.novelty import PrincipalNovelty, fit_novelty, restored
-from escalade.neural.sources import bundle_folder
 from escalade.training.casual import casual_positions
 
 
@@ -90,8 +92,10 @@ def test_what_a_bundle_keeps_gives_the_same_distances() -> None:
 
 
 def test_a_bundle_from_before_there_were_two_kinds_finds_the_same_states_as_far() -> None:
-    domain = load_domain("connect_four")
-    novelty = read_bundle(bundle_folder("builtin:connect_four"), domain).novelty
+    domain, folder = load_domain("connect_four"), Path(__file__).parent / "before_limits"
+    spec = parse_manifest((folder / "bundle.json").read_bytes()).novelty
+    assert spec is not None
+    novelty = restored(spec, load_file(folder / "novelty.safetensors"))
     assert isinstance(novelty, PrincipalNovelty)
     assert "kind" not in novelty.spec.model_dump()
     moves = ["12345671234567", "4444455", "4455"]

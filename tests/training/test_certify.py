@@ -32,6 +32,8 @@ from escalade.training.frontier import draw, frontier
 from escalade.training.recorded import Recorded, record
 from escalade.training.reference import Labelled
 
+BEFORE_LIMITS = Path(__file__).parents[1] / "neural" / "before_limits"
+"""Of a bundle of that time: its manifest, and what it kept of novelty."""
 PROMISES = (Promise(0.1, 0.05), Promise(0.05, 0.05))
 SIMULATIONS = 32
 
@@ -136,9 +138,9 @@ def test_it_survives_reading_and_no_other_bundle_can_take_it(certified: Bundle, 
 
 
 def test_one_from_before_there_was_a_limit_is_read() -> None:
-    shipped = json.loads((bundle_folder("builtin:connect_four") / "bundle.json").read_text())
-    assert all("limit" not in one for one in shipped["certificates"])
-    manifest = parse_manifest(json.dumps(shipped).encode())
+    written = (BEFORE_LIMITS / "bundle.json").read_bytes()
+    assert all("limit" not in one for one in json.loads(written)["certificates"])
+    manifest = parse_manifest(written)
     assert manifest.certificates
     assert all(one.limit is None for one in manifest.certificates)
 
