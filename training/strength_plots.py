@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from escalade.training.drawing import COLOURS
+import numpy as np
+
+from escalade.training.drawing import COLOURS, marks, set_title
+from escalade.training.intervals import Share, share_of
 from escalade.training.strength_figures import FIRST
 
 MINUTES = "minutes of work"
@@ -24,16 +27,19 @@ def draw_shares(figure: Any, lines: list[dict[str, Any]], domain: str) -> None:
     )
     for colour, size in zip(COLOURS, sorted(int(name) for name in names if name.isdigit()), strict=False):
         label = "network alone" if size == 0 else f"network with {size} simulations"
-        points = [line.get(f"optimal_{size}") for line in lines]
-        shares.plot(minutes, points, marker=".", label=label, color=colour)
+        known = [(minute, line) for minute, line in zip(minutes, lines, strict=True) if f"optimal_{size}" in line]
+        points = [_share(line[f"optimal_{size}"], line["count"]) for _, line in known]
+        marks(shares, [minute for minute, _ in known], points, label, colour, marker=".")
         for one in (one for one in alone if one["simulations"] == size):
             _level(shares, one, colour, one["name"])
     count = next((line["count"] for line in reversed(lines) if "count" in line), 0)
-    shares.set(xlabel=MINUTES, ylabel="share of optimal moves", title=f"{domain}: moves in {count} solved positions")
+    shares.set(xlabel=MINUTES, ylabel="share of optimal moves")
+    set_title(shares, f"{domain}: moves in {count} solved positions", INTERVALS)
     shares.legend(fontsize=8)
     if any("value_error" in line for line in lines):
         errors.plot(minutes, [line.get("value_error") for line in lines], marker=".", color=COLOURS[0])
-    errors.set(xlabel=MINUTES, ylabel="mean squared error", title="value of the network against the exact outcome")
+    errors.set(xlabel=MINUTES, ylabel="mean squared error")
+    set_title(errors, f"{domain}: value of the network", "against the exact outcome")
 
 
 def draw_games(figure: Any, lines: list[dict[str, Any]], domain: str) -> None:
@@ -43,7 +49,7 @@ def draw_games(figure: Any, lines: list[dict[str, Any]], domain: str) -> None:
     measured = known[-1]["strength"]
     of_games = measured["unit"] == "elo"
     sizes = sorted({one["simulations"] for line in known for one in line["strength"]["players"]})
-    marks = []
+    drawn = []
     for colour, size in zip(COLOURS, sizes, strict=False):
         points = [
             (line["seconds"] / 60, one)
@@ -58,15 +64,15 @@ def draw_games(figure: Any, lines: list[dict[str, Any]], domain: str) -> None:
         )
         style: dict[str, Any] = {"marker": "o", "capsize": 3, "color": colour}
         axes.errorbar([minute for minute, _ in points], values, yerr=reach, label=points[0][1]["name"], **style)
-        marks += values
+        drawn += values
     colours = dict(zip(sizes, COLOURS, strict=False))
     for number, one in enumerate(measured["anchors"]):
         first = one["name"] == FIRST
         colour = "grey" if first or one["simulations"] is None else colours.get(one["simulations"], "grey")
         _level(axes, one, colour, one["name"], style=("--", ":", "-.", (0, (1, 3)))[number % 4])
-        marks.append(one["value"])
+        drawn.append(one["value"])
     if of_games:
-        axes.set_ylim(min(marks) - WIDE / 4, max(marks) + WIDE)
+        axes.set_ylim(min(drawn) - WIDE / 4, max(drawn) + WIDE)
     unit = "Elo points, random moves being 0" if of_games else "mean return, from -1 to 1"
     against = "games against fixed opponents" if of_games else "mean return of its episodes"
     axes.set(xlabel=MINUTES, ylabel=unit, title=f"{domain}: {against} ({INTERVALS})")
@@ -95,6 +101,11 @@ def draw_held_out(figure: Any, lines: list[dict[str, Any]], domain: str) -> None
             axes.legend(fontsize=8)
         axes.set(xlabel=MINUTES, ylabel=label, title=f"{domain}: {known[-1]['count']} held-out rows")
         axes.grid(alpha=0.3)
+
+
+def _share(share: float, count: int) -> Share:
+    """Of so many positions."""
+    return share_of(np.arange(count) < round(share * count))
 
 
 def _level(axes: Any, one: dict[str, Any], colour: str, label: str, style: Any = "--") -> None:
