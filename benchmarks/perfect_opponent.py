@@ -66,11 +66,12 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=200)
     parser.add_argument("--mode", default="auto")
     parser.add_argument("--simulations", type=int, default=600)
+    parser.add_argument("--alpha", type=float, default=0.05, help="which of the bundle's certificates decides")
     parser.add_argument("--bundle", default=None)
     parser.add_argument("--seed", type=int, default=0, help="of the first game; the others follow")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    context = make_context({"mode": given.mode, "simulations": given.simulations})
+    context = make_context({"mode": given.mode, "simulations": given.simulations, "alpha": given.alpha})
     numbers = range(given.seed, given.seed + given.games)
     console = Console(stderr=True)
     with closing(open_decider(read_settings(), "connect_four", bundle=given.bundle)) as decider:
@@ -86,6 +87,7 @@ def main() -> None:
         "bundle": version,
         "mode": given.mode,
         "simulations": given.simulations,
+        "alpha": given.alpha,
         "games": len(found),
         "given_away": len(lost),
         "low": share.low,
@@ -97,9 +99,9 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(
-        f"bundle {version}, {given.mode}, {given.simulations} simulations, first against a perfect opponent after 0 to "
-        f"{MOST_RANDOM} random moves of his, seeds {numbers.start} to {numbers.stop - 1}: {len(lost)} of {len(found)} "
-        f"wins given away (95 %: {percent(share)})"
+        f"bundle {version}, {given.mode}, {given.simulations} simulations, alpha {given.alpha:g}, first against a "
+        f"perfect opponent after 0 to {MOST_RANDOM} random moves of his, seeds {numbers.start} to {numbers.stop - 1}: "
+        f"{len(lost)} of {len(found)} wins given away (95 %: {percent(share)})"
     )
     for one in lost:
         source = f"{one['source']}{', certified' if one['certified'] else ''}"

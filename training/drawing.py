@@ -40,7 +40,8 @@ def save_figure(figure: Any, path: Path) -> Path:
 
 
 def set_title(axes: Any, title: str, source: str, size: float = 10) -> None:
-    """A title, and below it what was measured on, however long: in lines that fit the figure. size: of the font."""
+    """A title, and below it what was measured on, however long, in lines that fit the figure. size: of the font, in
+    points."""
     width = axes.get_subplotspec().get_position(axes.figure).width * axes.figure.get_figwidth() * 72
     lines = textwrap.wrap(source, int(width / (0.5 * size)))  # a letter is about half as wide as high
     axes.set_title("\n".join([title, *lines]), fontsize=size)
